@@ -1,0 +1,63 @@
+"""What flows through the detector. Shapes and units are said here once.
+
+K counts RoIs over all images of a batch, C classes without background (label 0 is background). Boxes are xyxy in
+pixels of the image the detector sees, unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass
+class Samples:
+    """RoIs drawn for training, with what each should become."""
+
+    rois: Tensor  # [K, 5] (image index, x1, y1, x2, y2)
+    labels: Tensor  # [K] int64 in 0…C
+    matched_boxes: Tensor  # [K, 4] the ground truth each RoI overlaps most; of no meaning where labels == 0
+
+
+@dataclass
+class HeadOutput:
+    """What a head says of each RoI."""
+
+    logits: Tensor  # [K, 1 + C]
+    deltas: Tensor  # [K, 1 + C, 4] one box delta per class, as torchvision's BoxCoder reads them
+    boxes: Tensor  # [K, 4] the boxes the deltas are relative to: P, or P̂_r
+    classification_offsets: Tensor | None = None  # ΔC [K, 7, 7, 2] (dx, dy), fractions of the RoI's size
+    localization_offset: Tensor | None = None  # ΔR [K, 2] (dx, dy), fractions of the RoI's size
+    sibling: HeadOutput | None = None  # TSD's jointly trained sibling head, when it was asked for
+
+
+@dataclass
+class BranchTrace:
+    """One branch's answer to every proposal of a traced image."""
+
+    logits: Tensor  # [K, 1 + C]
+    boxes: Tensor  # [K, 1 + C, 4] decoded, clipped to the image; original-image pixels
+
+
+@dataclass
+class DetectionTrace:
+    """Everything the detector did with one image; boxes and points in original-image pixels.
+
+    `sibling` is the sibling head's answer (for a sibling model: the model's own), `detection` that of the branches
+    inference uses. Regions and offsets are None for heads that do not move their regions.
+    """
+
+    image_size: tuple[int, int]  # (height, width)
+    features: dict[str, Tensor]  # level name → [1, channels, h, w]
+    strides: dict[str, tuple[float, float]]  # level name → (y, x) original-image pixels per feature cell
+    proposals: Tensor  # P [K, 4], best RPN score first
+    proposal_scores: Tensor  # [K] RPN objectness, 0…1; NaN for proposals given by the caller
+    levels: Tensor  # [K] int64 index into the pooled levels
+    detection: BranchTrace
+    sibling: BranchTrace | None
+    classification_offsets: Tensor | None  # ΔC [K, 7, 7, 2], fractions of the proposal's size
+    localization_offset: Tensor | None  # ΔR [K, 2], fractions of the proposal's size
+    classification_points: Tensor | None  # P̂_c [K, 7, 7, 2] (x, y): bin centres after their offsets
+    localization_proposals: Tensor | None  # P̂_r [K, 4]
+    detections: dict[str, Tensor]  # boxes, labels, scores after NMS, as the model returns them
