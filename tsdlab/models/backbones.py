@@ -1,0 +1,121 @@
+"""Backbones with a feature pyramid: torchvision ResNets and ResNeXts, a ResNet-10, and any timm model."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from functools import partial
+
+import timm
+import torchvision
+from timm.layers import freeze_batch_norm_2d
+from torch import Tensor, nn
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.resnet import BasicBlock, ResNet
+from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
+
+from tsdlab.config import BackboneConfig
+
+_RESNET = re.compile(r"(wide_)?res(net|next)\d+(_.+)?")
+_STAGES = 5  # the stem and stages 1…4
+
+
+def build_backbone(config: BackboneConfig, weights: str | None = None) -> nn.Module:
+    """Backbone and pyramid for a torchvision detector.
+
+    Args:
+        config: which network and which of its stages become levels.
+        weights: None starts from random weights; "DEFAULT" downloads ImageNet weights (network needed).
+
+    Returns:
+        A module: images [N, 3, H, W] → ordered dict of levels "0", "1", …, "pool", each [N, fpn_channels, h, w].
+        `out_channels` and `strides` (of the numbered levels) are attributes.
+
+    Raises:
+        ValueError: unknown network, or stages it does not have.
+    """
+    if not config.stages or not set(config.stages) <= {1, 2, 3, 4}:
+        raise ValueError(f"backbone.stages must be some of 1, 2, 3, 4; got {config.stages}")
+    if not 0 <= config.trainable_stages <= _STAGES:
+        raise ValueError(f"backbone.trainable_stages must be 0…{_STAGES}, got {config.trainable_stages}")
+    strides = tuple(2 ** (stage + 1) for stage in config.stages)
+    backbone: nn.Module
+    if config.name.startswith("timm:"):
+        backbone = TimmBackboneWithFPN(config, strides, pretrained=weights is not None)
+    else:
+        body = _resnet(config, weights)
+        width = body.inplanes // 8
+        backbone = BackboneWithFPN(
+            body,
+            return_layers={f"layer{stage}": str(i) for i, stage in enumerate(config.stages)},
+            in_channels_list=[width * 2 ** (stage - 1) for stage in config.stages],
+            out_channels=config.fpn_channels,
+            extra_blocks=LastLevelMaxPool(),
+        )
+    backbone.strides = strides  # type: ignore[assignment]
+    return backbone
+
+
+def _resnet(config: BackboneConfig, weights: str | None) -> ResNet:
+    norm_layer = FrozenBatchNorm2d if config.norm == "frozen" else nn.BatchNorm2d
+    if config.name == "resnet10":
+        if weights is not None:
+            raise ValueError("resnet10 has no published weights; train it from scratch (weights=None)")
+        body = ResNet(BasicBlock, [1, 1, 1, 1], norm_layer=norm_layer)
+    elif _RESNET.fullmatch(config.name) and config.name in torchvision.models.list_models():
+        body = torchvision.models.get_model(config.name, weights=weights, norm_layer=norm_layer)
+    else:
+        raise ValueError(
+            f'unknown backbone {config.name!r}: give "resnet10", a torchvision ResNet or ResNeXt such as "resnet50", '
+            'or "timm:" and the name of a timm model'
+        )
+    frozen = ["conv1", "layer1", "layer2", "layer3", "layer4"][: _STAGES - config.trainable_stages]
+    if frozen:
+        frozen.append("bn1")
+    for name, parameter in body.named_parameters():
+        if name.split(".")[0] in frozen:
+            parameter.requires_grad_(False)
+    return body
+
+
+class TimmBackboneWithFPN(nn.Module):
+    """Any timm model that offers features, under a pyramid like torchvision's."""
+
+    def __init__(self, config: BackboneConfig, strides: tuple[int, ...], pretrained: bool) -> None:
+        super().__init__()
+        name = config.name.removeprefix("timm:")
+        make = partial(timm.create_model, name, features_only=True)
+        try:
+            offered = make(pretrained=False).feature_info.reduction()
+        except RuntimeError as error:
+            raise ValueError(f"timm has no feature backbone {name!r}: {error}") from error
+        missing = sorted(set(strides) - set(offered))
+        if missing:
+            raise ValueError(f"timm model {name!r} has features at strides {offered}, none at {missing}")
+        self.body = make(pretrained=pretrained, out_indices=[offered.index(s) for s in strides])
+        self._freeze(offered, _STAGES - config.trainable_stages)
+        if config.norm == "frozen":
+            self.body = freeze_batch_norm_2d(self.body)
+        self.fpn = FeaturePyramidNetwork(
+            self.body.feature_info.channels(), config.fpn_channels, extra_blocks=LastLevelMaxPool()
+        )
+        self.out_channels = config.fpn_channels
+
+    def _freeze(self, offered: list[int], stages: int) -> None:
+        """Freeze the first `stages` stages: every module up to the one that yields stride 2^stages."""
+        if stages == 0:
+            return
+        info = self.body.feature_info.info
+        last = max((i for i, f in enumerate(info) if f["reduction"] <= 2**stages), default=None)
+        if last is None:
+            return
+        last_module = info[last]["module"].replace(".", "_")
+        for name, module in self.body.named_children():
+            module.requires_grad_(False)
+            if name == last_module:
+                break
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        levels = OrderedDict((str(i), f) for i, f in enumerate(self.body(images)))
+        return self.fpn(levels)

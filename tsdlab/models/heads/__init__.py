@@ -1,0 +1,21 @@
+"""The heads by name. A new head is one new file and one line here."""
+
+from __future__ import annotations
+
+from tsdlab.config import Config
+from tsdlab.models.heads.base import Head
+from tsdlab.models.heads.d_head import DHead
+from tsdlab.models.heads.sibling import SiblingHead
+from tsdlab.models.heads.tsd import TSDHead
+
+HEADS: dict[str, type[Head]] = {"sibling": SiblingHead, "d_head": DHead, "tsd": TSDHead}
+
+
+def build_head(config: Config) -> Head:
+    """The head `config.head` names. Raises ValueError listing the known heads."""
+    if config.head not in HEADS:
+        raise ValueError(f"unknown head {config.head!r}; known heads: {', '.join(HEADS)}")
+    return HEADS[config.head](config)
+
+
+__all__ = ["HEADS", "Head", "build_head"]

@@ -1,0 +1,52 @@
+"""What every head is, and the 2-FC branch they are built from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
+
+from tsdlab.config import Config
+from tsdlab.models.losses import detection_losses
+from tsdlab.ops import RegionPooler
+from tsdlab.structures import HeadOutput, Samples
+
+
+class Head(nn.Module, ABC):
+    """Says class and box of each RoI; given samples, says how wrong it was.
+
+    Subclasses are built from a `Config` alone and registered in `tsdlab.models.heads.HEADS`.
+    """
+
+    @abstractmethod
+    def forward(self, pool: RegionPooler, rois: Tensor, with_sibling: bool = False) -> HeadOutput:
+        """Answer for rois [K, 5] (image index, xyxy pixels).
+
+        Args:
+            pool: features of the batch; `pool(rois, levels, offsets)` → [K, channels, bins, bins].
+            rois: the proposals P.
+            with_sibling: also answer with a jointly trained sibling head, if this head has one.
+        """
+
+    def losses(self, output: HeadOutput, samples: Samples) -> dict[str, Tensor]:
+        """Losses by name; always the same names, whatever the batch holds."""
+        classification, localization = detection_losses(output, samples)
+        return {"loss_classifier": classification, "loss_box_reg": localization}
+
+
+class Branch(nn.Module):
+    """Two fully connected layers and a linear output: RoI features [K, C, bins, bins] → [K, outputs]."""
+
+    def __init__(self, config: Config, outputs: int) -> None:
+        super().__init__()
+        self.fc = TwoMLPHead(roi_feature_size(config), config.roi.hidden)
+        self.out = nn.Linear(config.roi.hidden, outputs)
+
+    def forward(self, roi_features: Tensor) -> Tensor:
+        return self.out(self.fc(roi_features))
+
+
+def roi_feature_size(config: Config) -> int:
+    """Length of one RoI's flattened features."""
+    return config.backbone.fpn_channels * config.roi.output_size**2

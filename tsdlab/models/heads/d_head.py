@@ -1,0 +1,30 @@
+"""D_head: the same region, but a branch of its own for each task (TSD paper, Fig. 3 and Tab. 1).
+
+The control for TSD: it has the separate branches and not the displacement.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from tsdlab.config import Config
+from tsdlab.models.heads.base import Branch, Head
+from tsdlab.ops import RegionPooler
+from tsdlab.structures import HeadOutput
+
+
+class DHead(Head):
+    """Two separate 2-FC branches on the features of one proposal."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.classification = Branch(config, 1 + config.num_classes)
+        self.localization = Branch(config, 4 * (1 + config.num_classes))
+
+    def forward(self, pool: RegionPooler, rois: Tensor, with_sibling: bool = False) -> HeadOutput:
+        roi_features = pool(rois)
+        return HeadOutput(
+            logits=self.classification(roi_features),
+            deltas=self.localization(roi_features).unflatten(1, (-1, 4)),
+            boxes=rois[:, 1:],
+        )

@@ -1,0 +1,63 @@
+"""What a head is trained by: the detection losses, and TSD's progressive constraint."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tsdlab.models.boxes import decode, encode, paired_iou
+from tsdlab.structures import HeadOutput, Samples
+
+
+def detection_losses(output: HeadOutput, samples: Samples) -> tuple[Tensor, Tensor]:
+    """Fast R-CNN's losses: cross-entropy over all RoIs, smooth L1 on the deltas of the positives.
+
+    Both are divided by the number of all RoIs, as in torchvision. Without positives (or without RoIs) a loss is
+    zero and still passes a zero gradient to every parameter. Where `output.boxes` is differentiable, the regression
+    target moves with it.
+    """
+    count = max(len(samples.labels), 1)
+    classification = F.cross_entropy(output.logits.float(), samples.labels, reduction="sum") / count
+    positive = torch.where(samples.labels > 0)[0]
+    labels = samples.labels[positive]
+    localization = F.smooth_l1_loss(
+        output.deltas[positive, labels].float(),
+        encode(samples.matched_boxes[positive], output.boxes[positive]),
+        beta=1 / 9,
+        reduction="sum",
+    )
+    return classification, localization / count
+
+
+def progressive_constraint(
+    output: HeadOutput, samples: Samples, classification_margin: float, localization_margin: float
+) -> tuple[Tensor, Tensor]:
+    """TSD must beat its sibling by a margin (Eq. 7 and 8): M_cls and M_loc.
+
+    M_cls = mean over all RoIs of |s(y|P) − s_D(y|P̂_c) + min(1 − s(y|P), m_c)|₊, s the softmax score of the true
+    class (background included). M_loc = mean over positives of |IoU(B̂, B) − IoU(B̂_D, B) + min(1 − IoU(B̂, B),
+    m_r)|₊, with the boxes decoded for the true class. The sibling's score and IoU are constants here, and the
+    smaller margin asks nothing of a proposal that is already perfect; both as in the reference code.
+
+    Raises:
+        ValueError: `output` holds no sibling output to compare with.
+    """
+    sibling = output.sibling
+    if sibling is None:
+        raise ValueError("the progressive constraint needs the sibling's output; call the head with_sibling=True")
+    every = torch.arange(len(samples.labels), device=samples.labels.device)
+
+    sibling_score = sibling.logits.detach().float().softmax(dim=1)[every, samples.labels]
+    score = output.logits.float().softmax(dim=1)[every, samples.labels]
+    margin = (1 - sibling_score).clamp(max=classification_margin)
+    classification = F.relu(sibling_score - score + margin).sum() / max(len(every), 1)
+
+    positive = torch.where(samples.labels > 0)[0]
+    labels, truth = samples.labels[positive], samples.matched_boxes[positive]
+    sibling_boxes = decode(sibling.deltas[positive, labels].detach().float(), sibling.boxes[positive])
+    boxes = decode(output.deltas[positive, labels].float(), output.boxes[positive])
+    sibling_iou = paired_iou(sibling_boxes, truth).detach()
+    margin = (1 - sibling_iou).clamp(max=localization_margin)
+    localization = F.relu(sibling_iou - paired_iou(boxes, truth) + margin).sum() / max(len(positive), 1)
+    return classification, localization

@@ -1,0 +1,80 @@
+"""The second stage: proposals → samples → head → losses or detections. Knows no particular head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, Matcher
+from torchvision.ops import box_iou
+
+from tsdlab.config import RoIConfig
+from tsdlab.models.heads import Head
+from tsdlab.models.postprocess import detections_per_image
+from tsdlab.ops import MultiScaleDeformRoIAlign, RegionPooler
+from tsdlab.structures import Samples
+
+
+class RoIHeads(nn.Module):
+    """Drop-in for torchvision's RoIHeads in a GeneralizedRCNN, around any `Head`."""
+
+    def __init__(self, config: RoIConfig, pooler: MultiScaleDeformRoIAlign, head: Head) -> None:
+        super().__init__()
+        self.config = config
+        self.pooler = pooler
+        self.head = head
+        self._match = Matcher(config.fg_iou, config.fg_iou, allow_low_quality_matches=False)
+        self._draw = BalancedPositiveNegativeSampler(config.samples_per_image, config.positive_fraction)
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]] | None = None,
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """Detections (in eval mode) or losses (in training mode).
+
+        Args:
+            features: pyramid levels "0", "1", … (others are ignored), each [N, C, h, w].
+            proposals: per image [k, 4], xyxy in pixels of the image the detector sees.
+            image_shapes: (height, width) of every image.
+            targets: per image {"boxes" [n, 4], "labels" [n] int64 in 1…C}; training only.
+        """
+        pool = self.prepare(features)
+        if self.training:
+            if targets is None:
+                raise ValueError("targets must be given in training mode")
+            samples = self.sample(proposals, targets)
+            output = self.head(pool, samples.rois, with_sibling=True)
+            return [], self.head.losses(output, samples)
+        rois = to_rois(proposals)
+        return detections_per_image(self.head(pool, rois), rois, image_shapes, self.config), {}
+
+    def prepare(self, features: dict[str, Tensor]) -> RegionPooler:
+        """The pooled levels of `features`, ready for any number of poolings."""
+        return self.pooler([features[str(i)] for i in range(len(self.pooler.strides))])
+
+    @torch.no_grad()
+    def sample(self, proposals: list[Tensor], targets: list[dict[str, Tensor]]) -> Samples:
+        """Match proposals (and the ground truth itself) to objects; draw a balanced set from each image."""
+        drawn = [self._sample_image(p, t["boxes"].to(p.dtype), t["labels"]) for p, t in zip(proposals, targets)]
+        boxes, labels, matched = zip(*drawn)
+        return Samples(to_rois(boxes), torch.cat(labels), torch.cat(matched))
+
+    def _sample_image(self, proposals: Tensor, truth: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        boxes = torch.cat([proposals, truth])
+        if len(truth) == 0:
+            assigned = labels.new_zeros(len(boxes))
+            matched = torch.zeros_like(boxes)
+        else:
+            index = self._match(box_iou(truth, boxes))  # −1 where no object overlaps enough
+            assigned = labels[index.clamp(min=0)] * (index >= 0)
+            matched = truth[index.clamp(min=0)]
+        positive, negative = self._draw([assigned])
+        keep = torch.where(positive[0] | negative[0])[0]
+        return boxes[keep], assigned[keep], matched[keep]
+
+
+def to_rois(boxes: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+    """Boxes of each image ([k, 4] each) as one [K, 5] tensor with the image index in front."""
+    return torch.cat([torch.cat([b.new_full((len(b), 1), i), b], dim=1) for i, b in enumerate(boxes)])

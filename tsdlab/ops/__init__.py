@@ -1,0 +1,5 @@
+"""RoI ops: where a region looks."""
+
+from tsdlab.ops.roi_align import MultiScaleDeformRoIAlign, RegionPooler, deform_roi_align
+
+__all__ = ["MultiScaleDeformRoIAlign", "RegionPooler", "deform_roi_align"]

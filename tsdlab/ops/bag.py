@@ -1,0 +1,108 @@
+"""Region pooling as one embedding-bag product: any device, no compiled code of ours.
+
+A feature pyramid in channels-last order is a table with one row of channels per cell. Each output bin is a weighted
+sum of a few rows (4 taps for each of s² samples), which is what `embedding_bag` computes, with a gradient to the
+table and to the weights; from the weights it flows on to offsets and regions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tsdlab.ops.sampling import axis_taps, sample_points
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """All cells of a pyramid as rows of one table.
+
+    Made once per forward and shared by every pooling of that forward.
+    """
+
+    rows: Tensor  # [R, C]; level after level, image after image, row-major
+    images: int
+    starts: Tensor  # [L] first row of each level
+    heights: Tensor  # [L] int64
+    widths: Tensor  # [L] int64
+    scales: Tensor  # [L] feature cells per image pixel
+
+    @staticmethod
+    def of(features: Sequence[Tensor], scales: Sequence[float]) -> FeatureTable:
+        """Table of `features` (each [N, C, H, W]); no copy for a single level that is channels-last already."""
+        flat = [f.permute(0, 2, 3, 1).reshape(-1, f.shape[1]) for f in features]
+        device = features[0].device
+        counts = torch.tensor([0] + [len(f) for f in flat[:-1]])
+        return FeatureTable(
+            rows=flat[0] if len(flat) == 1 else torch.cat(flat),
+            images=features[0].shape[0],
+            starts=counts.cumsum(0).to(device),
+            heights=torch.tensor([f.shape[2] for f in features], device=device),
+            widths=torch.tensor([f.shape[3] for f in features], device=device),
+            scales=torch.tensor(scales, dtype=torch.float64, device=device),
+        )
+
+
+def pool(
+    table: FeatureTable,
+    rois: Tensor,
+    levels: Tensor,
+    output_size: tuple[int, int],
+    sampling_ratio: int,
+    aligned: bool,
+    offsets: Tensor | None,
+) -> Tensor:
+    """Mean of the bilinear samples of every bin.
+
+    Args:
+        table: the features.
+        rois: [K, 5] (image, x1, y1, x2, y2) in image pixels.
+        levels: [K] int64, the level each RoI is pooled from.
+        output_size, sampling_ratio, aligned, offsets: as in `sample_points`.
+
+    Returns:
+        [K, C, rows, columns] of the table's dtype, channels-last in memory.
+    """
+    count, channels = len(rois), table.rows.shape[1]
+    rows, columns = output_size
+    if count == 0 or len(table.rows) == 0:
+        # Still a function of its inputs: distributed training needs a gradient for every parameter.
+        nothing = table.rows.sum() * 0 + (0 if offsets is None else offsets.sum() * 0)
+        return nothing.expand(count, channels, rows, columns)
+
+    # Geometry in at least float32: half precision cannot name the cells of a large map.
+    dtype = torch.promote_types(table.rows.dtype, torch.float32)
+    rois = rois.to(dtype)
+    image, boxes = rois[:, 0].detach(), rois[:, 1:]
+    sound = torch.isfinite(rois).all(dim=1) & (image >= 0) & (image < table.images)
+    boxes = torch.where(sound[:, None], boxes, 0.0)
+    image = torch.where(sound, image, 0.0).long()
+    if offsets is not None:
+        finite = torch.isfinite(offsets).all(dim=-1)  # [K, rows, columns]
+        offsets = torch.where(finite[..., None], offsets, 0.0)
+
+    height = table.heights[levels].view(-1, 1, 1, 1)
+    width = table.widths[levels].view(-1, 1, 1, 1)
+    ys, xs = sample_points(boxes, table.scales[levels], output_size, sampling_ratio, aligned, offsets)
+    y_cells, y_weights = axis_taps(ys, height)  # [K, rows, 1 or columns, s, 2]
+    x_cells, x_weights = axis_taps(xs, width)  # [K, 1 or rows, columns, s, 2]
+    y_weights = y_weights * (sound.to(dtype) / sampling_ratio**2).view(-1, 1, 1, 1, 1)
+    if offsets is not None:
+        x_weights = x_weights * finite[..., None, None]
+
+    taps = 4 * sampling_ratio**2
+    first = (table.starts[levels] + image * table.heights[levels] * table.widths[levels]).view(-1, 1, 1, 1)
+    y_rows = first + y_cells.flatten(3) * width  # [K, rows, ·, 2s]
+    index = y_rows[..., :, None] + x_cells.flatten(3)[..., None, :]  # [K, rows, columns, 2s, 2s]
+    weight = y_weights.flatten(3)[..., :, None] * x_weights.flatten(3)[..., None, :]
+    pooled = F.embedding_bag(
+        index.reshape(-1, taps),
+        table.rows,
+        per_sample_weights=weight.reshape(-1, taps).to(table.rows.dtype),
+        mode="sum",
+    )
+    return pooled.view(count, rows, columns, channels).permute(0, 3, 1, 2)

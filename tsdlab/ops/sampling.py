@@ -1,0 +1,80 @@
+"""Where a region looks: regions and offsets become sample points, sample points become bilinear taps.
+
+One definition for every backend. Within a bin the sample grid is a product of rows and columns, so rows and columns
+are worked out apart; without offsets all bins of one row share their y, and broadcasting keeps it that way.
+
+Conventions are torchvision's: a RoI is (image, x1, y1, x2, y2) in image pixels; `aligned=True` puts the centre of
+the first feature cell at coordinate 0.5 (shift of half a cell), `aligned=False` is the older convention, in which
+regions are also never smaller than one cell.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def sample_points(
+    rois: Tensor,
+    spatial_scale: float | Tensor,
+    output_size: tuple[int, int],
+    sampling_ratio: int,
+    aligned: bool,
+    offsets: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Sample coordinates of every bin, in feature cells.
+
+    Args:
+        rois: [K, 4] boxes (x1, y1, x2, y2) in image pixels.
+        spatial_scale: feature cells per image pixel; one number, or one per RoI [K].
+        output_size: (rows, columns) of bins.
+        sampling_ratio: samples per bin and side, s.
+        aligned: torchvision's flag of the same name.
+        offsets: [K, rows, columns, 2] (dx, dy) in fractions of the RoI's width and height, or None.
+
+    Returns:
+        ys [K, rows, 1 or columns, s] and xs [K, 1 or rows, columns, s]; the 1 without offsets.
+    """
+    rows, columns = output_size
+    scale = torch.as_tensor(spatial_scale, dtype=rois.dtype, device=rois.device).reshape(-1, 1)
+    x1, y1, x2, y2 = (rois * scale - (0.5 if aligned else 0.0)).unbind(1)
+    ys = _axis_points(y1, y2, rows, sampling_ratio, aligned)[:, :, None, :]  # [K, rows, 1, s]
+    xs = _axis_points(x1, x2, columns, sampling_ratio, aligned)[:, None, :, :]  # [K, 1, columns, s]
+    if offsets is not None:
+        offsets = offsets.to(rois.dtype)
+        ys = ys + (offsets[..., 1] * (y2 - y1)[:, None, None]).unsqueeze(-1)  # [K, rows, columns, s]
+        xs = xs + (offsets[..., 0] * (x2 - x1)[:, None, None]).unsqueeze(-1)
+    return ys, xs
+
+
+def _axis_points(start: Tensor, end: Tensor, bins: int, samples: int, aligned: bool) -> Tensor:
+    """[K, bins, samples] coordinates of samples spread evenly over each of `bins` equal parts of [start, end]."""
+    length = end - start if aligned else (end - start).clamp(min=1.0)
+    steps = torch.arange(bins * samples, dtype=start.dtype, device=start.device)
+    fractions = ((steps + 0.5) / (bins * samples)).reshape(bins, samples)
+    return start[:, None, None] + fractions * length[:, None, None]
+
+
+def axis_taps(points: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """Bilinear interpolation along one axis: two cells and their weights for every coordinate.
+
+    A coordinate beyond one cell outside [0, size − 1], or not finite, gets weight zero and cell 0, so that it reads
+    nothing that is not its own; within that cell it takes the border's value (torchvision's rule).
+
+    Args:
+        points: [K, ...] coordinates in cells.
+        size: [K, 1, ...] number of cells along this axis, int64, broadcastable to `points`.
+
+    Returns:
+        cells [..., 2] int64 and weights [..., 2] of the points' dtype; weights carry the gradient to `points`.
+    """
+    inside = (points >= -1) & (points <= size)  # False for NaN
+    points = torch.where(inside, points, 0.0).clamp(min=0.0)
+    last = size - 1
+    points = torch.minimum(points, last.to(points.dtype))
+    low = points.detach().floor().long().clamp(max=last)
+    fraction = points - low
+    keep = inside.to(points.dtype)
+    cells = torch.stack([low, (low + 1).clamp(max=last)], dim=-1)
+    weights = torch.stack([(1 - fraction) * keep, fraction * keep], dim=-1)
+    return cells, weights
