@@ -1,0 +1,69 @@
+"""Time contestants side by side in one process, and write the result where the README and notebooks find it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from tsdlab.checkpoint import atomic_write
+
+RESULTS = Path(__file__).parents[1] / "data" / "results"
+
+
+def side_by_side(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every contestant in every round, after one warm-up each.
+
+    All take their turn within a round, so that a slow minute of the machine falls on all of them.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for r in tqdm(range(rounds + 1), desc="rounds", unit="round"):
+        for name, run in contestants.items():
+            start = time.perf_counter()
+            run()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if r > 0:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def against(seconds: dict[str, list[float]], peer: str) -> dict[str, dict[str, float]]:
+    """Per contestant: median seconds, and the median over rounds of its ratio to `peer` in the same round."""
+    return {
+        name: {
+            "median_s": round(statistics.median(times), 4),
+            "ratio": round(statistics.median(t / p for t, p in zip(times, seconds[peer])), 3),
+        }
+        for name, times in seconds.items()
+    }
+
+
+def print_table(title: str, rows: dict[str, dict[str, float]]) -> None:
+    print(f"\n{title}\n{'':34}{'median':>10}{'ratio':>9}")
+    for name, row in rows.items():
+        print(f"{name:34}{row['median_s']:>8.3f} s{row['ratio']:>9.3f}")
+
+
+def write_results(name: str, results: dict) -> None:
+    """`data/results/<name>.json`, with what it was measured on."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    machine = {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine() + " CPU",
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": version("torchvision"),
+    }
+    with atomic_write(RESULTS / f"{name}.json") as path:
+        path.write_text(json.dumps({"machine": machine, **results}, indent=1) + "\n")
+    print(f"\nwritten: data/results/{name}.json")

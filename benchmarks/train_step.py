@@ -1,0 +1,140 @@
+"""What a training step and an inference cost against torchvision's Faster R-CNN, in one run.
+
+    python benchmarks/train_step.py [--rounds 5] [--only r50 badges]
+
+The peer is `torchvision.models.detection.FasterRCNN` with the same backbone, inputs, proposals and sampling, and the
+same weights in all that the two share. It runs twice: as it comes, and in channels-last memory, which alone makes its
+convolutions faster on a CPU; ratios are against the latter. A ratio below 1 is faster than torchvision.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from measure import against, print_table, side_by_side, write_results
+from torch import nn
+from torchvision.models.detection import FasterRCNN
+
+from tsdlab.config import PRESETS, Config
+from tsdlab.models.backbones import build_backbone
+from tsdlab.models.detector import build_detector, load_torchvision
+
+PEER = "torchvision, channels-last"
+HEADS = ("sibling", "d_head", "tsd")
+SETTINGS: dict[str, tuple[Config, tuple[int, int], int]] = {  # preset, (height, width), images per step
+    "r50": (PRESETS["coco-r50-1x"], (800, 1088), 1),
+    "badges": (PRESETS["badges-tiny"], (128, 128), 8),
+}
+
+
+def torchvision_detector(config: Config) -> FasterRCNN:
+    """torchvision's Faster R-CNN of the same shape; its random classifier is sharpened so that it detects things."""
+    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+    from torchvision.ops import MultiScaleRoIAlign
+
+    ours = build_detector(replace(config, head="sibling"))
+    rpn, roi = config.rpn, config.roi
+    levels = [str(i) for i in range(len(config.backbone.stages))]
+    model = FasterRCNN(
+        build_backbone(config.backbone),
+        min_size=config.image.min_size,
+        max_size=config.image.max_size,
+        rpn_anchor_generator=ours.rpn.anchor_generator,
+        rpn_head=ours.rpn.head,
+        rpn_pre_nms_top_n_train=rpn.pre_nms_train,
+        rpn_pre_nms_top_n_test=rpn.pre_nms_test,
+        rpn_post_nms_top_n_train=rpn.post_nms_train,
+        rpn_post_nms_top_n_test=rpn.post_nms_test,
+        rpn_batch_size_per_image=rpn.samples_per_image,
+        box_roi_pool=MultiScaleRoIAlign(
+            levels, roi.output_size, roi.sampling_ratio, canonical_scale=roi.canonical_size
+        ),
+        box_head=TwoMLPHead(config.backbone.fpn_channels * roi.output_size**2, roi.hidden),
+        box_predictor=FastRCNNPredictor(roi.hidden, 1 + config.num_classes),
+        box_batch_size_per_image=roi.samples_per_image,
+    )
+    nn.init.normal_(model.roi_heads.box_predictor.cls_score.weight, std=0.5)
+    return model
+
+
+def make_contestants(config: Config) -> dict[str, nn.Module]:
+    torch.manual_seed(0)
+    plain = torchvision_detector(config)
+    models: dict[str, nn.Module] = {"torchvision, as it comes": plain}
+    models[PEER] = torchvision_detector(config)
+    models[PEER].load_state_dict(plain.state_dict())
+    models[PEER].to(memory_format=torch.channels_last)
+    for head in HEADS:
+        model = build_detector(replace(config, head=head))
+        load_torchvision(model, plain.state_dict())
+        if head != "sibling":
+            nn.init.normal_(model.roi_heads.head.classification.out.weight, std=0.5)
+        models[f"tsdlab {head}"] = model.to(memory_format=torch.channels_last)
+    return models
+
+
+def train_step(model: nn.Module, images: list, targets: list) -> Callable[[], None]:
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-6)
+
+    def step() -> None:
+        torch.manual_seed(0)  # the same samples for all
+        model.train()
+        optimizer.zero_grad()
+        sum(model(images, targets).values()).backward()
+        optimizer.step()
+
+    return step
+
+
+def inference(model: nn.Module, images: list, score_thresh: float) -> Callable[[], None]:
+    def run() -> None:
+        model.eval()
+        heads = model.roi_heads
+        if isinstance(model, FasterRCNN):
+            heads.score_thresh = score_thresh
+        else:
+            heads.config = replace(heads.config, score_thresh=score_thresh)
+        with torch.inference_mode():
+            model(images)
+
+    return run
+
+
+def measure(name: str, rounds: int) -> dict:
+    config, (height, width), batch = SETTINGS[name]
+    torch.manual_seed(1)
+    images = [torch.rand(3, height, width) for _ in range(batch)]
+    corners = torch.rand(8, 2) * torch.tensor([width * 0.7, height * 0.7])
+    sizes = (0.1 + 0.2 * torch.rand(8, 2)) * torch.tensor([width, height])
+    target = {
+        "boxes": torch.cat([corners, corners + sizes], 1),
+        "labels": torch.randint(1, 1 + config.num_classes, (8,)),
+    }
+    models = make_contestants(config)
+    results: dict = {"image": [height, width], "batch": batch, "rounds": rounds}
+    results["train"] = against(
+        side_by_side({k: train_step(m, images, [target] * batch) for k, m in models.items()}, rounds), PEER
+    )
+    print_table(f"{name}: training step", results["train"])
+    by_threshold = {}
+    for model_name, model in models.items():
+        for threshold in (0.05, 0.0):
+            by_threshold[f"{model_name} @ {threshold}"] = inference(model, images, threshold)
+    results["inference"] = against(side_by_side(by_threshold, rounds), f"{PEER} @ 0.05")
+    print_table(f"{name}: inference", results["inference"])
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    arguments = parser.parse_args()
+    write_results("train_step", {name: measure(name, arguments.rounds) for name in arguments.only})
+
+
+if __name__ == "__main__":
+    main()

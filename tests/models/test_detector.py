@@ -1,0 +1,172 @@
+"""The whole detector: a torchvision detector in contract, parity and gradients."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+from torchvision.models.resnet import resnet18
+from torchvision.ops import FrozenBatchNorm2d
+
+from tsdlab.config import PRESETS, BackboneConfig
+from tsdlab.models.backbones import build_backbone
+from tsdlab.models.detector import build_detector, load_torchvision
+from tsdlab.models.heads import HEADS
+
+TINY = PRESETS["badges-tiny"]
+CLASSIFIER_LOSSES = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
+TSD_LOSSES = {
+    "loss_sibling_classifier",
+    "loss_sibling_box_reg",
+    "loss_margin_classifier",
+    "loss_margin_box_reg",
+}
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def make_images(count=2):
+    return [torch.rand(3, 128, 128) for _ in range(count)]
+
+
+OBJECTS = {"boxes": torch.tensor([[10.0, 10, 60, 60], [50, 50, 120, 100]]), "labels": torch.tensor([1, 2])}
+NOTHING = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)}
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("targets", [[OBJECTS, NOTHING], [NOTHING, NOTHING]], ids=["objects", "no objects"])
+def test_every_loss_is_present_and_every_parameter_gets_a_gradient(head, targets):
+    model = build_detector(replace(TINY, head=head)).train()
+    losses = model(make_images(), targets)
+    assert set(losses) == CLASSIFIER_LOSSES | (TSD_LOSSES if head == "tsd" else set())
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_batch_equals_single(head):
+    model = build_detector(replace(TINY, head=head, roi=replace(TINY.roi, score_thresh=0.0))).eval()
+    images = make_images(3)
+    with torch.no_grad():
+        together = model(images)
+        alone = [model([image])[0] for image in images]
+    for a, b in zip(together, alone):
+        torch.testing.assert_close(a["scores"], b["scores"], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(a["boxes"], b["boxes"], rtol=1e-4, atol=1e-2)
+
+
+def torchvision_detector(classes=5):
+    backbone = _resnet_fpn_extractor(resnet18(weights=None, norm_layer=FrozenBatchNorm2d), 5)
+    anchors = AnchorGenerator(((16,), (32,), (64,), (128,), (256,)), ((0.5, 1.0, 2.0),) * 5)
+    model = FasterRCNN(backbone, 1 + classes, min_size=128, max_size=192, rpn_anchor_generator=anchors)
+    # Random weights score every class alike: sharpen them, so that there is something to detect.
+    torch.nn.init.normal_(model.roi_heads.box_predictor.cls_score.weight, std=0.5)
+    return model.eval()
+
+
+def matching_config(head, classes=5):
+    coco = PRESETS["coco-r50-1x"]
+    return replace(
+        coco,
+        head=head,
+        num_classes=classes,
+        image=replace(coco.image, min_size=128, max_size=192),
+        backbone=replace(coco.backbone, name="resnet18", trainable_stages=5),
+        rpn=replace(coco.rpn, anchor_sizes=(16, 32, 64, 128, 256)),
+        roi=replace(coco.roi, aligned=False),
+    )
+
+
+def test_torchvision_weights_give_torchvision_detections():
+    theirs = torchvision_detector()
+    ours = build_detector(matching_config("sibling")).eval()
+    load_torchvision(ours, theirs.state_dict())
+    images = [torch.rand(3, 100, 150), torch.rand(3, 128, 90)]
+    with torch.no_grad():
+        for a, b in zip(ours(images), theirs(images)):
+            assert len(b["boxes"]) > 20
+            assert torch.equal(a["labels"], b["labels"])
+            torch.testing.assert_close(a["boxes"], b["boxes"], rtol=1e-4, atol=1e-2)
+            torch.testing.assert_close(a["scores"], b["scores"], rtol=1e-4, atol=1e-4)
+
+
+def test_torchvision_weights_give_torchvision_losses():
+    theirs = torchvision_detector().train()
+    ours = build_detector(matching_config("sibling")).train()
+    load_torchvision(ours, theirs.state_dict())
+    images = make_images()
+    torch.manual_seed(1)
+    expected = theirs(images, [OBJECTS, OBJECTS])
+    torch.manual_seed(1)
+    losses = ours(images, [OBJECTS, OBJECTS])
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_torchvision_weights_load_into_tsds_sibling():
+    theirs = torchvision_detector()
+    model = build_detector(matching_config("tsd"))
+    before = model.roi_heads.head.classification.out.weight.clone()
+    load_torchvision(model, theirs.state_dict())
+    assert torch.equal(model.roi_heads.head.sibling.box_head.fc6.weight, theirs.roi_heads.box_head.fc6.weight)
+    assert torch.equal(model.roi_heads.head.classification.out.weight, before)
+
+
+def test_torchvision_weights_of_other_classes_are_refused():
+    model = build_detector(matching_config("sibling", classes=7))
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"cls_score.*\(6.*does not fit \(8"):
+        load_torchvision(model, torchvision_detector().state_dict())
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items()), "nothing half-loaded"
+
+
+@pytest.mark.parametrize("name", ["resnet10", "resnet18", "resnext50_32x4d", "timm:resnet10t"])
+@pytest.mark.parametrize("norm", ["frozen", "batch"])
+def test_backbones_have_the_levels_they_promise(name, norm):
+    config = BackboneConfig(name=name, stages=(1, 2, 3), fpn_channels=16, norm=norm, trainable_stages=5)
+    backbone = build_backbone(config).eval()
+    with torch.no_grad():
+        levels = backbone(torch.rand(1, 3, 64, 96))
+    assert list(levels) == ["0", "1", "2", "pool"]
+    for level, stride in zip(levels.values(), (*backbone.strides, 32)):
+        assert level.shape == (1, 16, 64 // stride, 96 // stride)
+
+
+@pytest.mark.slow
+def test_senet154_builds_and_runs():
+    backbone = build_backbone(BackboneConfig(name="timm:legacy_senet154", trainable_stages=3))
+    trainable = {name.split(".")[1] for name, p in backbone.body.named_parameters() if p.requires_grad} or {
+        name for name, p in backbone.named_parameters() if p.requires_grad
+    }
+    assert trainable
+    with torch.no_grad():
+        levels = backbone(torch.rand(1, 3, 64, 64))
+    assert [tuple(f.shape[2:]) for f in levels.values()] == [(16, 16), (8, 8), (4, 4), (2, 2), (1, 1)]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "timm:resnet10t"])
+def test_frozen_stages_stay_frozen(name):
+    config = BackboneConfig(name=name, fpn_channels=16, norm="batch", trainable_stages=2)
+    frozen = {n.split(".")[1] for n, p in build_backbone(config).named_parameters() if not p.requires_grad}
+    assert {"conv1", "bn1", "layer1", "layer2"} <= frozen
+    assert not frozen & {"layer3", "layer4"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "resnot50"}, "unknown backbone 'resnot50'"),
+        ({"name": "timm:nothing"}, "timm has no feature backbone 'nothing'"),
+        ({"stages": (1, 5)}, r"stages must be some of 1, 2, 3, 4; got \(1, 5\)"),
+        ({"trainable_stages": 6}, "trainable_stages must be 0…5, got 6"),
+    ],
+)
+def test_unknown_backbones_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        build_backbone(replace(BackboneConfig(), **change))

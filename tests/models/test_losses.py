@@ -1,0 +1,109 @@
+"""Losses against values worked out by hand."""
+
+import math
+
+import pytest
+import torch
+
+from tsdlab.models.boxes import decode, encode, paired_iou
+from tsdlab.models.losses import detection_losses, progressive_constraint
+from tsdlab.structures import HeadOutput, Samples
+
+SQUARE = [0.0, 0.0, 10.0, 10.0]
+
+
+def logits_for(*scores):
+    """Logits whose softmax is `scores`."""
+    return torch.tensor([scores]).log()
+
+
+def output(scores, box=SQUARE, deltas=None, sibling=None):
+    logits = torch.cat([logits_for(*s) for s in scores])
+    count, classes = logits.shape
+    deltas = torch.zeros(count, classes, 4) if deltas is None else deltas
+    return HeadOutput(logits, deltas, torch.tensor([box]).repeat(count, 1), sibling=sibling)
+
+
+def samples(labels, matched=SQUARE):
+    rois = torch.tensor([[0.0, *SQUARE]]).repeat(len(labels), 1)
+    return Samples(rois, torch.tensor(labels), torch.tensor([matched]).repeat(len(labels), 1))
+
+
+def test_paired_iou_by_hand():
+    a = torch.tensor([SQUARE, SQUARE, SQUARE, [1.0, 1.0, 1.0, 1.0]])
+    b = torch.tensor([[5.0, 0.0, 15.0, 10.0], SQUARE, [20.0, 20.0, 30.0, 30.0], [1.0, 1.0, 1.0, 1.0]])
+    torch.testing.assert_close(paired_iou(a, b), torch.tensor([50 / 150, 1.0, 0.0, 0.0]))
+
+
+def test_encode_inverts_decode():
+    boxes, targets = torch.tensor([[3.0, 4.0, 20.0, 30.0]]), torch.tensor([[5.0, 2.0, 25.0, 28.0]])
+    torch.testing.assert_close(decode(encode(targets, boxes), boxes), targets)
+
+
+def test_detection_losses_by_hand():
+    # Two RoIs. Cross-entropy: −ln 0.5 and −ln 0.8. Boxes: the positive should move 1 px of 10 in x: target dx = 10·0.1 = 1.
+    answer = output([(0.3, 0.5, 0.2), (0.8, 0.1, 0.1)])
+    classification, localization = detection_losses(answer, samples([1, 0], matched=[1.0, 0.0, 11.0, 10.0]))
+    assert classification.item() == pytest.approx((-math.log(0.5) - math.log(0.8)) / 2, rel=1e-5)
+    assert localization.item() == pytest.approx((1 - 0.5 / 9) / 2, rel=1e-5)  # smooth L1, β = 1/9, over 2 RoIs
+
+
+def test_classification_constraint_by_hand():
+    sibling = output([(0.4, 0.6), (0.9, 0.1)])
+    answer = output([(0.3, 0.7), (0.8, 0.2)], sibling=sibling)
+    classification, _ = progressive_constraint(answer, samples([1, 0]), 0.2, 0.2)
+    # RoI 0: 0.6 − 0.7 + 0.2 = 0.1. RoI 1 (background counts): 0.9 − 0.8 + min(0.1, 0.2) = 0.2.
+    assert classification.item() == pytest.approx((0.1 + 0.2) / 2, rel=1e-4)
+
+
+def test_localization_constraint_by_hand():
+    # Truth is shifted by 5 of 10: the sibling stays, IoU 1/3; TSD moves by 2.5 (dx = 10·0.25): IoU 7.5/12.5 = 0.6.
+    deltas = torch.zeros(2, 2, 4)
+    deltas[0, 1, 0] = 2.5
+    answer = output([(0.5, 0.5)] * 2, deltas=deltas, sibling=output([(0.5, 0.5)] * 2))
+    _, localization = progressive_constraint(answer, samples([1, 0], matched=[5.0, 0.0, 15.0, 10.0]), 0.2, 0.3)
+    assert localization.item() == pytest.approx(1 / 3 - 0.6 + 0.3, abs=1e-4)  # mean over the one positive
+
+
+def test_constraint_asks_nothing_of_a_perfect_sibling():
+    answer = output([(0.0, 1.0)], sibling=output([(0.0, 1.0)]))
+    classification, localization = progressive_constraint(answer, samples([1]), 0.5, 0.5)
+    assert classification.item() == pytest.approx(0, abs=1e-5)
+    assert localization.item() == pytest.approx(0, abs=1e-5)
+
+
+def test_constraint_teaches_tsd_and_not_the_sibling():
+    sibling = output([(0.4, 0.6)])
+    sibling.logits.requires_grad_()
+    sibling.deltas.requires_grad_()
+    answer = output([(0.5, 0.5)], sibling=sibling)
+    answer.logits.requires_grad_()
+    answer.deltas.requires_grad_()
+    answer.boxes.requires_grad_()
+    sum(progressive_constraint(answer, samples([1], matched=[5.0, 0.0, 15.0, 10.0]), 0.2, 0.2)).backward()
+    assert sibling.logits.grad is None and sibling.deltas.grad is None
+    assert answer.logits.grad.any() and answer.deltas.grad[0, 1].any() and answer.boxes.grad.any()
+    assert not answer.deltas.grad[0, 0].any(), "only the true class's deltas are compared"
+
+
+@pytest.mark.parametrize("labels", [[0, 0], []])
+def test_without_positives_every_loss_is_finite_and_has_a_gradient(labels):
+    count = len(labels)
+
+    def blank():
+        return HeadOutput(
+            torch.zeros(count, 3, requires_grad=True), torch.zeros(count, 3, 4, requires_grad=True), torch.ones(count, 4)
+        )
+
+    answer = blank()
+    answer.sibling = blank()
+    drawn = Samples(torch.zeros(count, 5), torch.tensor(labels, dtype=torch.long), torch.zeros(count, 4))
+    losses = (*detection_losses(answer, drawn), *progressive_constraint(answer, drawn, 0.2, 0.2))
+    assert all(loss.isfinite() for loss in losses)
+    sum(losses).backward()
+    assert answer.logits.grad is not None and answer.deltas.grad is not None
+
+
+def test_constraint_without_sibling_says_what_to_do():
+    with pytest.raises(ValueError, match="with_sibling=True"):
+        progressive_constraint(output([(0.5, 0.5)]), samples([1]), 0.2, 0.2)

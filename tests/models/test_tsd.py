@@ -1,0 +1,94 @@
+"""TSD's own geometry: what zero offsets mean, where regions go, and what teaches the offsets."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tsdlab.config import PRESETS
+from tsdlab.models.heads.tsd import TSDHead, translate
+from tsdlab.models.trace import bin_centres
+from tsdlab.ops import MultiScaleDeformRoIAlign
+from tsdlab.structures import Samples
+
+CONFIG = replace(PRESETS["badges-tiny"], head="tsd")
+ROIS = torch.tensor([[0, 10.0, 12.0, 60.0, 50.0], [1, 30.0, 20.0, 120.0, 126.0]])
+
+
+@pytest.fixture
+def pool():
+    torch.manual_seed(0)
+    pyramid = [torch.randn(2, 64, 128 // s, 128 // s) for s in (4, 8, 16)]
+    return MultiScaleDeformRoIAlign((4, 8, 16), canonical_size=112)(pyramid)
+
+
+def test_a_new_head_looks_where_the_sibling_looks(pool):
+    """Offsets start at zero: both of TSD's regions give the sibling's features."""
+    output = TSDHead(CONFIG)(pool, ROIS)
+    assert not output.classification_offsets.any() and not output.localization_offset.any()
+    assert torch.equal(output.boxes, ROIS[:, 1:])
+    plain = pool(ROIS)
+    torch.testing.assert_close(pool(ROIS, offsets=output.classification_offsets), plain)
+    torch.testing.assert_close(pool(translate(ROIS, output.localization_offset)), plain)
+
+
+def test_translation_is_a_fraction_of_the_size_and_keeps_it():
+    moved = translate(ROIS, torch.tensor([[0.1, -0.5], [0.0, 0.25]]))
+    expected = torch.tensor([[0, 15.0, -7.0, 65.0, 31.0], [1, 30.0, 46.5, 120.0, 152.5]])
+    torch.testing.assert_close(moved, expected)
+
+
+def test_offsets_scale_with_gamma(pool):
+    head = TSDHead(CONFIG)
+    for net in (head.classification_offset, head.localization_offset):
+        torch.nn.init.normal_(net[-1].weight)
+    small = head.offsets(pool(ROIS))
+    head.config = replace(CONFIG.tsd, gamma=1.0)
+    for a, b in zip(small, head.offsets(pool(ROIS))):
+        assert a.any()
+        torch.testing.assert_close(10 * a, b)
+
+
+def test_derived_regions_stay_on_the_proposals_level(pool):
+    """A region moved far away is still pooled from the level of P; only the size decides, and ΔR keeps the size."""
+    head = TSDHead(CONFIG)
+    torch.nn.init.constant_(head.localization_offset[-1].bias, 2.0)
+    output = head(pool, ROIS)
+    expected = translate(ROIS, output.localization_offset)
+    answer = head.localization(pool(expected, pool.assign_levels(ROIS))).unflatten(1, (-1, 4))
+    torch.testing.assert_close(output.deltas, answer)
+    torch.testing.assert_close(output.boxes, expected[:, 1:])
+
+
+@pytest.mark.parametrize("boxes_teach_offset", [True, False])
+def test_what_teaches_the_localization_offset(pool, boxes_teach_offset):
+    """With the branch's weights at zero no gradient comes through the features: what is left comes from the boxes."""
+    head = TSDHead(replace(CONFIG, tsd=replace(CONFIG.tsd, boxes_teach_offset=boxes_teach_offset)))
+    torch.nn.init.zeros_(head.localization.out.weight)
+    output = head(pool, ROIS, with_sibling=True)
+    truth = ROIS[:, 1:] + torch.tensor([4.0, -3.0, 4.0, -3.0])
+    losses = head.losses(output, Samples(ROIS, torch.tensor([1, 2]), truth))
+    (losses["loss_box_reg"] + losses["loss_margin_box_reg"]).backward()
+    assert head.localization_offset[-1].bias.grad.any().item() is boxes_teach_offset
+
+
+def test_without_the_constraint_its_losses_are_zero(pool):
+    head = TSDHead(replace(CONFIG, tsd=replace(CONFIG.tsd, progressive_constraint=False)))
+    losses = head.losses(head(pool, ROIS, with_sibling=True), Samples(ROIS, torch.tensor([1, 0]), ROIS[:, 1:]))
+    assert losses["loss_margin_classifier"] == 0 and losses["loss_margin_box_reg"] == 0
+
+
+def test_inference_runs_without_the_sibling(pool):
+    head = TSDHead(CONFIG)
+    assert head(pool, ROIS).sibling is None
+    assert head(pool, ROIS, with_sibling=True).sibling is not None
+
+
+def test_bin_centres_are_the_grid_and_follow_the_offsets():
+    box = torch.tensor([[10.0, 20.0, 80.0, 34.0]])
+    grid = bin_centres(box)
+    torch.testing.assert_close(grid[0, 0, 0], torch.tensor([15.0, 21.0]))
+    torch.testing.assert_close(grid[0, 6, 6], torch.tensor([75.0, 33.0]))
+    offsets = torch.zeros(1, 7, 7, 2)
+    offsets[0, 2, 3] = torch.tensor([0.1, -0.5])
+    torch.testing.assert_close(bin_centres(box, offsets)[0, 2, 3], grid[0, 2, 3] + torch.tensor([7.0, -7.0]))

@@ -1,0 +1,252 @@
+"""Deformable RoIAlign against torchvision (without offsets), the scalar oracle (with them) and autograd."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import MultiScaleRoIAlign, roi_align
+
+from tsdlab.ops import MultiScaleDeformRoIAlign, deform_roi_align, reference
+
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+AWKWARD = [
+    [0, 3.0, 4.0, 40.0, 37.0],
+    [1, -20.0, -9.0, 15.0, 12.0],  # hangs over the corner
+    [0, 500.0, 500.0, 600.0, 600.0],  # outside
+    [1, 10.0, 10.0, 10.0, 10.0],  # empty
+    [0, 30.0, 30.0, 20.0, 25.0],  # inside out
+    [1, 0.0, 0.0, 67.0, 51.0],  # everything
+]
+
+
+def make_features(dtype=torch.float32, images=2, channels=5, height=13, width=17):
+    return torch.randn(images, channels, height, width, dtype=dtype)
+
+
+def relative_error(ours, theirs):
+    return ((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-6)).item()
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sampling_ratio", [1, 2, 3])
+def test_equals_torchvision_without_offsets(dtype, aligned, sampling_ratio):
+    features, rois = make_features(dtype), torch.tensor(AWKWARD, dtype=dtype)
+    theirs = roi_align(features, rois, (7, 5), 0.25, sampling_ratio, aligned)
+    ours = deform_roi_align(features, rois, (7, 5), 0.25, sampling_ratio, aligned)
+    assert relative_error(ours, theirs) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equals_reference_with_offsets(dtype, aligned):
+    features, rois = make_features(dtype), torch.tensor(AWKWARD, dtype=dtype)
+    offsets = torch.randn(len(rois), 3, 4, 2, dtype=dtype) * 0.5
+    theirs = reference.deform_roi_align(features, rois, (3, 4), 0.25, 2, aligned, offsets)
+    ours = deform_roi_align(features, rois, (3, 4), 0.25, 2, aligned, offsets)
+    assert relative_error(ours, theirs) < TOLERANCE[dtype]
+
+
+def test_reference_equals_torchvision_without_offsets():
+    features, rois = make_features(torch.float64), torch.tensor(AWKWARD, dtype=torch.float64)
+    theirs = roi_align(features, rois, (3, 3), 0.25, 2, True)
+    assert relative_error(reference.deform_roi_align(features, rois, (3, 3), 0.25), theirs) < 1e-10
+
+
+def test_offsets_are_fractions_of_the_rois_size():
+    """The same offset for all bins is the translated RoI."""
+    features = make_features(torch.float64)
+    rois = torch.tensor([[0, 8.0, 10.0, 32.0, 26.0]], dtype=torch.float64)
+    dx, dy = 0.25, -0.125
+    offsets = torch.tensor([dx, dy], dtype=torch.float64).expand(1, 7, 7, 2)
+    moved = rois + torch.tensor([0, dx * 24, dy * 16, dx * 24, dy * 16], dtype=torch.float64)
+    torch.testing.assert_close(
+        deform_roi_align(features, rois, 7, 0.25, offsets=offsets), deform_roi_align(features, moved, 7, 0.25)
+    )
+
+
+def test_gradients_in_float64():
+    features = make_features(torch.float64, images=2, channels=2, height=5, width=6).requires_grad_()
+    boxes = torch.tensor([[1.3, 2.2, 9.1, 8.3], [-3.0, -2.0, 4.0, 5.0]], dtype=torch.float64, requires_grad=True)
+    images = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    offsets = (torch.randn(2, 3, 3, 2, dtype=torch.float64) * 0.1).requires_grad_()
+
+    def op(features, boxes, offsets):
+        return deform_roi_align(features, torch.cat([images, boxes], 1), 3, 0.5, offsets=offsets)
+
+    assert torch.autograd.gradcheck(op, (features, boxes, offsets))
+
+
+def test_feature_gradient_equals_torchvision():
+    ours, theirs = make_features().requires_grad_(), None
+    theirs = ours.detach().clone().requires_grad_()
+    rois = torch.tensor(AWKWARD)
+    weight = torch.randn(len(rois), 5, 7, 7)
+    (deform_roi_align(ours, rois, 7, 0.25) * weight).sum().backward()
+    (roi_align(theirs, rois, 7, 0.25, 2, True) * weight).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_rounds_once(dtype):
+    """Error of the half-precision op ≤ 2 × the error of rounding a float32 result (plus the rounded weights')."""
+    features, rois = make_features(dtype), torch.tensor(AWKWARD)
+    offsets = torch.randn(len(rois), 7, 7, 2) * 0.2
+    exact = deform_roi_align(features.float(), rois, 7, 0.25, offsets=offsets)
+    ours = deform_roi_align(features, rois.to(torch.float32), 7, 0.25, offsets=offsets)
+    assert ours.dtype == dtype
+    rounding = torch.finfo(dtype).eps * features.float().abs().max()
+    assert (ours.float() - exact).abs().max() <= 2 * rounding
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_has_gradients(dtype):
+    features = make_features(dtype).requires_grad_()
+    offsets = torch.zeros(len(AWKWARD), 7, 7, 2, dtype=dtype, requires_grad=True)
+    deform_roi_align(features, torch.tensor(AWKWARD), 7, 0.25, offsets=offsets).float().square().sum().backward()
+    assert features.grad.dtype == dtype and features.grad.isfinite().all() and features.grad.any()
+    assert offsets.grad.isfinite().all() and offsets.grad.any()
+
+
+def test_no_rois_still_pass_a_gradient():
+    features = make_features().requires_grad_()
+    offsets = torch.zeros(0, 7, 7, 2, requires_grad=True)
+    out = deform_roi_align(features, torch.zeros(0, 5), 7, 0.25, offsets=offsets)
+    assert out.shape == (0, 5, 7, 7)
+    out.sum().backward()
+    assert not features.grad.any() and offsets.grad.shape == offsets.shape
+
+
+def test_one_pixel_feature_map():
+    features = torch.full((1, 3, 1, 1), 2.5)
+    out = deform_roi_align(features, torch.tensor([[0, 0.0, 0.0, 16.0, 16.0]]), 7, 1 / 16)
+    torch.testing.assert_close(out, torch.full((1, 3, 7, 7), 2.5))
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "strided", "expanded"])
+def test_memory_layout_does_not_matter(layout):
+    dense = make_features()
+    features = {
+        "channels_last": dense.to(memory_format=torch.channels_last),
+        "strided": torch.stack([dense, dense], dim=-1)[..., 0],
+        "expanded": dense[:1].expand(2, -1, -1, -1),
+    }[layout]
+    rois = torch.tensor(AWKWARD)
+    torch.testing.assert_close(
+        deform_roi_align(features, rois, 7, 0.25), deform_roi_align(features.contiguous(), rois, 7, 0.25)
+    )
+
+
+def test_channels_last_features_are_not_copied():
+    from tsdlab.ops.bag import FeatureTable
+
+    features = make_features().to(memory_format=torch.channels_last)
+    assert FeatureTable.of([features], [0.25]).rows.data_ptr() == features.data_ptr()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e30])
+def test_hostile_values_contribute_zero(bad):
+    features = make_features().requires_grad_()
+    rois = torch.tensor([[0, 3.0, 4.0, 40.0, 37.0], [0, bad, 4.0, 40.0, bad]])
+    offsets = torch.zeros(2, 7, 7, 2)
+    offsets[0, 0, 0, 0] = bad
+    offsets.requires_grad_()
+    out = deform_roi_align(features, rois, 7, 0.25, offsets=offsets)
+    assert not out[1].any() and not out[0, :, 0, 0].any()
+    assert out[0, :, 0, 1:].all()
+    out.sum().backward()
+    assert features.grad.isfinite().all() and offsets.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("image", [-1, 2, 1e9])
+def test_unknown_image_contributes_zero(image):
+    out = deform_roi_align(make_features(), torch.tensor([[image, 3.0, 4.0, 40.0, 37.0]]), 7, 0.25)
+    assert not out.any()
+
+
+coordinate = st.one_of(
+    st.floats(-200, 200, width=32), st.sampled_from([math.nan, math.inf, -math.inf, 1e30, -1e30, 0.0])
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    boxes=st.lists(st.tuples(st.integers(-1, 2), *[coordinate] * 4), max_size=3),
+    shift=st.tuples(coordinate, coordinate),
+    height=st.integers(1, 6),
+    width=st.integers(1, 6),
+    aligned=st.booleans(),
+)
+def test_any_geometry_equals_the_reference(boxes, shift, height, width, aligned):
+    torch.manual_seed(0)
+    features = torch.randn(2, 2, height, width, dtype=torch.float64)
+    rois = torch.tensor(boxes, dtype=torch.float64).reshape(-1, 5)
+    offsets = torch.zeros(len(rois), 2, 2, 2, dtype=torch.float64)
+    offsets[:, 0, 1] = torch.tensor(shift, dtype=torch.float64)
+    ours = deform_roi_align(features, rois, 2, 0.5, 2, aligned, offsets)
+    theirs = reference.deform_roi_align(features, rois, (2, 2), 0.5, 2, aligned, offsets)
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"features": torch.zeros(3, 8, 8)}, r"features must be \[N, C, H, W\], got \(3, 8, 8\)"),
+        ({"features": torch.zeros(1, 3, 8, 8, dtype=torch.long)}, "floating point, got torch.int64"),
+        ({"rois": torch.zeros(4, 4)}, r"rois must be \[K, 5\].*got \(4, 4\)"),
+        ({"offsets": torch.zeros(4, 7, 7)}, r"offsets must be \[4, 7, 7, 2\].*got \(4, 7, 7\)"),
+        ({"output_size": 0}, "output_size must be a positive"),
+        ({"sampling_ratio": 0}, "sampling_ratio must be at least 1"),
+        ({"backend": "magic"}, "unknown backend 'magic'"),
+    ],
+)
+def test_bad_input_is_named(change, message):
+    arguments = {"features": torch.zeros(1, 3, 8, 8), "rois": torch.zeros(4, 5), "output_size": 7, "spatial_scale": 1.0}
+    with pytest.raises(ValueError, match=message):
+        deform_roi_align(**(arguments | change))
+
+
+def make_pyramid(dtype=torch.float64):
+    return [torch.randn(2, 4, 64 // s, 96 // s, dtype=dtype) for s in (4, 8, 16)]
+
+
+def test_pyramid_equals_torchvision():
+    pyramid = make_pyramid()
+    theirs = MultiScaleRoIAlign(["0", "1", "2"], 7, 2, canonical_scale=64)
+    boxes = [torch.rand(40, 4, dtype=torch.float64) * 40 for _ in range(2)]
+    for b in boxes:
+        b[:, 2:] += b[:, :2] + torch.logspace(-1, 1, 40, dtype=torch.float64)[:, None] * 5
+    rois = torch.cat([torch.cat([b.new_full((40, 1), i), b], 1) for i, b in enumerate(boxes)])
+    pool = MultiScaleDeformRoIAlign((4, 8, 16), aligned=False, canonical_size=64)(pyramid)
+    assert pool.assign_levels(rois).unique().numel() == 3
+    named = {str(i): f for i, f in enumerate(pyramid)}
+    expected = theirs(named, boxes, ImageList(torch.empty(0), [(64, 96)] * 2).image_sizes)
+    torch.testing.assert_close(pool(rois), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_a_region_can_be_pooled_from_any_level():
+    pyramid = make_pyramid()
+    pool = MultiScaleDeformRoIAlign((4, 8, 16))(pyramid)
+    rois = torch.tensor([[1, 5.0, 6.0, 50.0, 40.0]], dtype=torch.float64)
+    for level, stride in enumerate((4, 8, 16)):
+        torch.testing.assert_close(
+            pool(rois, torch.tensor([level])), deform_roi_align(pyramid[level], rois, 7, 1 / stride)
+        )
+
+
+def test_pyramid_names_what_does_not_fit():
+    with pytest.raises(ValueError, match=r"strides must double.*\(4, 16\)"):
+        MultiScaleDeformRoIAlign((4, 16))
+    with pytest.raises(ValueError, match="2 feature maps given for 3 strides"):
+        MultiScaleDeformRoIAlign((4, 8, 16))(make_pyramid()[:2])
+    pool = MultiScaleDeformRoIAlign((4, 8, 16))(make_pyramid())
+    with pytest.raises(ValueError, match=r"levels must be \[2\]"):
+        pool(torch.zeros(2, 5, dtype=torch.float64), torch.zeros(3, dtype=torch.long))

@@ -1,0 +1,194 @@
+"""Results as pictures: every function takes a result and an Axes, and returns the Axes. No model runs here.
+
+One palette everywhere (Okabe and Ito's, safe for colour-blind readers): see `PALETTE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from tsdlab.models.boxes import paired_iou
+from tsdlab.structures import BranchTrace, DetectionTrace
+
+PALETTE = {
+    "proposal": "#E69F00",  # P
+    "classification": "#0072B2",  # P̂_c
+    "localization": "#D55E00",  # P̂_r
+    "truth": "#009E73",
+    "sibling": "#7F7F7F",
+    "d_head": "#CC79A7",
+    "tsd": "#0072B2",
+}
+_CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#F0E442")
+
+
+def show_image(image: Tensor, ax: Axes | None = None) -> Axes:
+    """An image [3, H, W] in 0…1, one data unit per pixel, without ticks."""
+    ax = ax or plt.gca()
+    height, width = image.shape[1:]
+    ax.imshow(image.permute(1, 2, 0).clamp(0, 1).cpu().numpy(), extent=(0, width, height, 0), interpolation="nearest")
+    ax.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    return ax
+
+
+def draw_box(box: Tensor, color: str, ax: Axes, label: str | None = None, **style) -> Axes:
+    """One box (xyxy, pixels); further keywords go to matplotlib's Rectangle."""
+    x1, y1, x2, y2 = box.tolist()
+    outline = {"fill": False, "linewidth": 2.0} | style
+    ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, edgecolor=color, label=label, **outline))
+    return ax
+
+
+def detections(
+    image: Tensor,
+    found: Mapping[str, Tensor],
+    names: Sequence[str],
+    ax: Axes | None = None,
+    score_thresh: float = 0.5,
+) -> Axes:
+    """Detections (boxes, labels, scores) over the image; `names[i]` names label i + 1."""
+    ax = show_image(image, ax)
+    for box, label, score in zip(found["boxes"], found["labels"].tolist(), found["scores"].tolist()):
+        if score < score_thresh:
+            continue
+        color = _CYCLE[(label - 1) % len(_CYCLE)]
+        draw_box(box, color, ax)
+        x, y = box[:2].tolist()
+        ax.text(
+            x, y, f" {names[label - 1]} {score:.2f} ", fontsize=8, va="bottom", color="white", clip_on=True,
+            bbox={"facecolor": color, "edgecolor": "none", "pad": 1.0},
+        )  # fmt: skip
+    return ax
+
+
+def displacement(
+    image: Tensor, trace: DetectionTrace, index: int, ax: Axes | None = None, truth: Tensor | None = None,
+    margin: float = 0.35,
+) -> Axes:  # fmt: skip
+    """Proposal `index` with what TSD makes of it: arrows from each bin of P to its place in P̂_c, and the box P̂_r.
+
+    Args:
+        truth: ground-truth box [4] to draw as well.
+        margin: how much around the proposal is shown, as a fraction of its size.
+
+    Raises:
+        ValueError: the traced model does not displace its regions.
+    """
+    if trace.classification_points is None or trace.localization_proposals is None:
+        raise ValueError("this trace has no displacements; trace a model with the tsd head")
+    ax = show_image(image, ax)
+    proposal = trace.proposals[index]
+    if truth is not None:
+        draw_box(truth, PALETTE["truth"], ax, "ground truth", linestyle=(0, (1, 1)))
+    draw_box(proposal, PALETTE["proposal"], ax, "P  proposal")
+    draw_box(trace.localization_proposals[index], PALETTE["localization"], ax, "P̂_r  to localize from", linestyle="--")
+    moved = trace.classification_points[index].flatten(0, 1).cpu().numpy()  # [bins², 2]
+    grid = _grid(proposal, trace.classification_points.shape[1])
+    ax.plot(*grid.T, ".", color=PALETTE["proposal"], markersize=3, alpha=0.9)
+    ax.quiver(
+        *grid.T, *(moved - grid).T, angles="xy", scale_units="xy", scale=1, width=0.004,
+        color=PALETTE["classification"], alpha=0.8,
+    )  # fmt: skip
+    ax.plot(
+        *moved.T, "o", color=PALETTE["classification"], markersize=4, markeredgecolor="white", markeredgewidth=0.5,
+        label="P̂_c  to classify from",
+    )  # fmt: skip
+    x1, y1, x2, y2 = proposal.tolist()
+    pad = margin * max(x2 - x1, y2 - y1)
+    ax.set(xlim=(x1 - pad, x2 + pad), ylim=(y2 + pad, y1 - pad))
+    return ax
+
+
+def _grid(box: Tensor, bins: int) -> np.ndarray:
+    """Bin centres [bins², 2] (x, y) of a box, row by row."""
+    x1, y1, x2, y2 = box.tolist()
+    fractions = (np.arange(bins) + 0.5) / bins
+    ys, xs = np.meshgrid(y1 + fractions * (y2 - y1), x1 + fractions * (x2 - x1), indexing="ij")
+    return np.stack([xs.ravel(), ys.ravel()], axis=1)
+
+
+def class_scores(branches: Mapping[str, BranchTrace], index: int, names: Sequence[str], ax: Axes | None = None) -> Axes:
+    """Class scores of proposal `index` by every branch, as grouped bars; background is the first class."""
+    ax = ax or plt.gca()
+    classes = ["background", *names]
+    height = 0.8 / len(branches)
+    rows = np.arange(len(classes))
+    for i, (branch, answer) in enumerate(branches.items()):
+        scores = answer.logits[index].softmax(0).cpu().numpy()
+        ax.barh(rows + (i - (len(branches) - 1) / 2) * height, scores, height, label=branch, color=_color(branch, i))
+    ax.set(yticks=rows, yticklabels=classes, xlim=(0, 1), xlabel="score")
+    ax.invert_yaxis()
+    _plain_axes(ax)
+    return ax
+
+
+def score_against_iou(
+    branches: Mapping[str, BranchTrace], label: int, truth: Tensor, ax: Axes | None = None
+) -> Axes:
+    """Every proposal as a point: score of class `label` against IoU of its decoded box with `truth` [4].
+
+    Proposals whose box does not touch the truth are left out.
+    """
+    ax = ax or plt.gca()
+    for i, (branch, answer) in enumerate(branches.items()):
+        boxes = answer.boxes[:, label]
+        iou = paired_iou(boxes, truth.to(boxes).expand_as(boxes)).cpu()
+        score = answer.logits.softmax(1)[:, label].cpu()
+        near = iou > 0
+        ax.plot(
+            score[near], iou[near], "o", color=_color(branch, i), markersize=5, alpha=0.7, markeredgecolor="white",
+            markeredgewidth=0.4, label=branch,
+        )  # fmt: skip
+    ax.set(xlim=(-0.03, 1.03), ylim=(0, 1.03), xlabel="score of the true class", ylabel="IoU of the decoded box")
+    _plain_axes(ax)
+    return ax
+
+
+def training_curve(
+    logs: Mapping[str, Sequence[Mapping[str, float]]], key: str = "loss", smooth: int = 20, ax: Axes | None = None
+) -> Axes:
+    """One curve per run: `key` against "step", as a running mean over `smooth` rows."""
+    ax = ax or plt.gca()
+    for i, (run, rows) in enumerate(logs.items()):
+        steps = np.array([row["step"] for row in rows], dtype=float)
+        values = np.array([row[key] for row in rows], dtype=float)
+        window = min(smooth, len(values))
+        if window:
+            mean = np.convolve(values, np.ones(window) / window, mode="valid")
+            ax.plot(steps[window - 1 :], mean, color=_color(run, i), label=run)
+    ax.set(xlabel="step", ylabel=key)
+    _plain_axes(ax)
+    return ax
+
+
+def average_precision(
+    results: Mapping[str, Mapping[str, float]], keys: Sequence[str] = ("AP", "AP50", "AP75"), ax: Axes | None = None
+) -> Axes:
+    """AP figures (percent) of several models as grouped bars."""
+    ax = ax or plt.gca()
+    columns = np.arange(len(keys))
+    width = 0.8 / len(results)
+    for i, (model, values) in enumerate(results.items()):
+        at = columns + (i - (len(results) - 1) / 2) * width
+        bars = ax.bar(at, [values[k] for k in keys], width * 0.94, label=model, color=_color(model, i))
+        ax.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
+    ax.set(xticks=columns, xticklabels=keys, ylim=(0, 109), ylabel="percent")
+    _plain_axes(ax)
+    return ax
+
+
+def _color(name: str, position: int) -> str:
+    return PALETTE.get(name.split(" ")[0], _CYCLE[position % len(_CYCLE)])
+
+
+def _plain_axes(ax: Axes) -> None:
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize=9)
