@@ -24,7 +24,7 @@ lab: $(READY)  ## open JupyterLab on the notebooks (localhost, with its token)
 	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --notebook-dir=notebooks
 
 notebooks: $(READY)  ## execute every notebook in place
-	$(BIN)/python -m tests.execute_notebooks
+	$(BIN)/python notebooks/execute.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

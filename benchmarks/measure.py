@@ -64,6 +64,6 @@ def write_results(name: str, results: dict) -> None:
         "torch": torch.__version__,
         "torchvision": version("torchvision"),
     }
-    with atomic_write(RESULTS / f"{name}.json") as path:
-        path.write_text(json.dumps({"machine": machine, **results}, indent=1) + "\n")
+    with atomic_write(RESULTS / f"{name}.json") as file:
+        file.write((json.dumps({"machine": machine, **results}, indent=1) + "\n").encode())
     print(f"\nwritten: data/results/{name}.json")

@@ -1,0 +1,23 @@
+"""See, measure and cure the conflict between classification and localization in two-stage detectors."""
+
+from importlib.metadata import version
+
+__version__ = version("tsdlab")  # before the imports: weights carry it
+
+from tsdlab.config import PRESETS, Config
+from tsdlab.evaluate import evaluate
+from tsdlab.models.detector import build_detector
+from tsdlab.models.trace import trace
+from tsdlab.train import train
+from tsdlab.weights import load_detector
+
+__all__ = [
+    "PRESETS",
+    "Config",
+    "__version__",
+    "build_detector",
+    "evaluate",
+    "load_detector",
+    "trace",
+    "train",
+]

@@ -62,8 +62,9 @@ def detections(
         color = _CYCLE[(label - 1) % len(_CYCLE)]
         draw_box(box, color, ax)
         x, y = box[:2].tolist()
+        above = y > 0.08 * image.shape[1]  # else there is no room: inside the box
         ax.text(
-            x, y, f" {names[label - 1]} {score:.2f} ", fontsize=8, va="bottom", color="white", clip_on=True,
+            x, y, f" {names[label - 1]} {score:.2f} ", fontsize=8, va="bottom" if above else "top", color="white", clip_on=True,
             bbox={"facecolor": color, "edgecolor": "none", "pad": 1.0},
         )  # fmt: skip
     return ax
@@ -149,6 +150,28 @@ def score_against_iou(
         )  # fmt: skip
     ax.set(xlim=(-0.03, 1.03), ylim=(0, 1.03), xlabel="score of the true class", ylabel="IoU of the decoded box")
     _plain_axes(ax)
+    return ax
+
+
+def slide_map(values: Tensor, shifts: Tensor, ax: Axes | None = None) -> Axes:
+    """Answers for a box slid over its object, as a heat map.
+
+    Args:
+        values: [S, S] in 0…1; row is the shift in y, column the shift in x.
+        shifts: [S] evenly spaced shifts, fractions of the box.
+
+    A ring marks the best place, a cross the place without shift.
+    """
+    ax = ax or plt.gca()
+    low, high = shifts[0].item(), shifts[-1].item()
+    half = (high - low) / (len(shifts) - 1) / 2
+    extent = (low - half, high + half, high + half, low - half)
+    heat = ax.imshow(values.cpu().numpy(), extent=extent, cmap="viridis", vmin=0, vmax=1)
+    row, column = divmod(int(values.argmax()), values.shape[1])
+    ax.plot(shifts[column], shifts[row], "o", markersize=14, markerfacecolor="none", markeredgecolor="white", markeredgewidth=2)
+    ax.plot(0, 0, "+", markersize=12, color="white")
+    ax.set(xlabel="shift in x (box widths)", ylabel="shift in y (box heights)")
+    ax.figure.colorbar(heat, ax=ax, shrink=0.85)
     return ax
 
 

@@ -1,0 +1,107 @@
+"""The reference results: train every head on one recipe, evaluate, write `data/results/<name>.json`.
+
+    python benchmarks/reference_runs.py badges                # makes the data itself; three runs
+    python benchmarks/reference_runs.py bccd --data DIR       # DIR: the BCCD data set in COCO format; two runs
+
+Each run is an ordinary `tsdlab train` command, printed before it starts; a run that was interrupted is resumed, and one that is
+complete is only evaluated. `--ship` copies the best weights to data/weights, where `tsdlab.load_detector` finds them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from measure import RESULTS, write_results
+
+from tsdlab.config import config_to_dict
+from tsdlab.data.badges import BadgesConfig, make_badges
+from tsdlab.data.coco import CocoDataset
+from tsdlab.evaluate import evaluate
+from tsdlab.weights import SHIPPED, load_detector, read_header
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One table of results: the same preset and options for every head."""
+
+    preset: str
+    heads: tuple[str, ...]
+    split: str  # evaluated; training watches "val"
+    options: tuple[str, ...] = ()
+    badges: BadgesConfig | None = None  # how to make the data, where it can be made
+
+
+REFERENCES = {
+    "badges": Reference("badges-tiny", ("sibling", "d_head", "tsd"), "val", badges=BadgesConfig()),
+    # The preset at two thirds of its image size and with fewer steps: half an hour on two cores instead of hours.
+    "bccd": Reference("bccd", ("sibling", "tsd"), "test", options=tuple(
+        "--image.min-size 320 --image.max-size 427 --rpn.anchor-sizes 20 40 64 104 168 --train.steps 1200 "
+        "--train.eval-every 300".split()
+    )),
+}
+
+
+def train_command(name: str, head: str, data: Path) -> list[str]:
+    reference = REFERENCES[name]
+    return [
+        *("tsdlab", "train", reference.preset, "--data", str(data), "--out", f"runs/{name}-{head}", "--head", head),
+        *("--resume", *reference.options),
+    ]
+
+
+def run(name: str, data: Path, ship: bool) -> dict:
+    reference = REFERENCES[name]
+    models = {}
+    for head in reference.heads:
+        command = train_command(name, head, data)
+        out = ROOT / "runs" / f"{name}-{head}"
+        if not (out / "metrics.json").exists():
+            print("$", shlex.join(command), flush=True)
+            subprocess.run([sys.executable, "-m", "tsdlab.cli", *command[1:]], cwd=ROOT, check=True)
+        weights = out / "weights.safetensors"
+        if ship:
+            SHIPPED.mkdir(parents=True, exist_ok=True)
+            shutil.copy(weights, SHIPPED / f"{name}-{head}.safetensors")
+        model = load_detector(weights)
+        metrics = evaluate(model, CocoDataset(data, reference.split)).as_dict()
+        models[head] = {
+            "metrics": metrics,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "best_step": read_header(weights).origin["step"],
+            "train": shlex.join(command),
+            "config": config_to_dict(model.config),
+        }
+        print(f"{name}-{head}: " + ", ".join(f"{k} {metrics[k]:.1f}" for k in ("AP", "AP50", "AP75")), flush=True)
+    return {"split": reference.split, "models": models}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=list(REFERENCES))
+    parser.add_argument("--data", type=Path, help="COCO-format folder; badges are made in data/generated if not given")
+    parser.add_argument("--ship", action="store_true", help="copy the best weights to data/weights")
+    arguments = parser.parse_args()
+    badges = REFERENCES[arguments.name].badges
+    data = arguments.data
+    if data is None:
+        if badges is None:
+            parser.error(f"{arguments.name} needs --data, a folder in COCO format")
+        data = ROOT / "data" / "generated" / arguments.name
+        if not data.exists():
+            make_badges(data, badges)
+        data = data.relative_to(Path.cwd()) if data.is_relative_to(Path.cwd()) else data
+    write_results(arguments.name, run(arguments.name, data, arguments.ship))
+    print(json.dumps(json.loads((RESULTS / f"{arguments.name}.json").read_text())["machine"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Execute every notebook in this folder in place: `make notebooks`, or `python notebooks/execute.py 01 03`.
+
+A notebook is replaced only when all of its cells ran.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+from tsdlab.checkpoint import atomic_write
+
+HERE = Path(__file__).parent
+
+
+def execute(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(path.parent)}}).execute()
+    notebook.metadata.pop("widgets", None)  # GitHub refuses to show a notebook that carries it
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)  # timestamps, which would make every run a change
+    with atomic_write(path) as file:
+        file.write(nbformat.writes(notebook).encode() + b"\n")
+
+
+def main() -> None:
+    wanted = sys.argv[1:]
+    for path in sorted(HERE.glob("*.ipynb")):
+        if wanted and not path.name.startswith(tuple(wanted)):
+            continue
+        start = time.perf_counter()
+        print(f"{path.name} …", flush=True)
+        execute(path)
+        print(f"{path.name} ran in {time.perf_counter() - start:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

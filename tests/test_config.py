@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tsdlab.config import PRESETS, Config, HeadName, config_from_dict, config_to_dict
+from tsdlab.models.detector import build_detector
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_config_survives_json(name: str) -> None:
+    preset = PRESETS[name]
+    assert config_from_dict(json.loads(json.dumps(config_to_dict(preset)))) == preset
+
+
+def test_an_unknown_field_is_named_with_its_place() -> None:
+    values = config_to_dict(Config())
+    values["roi"]["hiden"] = 3
+    with pytest.raises(ValueError, match=r"config\.roi has unknown field\(s\) hiden"):
+        config_from_dict(values)
+
+
+def test_missing_fields_take_their_defaults() -> None:
+    assert config_from_dict({"head": "sibling", "tsd": {"gamma": 0.2}}) == replace(
+        Config(head="sibling"), tsd=replace(Config().tsd, gamma=0.2)
+    )
+
+
+def test_one_anchor_size_per_level_is_asked_for() -> None:
+    with pytest.raises(ValueError, match=r"anchor_sizes has 5 entries for 4 pyramid levels"):
+        replace(Config(), backbone=replace(Config().backbone, stages=(2, 3, 4)))
+
+
+def test_a_detector_has_at_least_one_class() -> None:
+    with pytest.raises(ValueError, match="num_classes"):
+        Config(num_classes=0)
+
+
+@pytest.mark.parametrize("head", HeadName.__args__)
+@pytest.mark.parametrize("name", ["badges-tiny", "badges", "bccd"])
+def test_every_preset_builds_with_every_head(name: str, head: HeadName) -> None:
+    model = build_detector(replace(PRESETS[name], head=head))
+    assert model.config.head == head
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_consistent(name: str) -> None:
+    preset = PRESETS[name]
+    assert preset.image.min_size <= preset.image.max_size
+    assert preset.train.warmup_steps < preset.train.steps
+    assert preset.train.checkpoint_every <= preset.train.steps
+    assert all(0 < milestone < 1 for milestone in preset.train.milestones)
+    # Frozen norms are those of pretrained weights; a backbone from scratch needs its own.
+    assert (preset.backbone.norm == "frozen") == (preset.backbone.trainable_stages < 5)

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tsdlab import weights
+from tsdlab.config import Config
+from tsdlab.data.coco import Category
+from tsdlab.models.detector import Detector, build_detector
+from tsdlab.weights import import_torchvision, load_detector, load_tensors, read_header, save_weights
+
+CATEGORIES = (Category(3, "red"), Category(7, "blaü"))
+
+
+@pytest.fixture
+def model(tiny_config: Config) -> Detector:
+    torch.manual_seed(0)
+    return build_detector(tiny_config)
+
+
+def detections(model: Detector) -> dict[str, torch.Tensor]:
+    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        return model.eval()([image])[0]
+
+
+def test_full_precision_comes_back_bit_for_bit(model: Detector, tmp_path: Path) -> None:
+    model = model.to(memory_format=torch.channels_last)  # as training leaves it
+    save_weights(tmp_path / "w.safetensors", model, CATEGORIES, half=False)
+    back = load_detector(tmp_path / "w.safetensors")
+    assert back.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(v, back.state_dict()[k]) for k, v in model.state_dict().items())
+    assert not back.training
+    assert back.categories == CATEGORIES
+    ours, theirs = detections(model), detections(back)
+    assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def test_half_precision_halves_kernels_and_keeps_vectors(model: Detector, tmp_path: Path) -> None:
+    save_weights(tmp_path / "w.safetensors", model, CATEGORIES)
+    stored = load_file(tmp_path / "w.safetensors")
+    own = model.state_dict()
+    for name, tensor in stored.items():
+        if own[name].is_floating_point():
+            assert tensor.dtype == (torch.float16 if tensor.dim() > 1 else torch.float32), name
+    back = load_detector(tmp_path / "w.safetensors")
+    for name, tensor in back.state_dict().items():
+        assert tensor.dtype == own[name].dtype
+        torch.testing.assert_close(tensor, own[name], rtol=1e-3, atol=1e-7)
+
+
+def test_a_value_that_float16_cannot_hold_is_kept(model: Detector, tmp_path: Path) -> None:
+    model.rpn.head.cls_logits.weight.data[0, 0] = 1e6
+    save_weights(tmp_path / "w.safetensors", model, CATEGORIES)
+    back = load_detector(tmp_path / "w.safetensors")
+    assert back.rpn.head.cls_logits.weight[0, 0].item() == 1e6
+
+
+def test_equal_weights_are_equal_files(model: Detector, tmp_path: Path) -> None:
+    for name in "abcd":
+        save_weights(tmp_path / name, model, CATEGORIES, origin={"step": 3})
+    assert len({(tmp_path / name).read_bytes() for name in "abcd"}) == 1
+
+
+def test_the_header_tells_what_the_file_is(model: Detector, tmp_path: Path) -> None:
+    save_weights(tmp_path / "w.safetensors", model, CATEGORIES, origin={"step": 3, "metrics": {"AP": None}})
+    header = read_header(tmp_path / "w.safetensors")
+    assert header.config == model.config
+    assert header.categories == CATEGORIES
+    assert header.origin == {"step": 3, "metrics": {"AP": None}}
+    assert json.loads(json.dumps(header.as_dict()))["categories"][1] == {"id": 7, "name": "blaü"}
+
+
+def test_score_threshold_is_set(model: Detector, tmp_path: Path) -> None:
+    save_weights(tmp_path / "w.safetensors", model, CATEGORIES, half=False)
+    path = tmp_path / "w.safetensors"
+    assert len(detections(load_detector(path, score_thresh=0.0))["scores"]) > 0
+    assert len(detections(load_detector(path, score_thresh=0.999))["scores"]) == 0
+
+
+# What is refused
+
+
+def test_an_unknown_name_lists_what_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "badges-tsd.safetensors").touch()
+    monkeypatch.setattr(weights, "SHIPPED", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"'badges-tds' is neither .* badges-tsd"):
+        load_detector("badges-tds")
+
+
+def test_a_shipped_name_is_found_from_anywhere(
+    model: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shipped").mkdir()
+    monkeypatch.setattr(weights, "SHIPPED", tmp_path / "shipped")
+    save_weights(tmp_path / "shipped/mine.safetensors", model, CATEGORIES)
+    monkeypatch.chdir(tmp_path)
+    assert load_detector("mine").categories == CATEGORIES
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.safetensors").write_text("not weights")
+    with pytest.raises(ValueError, match=r"text\.safetensors is not a readable safetensors file"):
+        load_detector(tmp_path / "text.safetensors")
+    save_file({"w": torch.zeros(2)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(ValueError, match=r"foreign\.safetensors has no readable tsdlab header"):
+        load_detector(tmp_path / "foreign.safetensors")
+    torch.save({"w": torch.zeros(2)}, tmp_path / "pickle.pth")
+    with pytest.raises(ValueError, match=r"pickle\.pth"):
+        load_detector(tmp_path / "pickle.pth")
+
+
+def test_a_torn_file_is_refused(model: Detector, tmp_path: Path) -> None:
+    path = tmp_path / "torn.safetensors"
+    save_weights(path, model, CATEGORIES)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match=r"torn\.safetensors"):
+        load_detector(path)
+
+
+def test_tensors_that_do_not_fit_are_named(model: Detector, tiny_config: Config, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    state = model.state_dict()
+    state["surplus"] = torch.zeros(1)
+    del state["rpn.head.cls_logits.bias"]
+    state["rpn.head.bbox_pred.bias"] = torch.zeros(5)
+    save_file({k: v.contiguous() for k, v in state.items()}, path)
+    with pytest.raises(ValueError, match=r"rpn\.head\.cls_logits\.bias is missing") as caught:
+        load_tensors(model, path)
+    assert "rpn.head.bbox_pred.bias is (5,), not (12,)" in str(caught.value)
+    assert "surplus is unknown" in str(caught.value)
+    left = load_tensors(model, path, partly=True)
+    assert left == ["rpn.head.cls_logits.bias", "rpn.head.bbox_pred.bias"]
+
+
+# torchvision
+
+
+@pytest.fixture(scope="module")
+def torchvision_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from torchvision.models.detection import fasterrcnn_resnet50_fpn
+
+    torch.manual_seed(0)
+    model = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=91)
+    path = tmp_path_factory.mktemp("torchvision") / "frcnn.pth"
+    torch.save(model.state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize("head", ["sibling", "tsd", "d_head"])
+def test_a_local_torchvision_file_is_imported(head: str, torchvision_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "coco.safetensors"
+    import_torchvision(out, torchvision_file, head)  # type: ignore[arg-type]
+    model = load_detector(out)
+    state, own = torch.load(torchvision_file, weights_only=True), model.state_dict()
+    assert torch.equal(own["rpn.head.cls_logits.weight"], state["rpn.head.cls_logits.weight"])
+    assert torch.equal(
+        own["backbone.fpn.inner_blocks.0.0.weight"], state["backbone.fpn.inner_blocks.0.0.weight"]
+    )
+    if head == "sibling":
+        predictor = "box_predictor.cls_score.weight"
+        assert torch.equal(own[f"roi_heads.head.{predictor}"], state[f"roi_heads.{predictor}"])
+    assert model.config.head == head and not model.config.roi.aligned
+    assert model.categories[0] == Category(1, "person")
+    assert model.categories[89] == Category(90, "toothbrush")  # the index is COCO's id
+
+
+def test_another_state_dict_is_refused(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(2)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"other\.pth is not the state dict of a torchvision Faster R-CNN"):
+        import_torchvision(tmp_path / "out.safetensors", tmp_path / "other.pth")
+    (tmp_path / "broken.pth").write_bytes(b"broken")
+    with pytest.raises(ValueError, match=r"broken\.pth is not a readable state dict"):
+        import_torchvision(tmp_path / "out.safetensors", tmp_path / "broken.pth")
+    with pytest.raises(FileNotFoundError, match=r"none\.pth"):
+        import_torchvision(tmp_path / "out.safetensors", tmp_path / "none.pth")
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_weights_of_one_config_do_not_pass_for_another(
+    model: Detector, tiny_config: Config, tmp_path: Path
+) -> None:
+    save_weights(tmp_path / "w.safetensors", model, CATEGORIES)
+    wider = build_detector(replace(tiny_config, roi=replace(tiny_config.roi, hidden=32)))
+    with pytest.raises(ValueError, match="does not fit its model"):
+        load_tensors(wider, tmp_path / "w.safetensors")

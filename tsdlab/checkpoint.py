@@ -1,0 +1,107 @@
+"""Files that are either whole or not there: atomic writes, and the state a training run resumes from."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import random
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be read, or does not belong to the run that asks for it."""
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that becomes `path` only when the block ends well; until then the old `path` stays.
+
+    The bytes are on the disk (fsync of file and folder) before the name changes hands, so neither a killed
+    process nor a power cut leaves a torn file. After a failure inside the block nothing is left behind.
+    """
+    # One fixed name: what a killed process leaves behind is overwritten by the next write, never piles up.
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows cannot open a folder; its rename is durable by itself
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write plain values as JSON, atomically."""
+    with atomic_write(path) as file:
+        file.write(json.dumps(values, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write `state` (tensors, numbers, strings, and lists, tuples and dicts of them) atomically."""
+    with atomic_write(path) as file:
+        torch.save(state, file)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote, on the CPU. Nothing but tensors and plain values is ever unpickled.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is torn, corrupt, or holds anything but tensors and plain values.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load does not look at the checksums
+        if damaged is not None:
+            raise CheckpointError(f"{path} is not a readable checkpoint ({damaged} does not match its checksum)")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, RuntimeError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path} is not a readable checkpoint ({str(error).splitlines()[0]})") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} holds a {type(state).__name__}, not a checkpoint")
+    return state
+
+
+def rng_state() -> dict[str, Any]:
+    """The state of every global random number generator of this process, as plain values and tensors."""
+    version, keys, gauss = random.getstate()
+    name, words, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 (a library may use it)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+        "numpy": (name, [int(w) for w in words], position, has_gauss, cached),
+        "python": (version, keys, gauss),
+    }
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Inverse of `rng_state`."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+    name, words, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, np.array(words, np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    random.setstate(state["python"])

@@ -1,0 +1,329 @@
+"""`tsdlab data|train|eval|detect|weights`: a command is a dataclass with a `run`; tyro makes the options."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+import torch
+import tyro
+from matplotlib.figure import Figure
+from tyro.conf import CascadeSubcommandArgs, OmitSubcommandPrefixes, Positional, arg, subcommand
+
+import tsdlab
+from tsdlab.checkpoint import atomic_write, write_json
+from tsdlab.config import PRESETS, Config, HeadName
+from tsdlab.data.badges import BadgesConfig, make_badges
+from tsdlab.data.coco import CocoDataset, DataError, check, read_image
+from tsdlab.evaluate import evaluate, versions
+from tsdlab.train import Device, NonFiniteLossError, TrainingInterrupted, train
+from tsdlab.viz import plots
+from tsdlab.weights import find_weights, import_torchvision, load_detector, read_header, shipped_weights
+
+
+def _device(name: Device) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
+
+
+@dataclass(frozen=True)
+class MakeData:
+    """Make the synthetic world: creatures whose limbs set the box and whose badge alone tells the class."""
+
+    world: Annotated[Positional[Literal["badges"]], arg(metavar="badges", help="The world; there is one.")]
+    dir: Annotated[Positional[Path], arg(metavar="DIR", help="Folder to make.")]
+    config: Annotated[BadgesConfig, arg(name="")] = field(default_factory=BadgesConfig)
+
+    def run(self) -> None:
+        print(f"wrote {make_badges(self.dir, self.config)}")
+
+
+@dataclass(frozen=True)
+class CheckData:
+    """Look for everything that could stop a training: reads every annotation and every image."""
+
+    dir: Annotated[Positional[Path], arg(metavar="DIR", help="Folder in COCO format.")]
+
+    def run(self) -> None:
+        reports = check(self.dir)
+        print(*reports, sep="\n")
+        problems = sum(len(report.problems) for report in reports)
+        if problems:
+            raise DataError(f"{self.dir} has {problems} problem(s), listed above")
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a detector."""
+
+    config: Annotated[Config, arg(name="")]
+    data: Path
+    """Folder in COCO format, with splits train and val."""
+    out: Path
+    """Folder of the run: checkpoint, logs, weights."""
+    resume: bool = False
+    """Continue the run in OUT exactly where it was last saved."""
+    init: Annotated[str | None, arg(metavar="WEIGHTS")] = None
+    """Weights to start from: a shipped name or a file; what does not fit starts from random."""
+    imagenet: bool = False
+    """Start the backbone from ImageNet weights (network needed)."""
+    tensorboard: bool = False
+    """Log to OUT/tensorboard as well."""
+    device: Device = "auto"
+
+    def run(self) -> None:
+        result = train(
+            self.config,
+            self.data,
+            self.out,
+            resume=self.resume,
+            init=self.init,
+            weights_backbone="DEFAULT" if self.imagenet else None,
+            tensorboard=self.tensorboard,
+            device=self.device,
+        )
+        print(f"best of step {result.best_step}, in {result.weights}:\n{result.best}")
+
+
+@dataclass(frozen=True)
+class Eval:
+    """COCO metrics of weights on one split."""
+
+    weights: Annotated[Positional[str], arg(metavar="WEIGHTS", help="A shipped name, or a file.")]
+    data: Path
+    """Folder in COCO format."""
+    split: str = "val"
+    score_thresh: Annotated[float | None, arg(metavar="FLOAT")] = None
+    """Leave out detections below this score; by default the weights' own threshold."""
+    batch_size: int = 8
+    workers: int = 0
+    """Processes that load images."""
+    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    """File for the metrics, this command and the versions it ran with."""
+    device: Device = "auto"
+
+    def run(self) -> None:
+        model = load_detector(self.weights, _device(self.device))
+        dataset = CocoDataset(self.data, self.split)
+        metrics = evaluate(model, dataset, self.batch_size, self.score_thresh, workers=self.workers)
+        print(metrics)
+        if self.json is not None:
+            write_json(
+                self.json,
+                {
+                    "metrics": metrics.as_dict(),
+                    "command": shlex.join(["tsdlab", *sys.argv[1:]]),
+                    "versions": versions(),
+                },
+            )
+
+
+@dataclass(frozen=True)
+class Detect:
+    """Detect objects in images: draws them, and writes detections.json."""
+
+    weights: Annotated[Positional[str], arg(metavar="WEIGHTS", help="A shipped name, or a file.")]
+    images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE...", help="Image files.")]
+    out: Path
+    """Folder for the drawn images and detections.json."""
+    score_thresh: float = 0.5
+    """Leave out detections below this score."""
+    device: Device = "auto"
+
+    def run(self) -> None:
+        missing = [str(path) for path in self.images if not path.is_file()]
+        if missing or not self.images:
+            raise FileNotFoundError(
+                f"no image at {', '.join(missing)}" if missing else "give at least one image"
+            )
+        device = _device(self.device)
+        model = load_detector(self.weights, device, self.score_thresh)
+        names = [category.name for category in model.categories]
+        files = _drawing_names(self.images)
+        self.out.mkdir(parents=True, exist_ok=True)
+        listed = []
+        for path in files:
+            image = read_image(path)
+            with torch.inference_mode():
+                found = {k: v.cpu() for k, v in model([image.to(device)])[0].items()}
+            _draw(self.out / files[path], image, found, names)
+            columns = zip(found["boxes"].tolist(), found["labels"].tolist(), found["scores"].tolist())
+            listed.append(
+                {
+                    "image": str(path),
+                    "drawn": files[path],
+                    "detections": [
+                        {"box": box, "category": names[label - 1], "score": score}
+                        for box, label, score in columns
+                    ],
+                }
+            )
+            print(f"{path}: {len(found['scores'])} detections → {self.out / files[path]}")
+        write_json(
+            self.out / "detections.json", {"boxes": "xyxy, pixels", "weights": self.weights, "images": listed}
+        )
+
+
+def _drawing_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """A name for each drawing; images of one name in different folders are numbered."""
+    names: dict[Path, str] = {}
+    for path in paths:
+        name, count = f"{path.stem}.png", 1
+        while name in names.values():
+            count += 1
+            name = f"{path.stem}-{count}.png"
+        names[path] = name
+    return names
+
+
+def _draw(path: Path, image: torch.Tensor, found: dict[str, torch.Tensor], names: Sequence[str]) -> None:
+    height, width = image.shape[1:]
+    scale = max(1, round(800 / max(height, width)))  # a label on a small image would hide what it names
+    figure = Figure(figsize=(width * scale / 100, height * scale / 100), dpi=100)
+    plots.detections(image, found, names, figure.add_axes((0, 0, 1, 1)), score_thresh=0.0)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png")
+
+
+@dataclass(frozen=True)
+class ListWeights:
+    """The weights that come with the repository."""
+
+    def run(self) -> None:
+        shipped = shipped_weights()
+        for name, path in shipped.items():
+            header = read_header(path)
+            ap = header.origin.get("metrics", {}).get("AP")
+            print(
+                f"{name:<20} {header.config.head:<8} {len(header.categories):>3} classes"
+                f"  {path.stat().st_size / 2**20:5.1f} MiB" + (f"  AP {ap:.1f}" if ap is not None else "")
+            )
+        if not shipped:
+            print("none")
+
+
+@dataclass(frozen=True)
+class ShowWeights:
+    """What a weights file says about itself, as JSON."""
+
+    weights: Annotated[Positional[str], arg(metavar="NAME", help="A shipped name, or a file.")]
+
+    def run(self) -> None:
+        print(json.dumps(read_header(find_weights(self.weights)).as_dict(), indent=2, ensure_ascii=False))
+
+
+@dataclass(frozen=True)
+class ImportTorchvision:
+    """Turn torchvision's COCO Faster R-CNN (ResNet-50, FPN) into a weights file."""
+
+    out: Annotated[Positional[Path], arg(metavar="OUT", help="The .safetensors file to write.")]
+    source: str = "torchvision"
+    """"torchvision" downloads its COCO weights; otherwise a local .pth state dict."""
+    head: HeadName = "sibling"
+    """"sibling" gives torchvision's own detections; what another head adds starts from random."""
+
+    def run(self) -> None:
+        import_torchvision(self.out, self.source, self.head)
+        print(f"wrote {self.out}")
+
+
+# What tyro reads: a union is a choice of subcommands, a wrapper around a union one more level of them.
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Make a data set, or check one."""
+
+    command: Annotated[
+        Annotated[MakeData, subcommand("make")] | Annotated[CheckData, subcommand("check")], arg(name="")
+    ]
+
+
+def _summary(preset: Config) -> str:
+    return (
+        f"{preset.backbone.name} at {preset.image.min_size} px, {preset.train.steps:,} steps of "
+        f"{preset.train.batch_size} images. Every field of the config is an option, shown with its value."
+    )
+
+
+_Preset: Any = Union[  # noqa: UP007 (made from a table)
+    tuple(
+        Annotated[
+            Train,
+            subcommand(name, default=Train(preset, tyro.MISSING, tyro.MISSING), description=_summary(preset)),
+        ]
+        for name, preset in PRESETS.items()
+    )
+]
+
+
+@dataclass(frozen=True)
+class _Train:
+    """Train a detector: choose a preset, then override any field of its config."""
+
+    command: Annotated[_Preset, arg(name="")]
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """List the shipped weights, show what is in a file, or import torchvision's."""
+
+    command: Annotated[
+        Annotated[ListWeights, subcommand("list")]
+        | Annotated[ShowWeights, subcommand("show")]
+        | Annotated[ImportTorchvision, subcommand("import-torchvision")],
+        arg(name=""),
+    ]
+
+
+_Command = (
+    Annotated[_Data, subcommand("data")]
+    | Annotated[_Train, subcommand("train")]
+    | Annotated[Eval, subcommand("eval")]
+    | Annotated[Detect, subcommand("detect")]
+    | Annotated[_Weights, subcommand("weights")]
+)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point: exits 0, 1 after an expected error, 2 on wrong usage, 128 + signal when stopped."""
+    warnings.showwarning = lambda message, *_: print(f"tsdlab: warning: {message}", file=sys.stderr)
+    command: Any = tyro.cli(
+        _Command,
+        prog="tsdlab",
+        description=tsdlab.__doc__,
+        args=args,
+        config=(CascadeSubcommandArgs, OmitSubcommandPrefixes),
+    )
+    while hasattr(command, "command"):
+        command = command.command
+    try:
+        command.run()
+    except TrainingInterrupted as stopped:
+        print(f"tsdlab: {stopped}", file=sys.stderr)
+        sys.exit(128 + stopped.signum)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except (ValueError, OSError, NonFiniteLossError) as error:
+        print(f"tsdlab: {_message(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _message(error: Exception) -> str:
+    """What happened, without the traceback that a loader's process puts around it."""
+    text = str(error)
+    if "in DataLoader worker process" in text:
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    return text
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""Data: any COCO-format folder, the synthetic world of badges, augmentation, and which image comes when."""
+
+from pathlib import Path
+
+from tsdlab.data.badges import BadgesConfig, draw_scene, make_badges
+from tsdlab.data.coco import Category, CocoDataset, DataError, SplitReport, check, collate, read_image
+from tsdlab.data.sampling import TrainingBatches
+from tsdlab.data.transforms import train_transforms
+
+# Twelve training and twelve validation images of the badges world that come with the repository.
+SAMPLE = Path(__file__).resolve().parents[2] / "data" / "sample"
+
+__all__ = [
+    "SAMPLE",
+    "BadgesConfig",
+    "Category",
+    "CocoDataset",
+    "DataError",
+    "SplitReport",
+    "TrainingBatches",
+    "check",
+    "collate",
+    "draw_scene",
+    "make_badges",
+    "read_image",
+    "train_transforms",
+]

@@ -1,0 +1,68 @@
+"""Which images make which training step: a pure function of the seed and the step, so that a run resumes
+exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+class TrainingBatches(Sampler[list[tuple[int, int]]]):
+    """Batch sampler: for every step, the keys `(image index, sample seed)` that `CocoDataset` takes.
+
+    Epochs are fresh permutations laid end to end and cut into batches, so a batch may run over an epoch's end
+    and no image is skipped. Starting at `start_step` gives exactly the rest of the sequence.
+
+    Args:
+        num_images: images in the data set.
+        batch_size: images per step, over all processes.
+        steps: the step the sequence ends before.
+        seed: of the permutations and of the sample seeds; not negative.
+        start_step: the step to begin at.
+        rank, world_size: this process takes its `batch_size / world_size` keys of every batch.
+
+    Raises:
+        ValueError: there are no images, or the batch cannot be divided among the processes.
+    """
+
+    def __init__(
+        self,
+        num_images: int,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        start_step: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if num_images < 1:
+            raise ValueError("the training split has no images")
+        if batch_size < 1 or batch_size % world_size:
+            raise ValueError(
+                f"batch_size {batch_size} is not a positive multiple of the {world_size} processes"
+            )
+        self.num_images, self.batch_size, self.seed = num_images, batch_size, seed
+        self.steps, self.start_step = steps, start_step
+        self.share = batch_size // world_size
+        self.offset = rank * self.share
+
+    def __len__(self) -> int:
+        return max(0, self.steps - self.start_step)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch, permutation = -1, np.empty(0, np.int64)
+        for step in range(self.start_step, self.steps):
+            batch = []
+            first = step * self.batch_size + self.offset
+            for position in range(first, first + self.share):
+                if position // self.num_images != epoch:
+                    epoch = position // self.num_images
+                    permutation = np.random.default_rng([self.seed, epoch]).permutation(self.num_images)
+                batch.append((int(permutation[position % self.num_images]), self._sample_seed(position)))
+            yield batch
+
+    def _sample_seed(self, position: int) -> int:
+        # Three words, so that no sample shares its entropy with a permutation.
+        return int(np.random.SeedSequence([self.seed, position, 1]).generate_state(1, np.uint64)[0] >> 1)

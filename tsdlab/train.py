@@ -1,0 +1,686 @@
+"""The training loop: one function, `train`, that can be killed at any moment and resumed exactly.
+
+A run is a folder:
+
+    config.json          what was asked for
+    checkpoint.pt        the last saved step: everything `resume` needs
+    log.csv              losses, averaged over every `log_every` steps
+    metrics.csv          one row per evaluation
+    weights.safetensors  the best evaluated weights so far; their header says which step and which metrics
+    last.safetensors     the last evaluated weights
+    metrics.json         best and last metrics, once the run is complete
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, NoReturn
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from tsdlab.checkpoint import (
+    CheckpointError,
+    atomic_write,
+    load_checkpoint,
+    rng_state,
+    save_checkpoint,
+    set_rng_state,
+    write_json,
+)
+from tsdlab.config import Config, TrainConfig, config_to_dict
+from tsdlab.data.coco import CocoDataset, DataError, collate
+from tsdlab.data.sampling import TrainingBatches
+from tsdlab.data.transforms import train_transforms
+from tsdlab.evaluate import PROGRESS_INTERVAL, Metrics, collect_detections, measure, versions
+from tsdlab.models.detector import Detector, build_detector
+from tsdlab.weights import find_weights, load_tensors, read_header, save_weights
+
+Losses = dict[str, float]
+Device = Literal["auto", "cpu", "cuda"]
+
+# Fields that change neither the weights nor the logs: a resumed run may use others.
+_FREE_ON_RESUME = {"train.workers", "train.checkpoint_every"}
+
+
+class NonFiniteLossError(RuntimeError):
+    """Training has diverged; the message names the step and the losses."""
+
+
+class TrainingInterrupted(Exception):
+    """SIGTERM or Ctrl-C ended the run; everything up to `step` is saved."""
+
+    def __init__(self, signum: int, step: int, out: Path) -> None:
+        super().__init__(
+            f"stopped by {signal.Signals(signum).name} after step {step}; resume {out} with --resume"
+        )
+        self.signum = signum
+        self.step = step
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a complete run leaves behind."""
+
+    out: Path
+    weights: Path  # the best evaluated weights
+    best_step: int
+    best: Metrics
+    last: Metrics  # after the last step
+
+
+def train(
+    config: Config,
+    data: Path | str,
+    out: Path | str,
+    resume: bool = False,
+    progress: bool = True,
+    on_step: Callable[[int, Losses], None] | None = None,
+    init: str | Path | None = None,
+    weights_backbone: str | None = None,
+    tensorboard: bool = False,
+    device: Device = "auto",
+) -> TrainResult:
+    """Train a detector on the `train` split of a COCO-format folder and evaluate it on `val`.
+
+    Under torchrun every process calls this with the same arguments; the batch is divided among them. A run
+    resumed on the CPU continues exactly: its weights and logs are those of a run that was never stopped.
+
+    Args:
+        config: what to build and how to train it; `num_classes` is taken from the data.
+        data: folder with `annotations/instances_{train,val}.json` and the images.
+        out: folder of the run (see the module's docstring).
+        resume: continue the run in `out`; where there is none yet, start it.
+        progress: print a progress bar and each evaluation.
+        on_step: called after every step with the step (from 1) and its losses, "total" included.
+        init: weights (a shipped name or a file) to start from; what does not fit them starts from random.
+        weights_backbone: "DEFAULT" starts the backbone from ImageNet weights (network needed).
+        tensorboard: also log to `out/tensorboard`; needs the tensorboard package.
+        device: "auto" takes a CUDA device where there is one. Mixed precision needs CUDA.
+
+    Raises:
+        DataError: the data cannot be used.
+        ValueError: an impossible config; `out` holds a run (without `resume`) or a different one (with it).
+        NonFiniteLossError: training has diverged; the last checkpoint is a good one.
+        TrainingInterrupted: SIGTERM or Ctrl-C; the state was saved.
+    """
+    data, out = Path(data), Path(out)
+    _check_schedule(config.train)
+    dataset, val = _open_data(config, data)
+    config = replace(config, num_classes=len(dataset.categories))
+    if not resume:
+        _refuse_existing(out)
+    state = _previous_state(out, config, dataset) if resume else None
+
+    fabric = _launch_fabric(config.train, device)
+    if config.train.batch_size % fabric.world_size:
+        raise ValueError(
+            f"train.batch_size {config.train.batch_size} cannot be divided by {fabric.world_size} processes"
+        )
+    torch.manual_seed(config.train.seed)  # every process builds the same model …
+    model = build_detector(config, weights_backbone if state is None and init is None else None)
+    if config.backbone.norm == "frozen" and init is None and weights_backbone is None and state is None:
+        fabric.print(
+            "note: backbone.norm is frozen and the weights are random; --imagenet or --init would help"
+        )
+    if init is not None and state is None:
+        left = load_tensors(model, find_weights(init), partly=True)
+        fabric.print(
+            f"{len(left)} tensors are not in {init} and start from random"
+            if left
+            else f"starting from {init}"
+        )
+    torch.manual_seed(config.train.seed + fabric.global_rank)  # … and draws its own samples
+
+    if fabric.is_global_zero:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "config.json", config_to_dict(config))
+    with _catch_signals() as stop:
+        run = _Run(
+            fabric, config, model, dataset, val, out, stop, progress and fabric.is_global_zero, tensorboard
+        )
+        if state is None:
+            run.forget_logs()  # of a run that was killed before its first checkpoint
+        else:
+            run.restore(state)
+        return run.complete(on_step)
+
+
+def learning_rate(train: TrainConfig, step: int) -> float:
+    """Learning rate after `step` completed steps: linear warm-up times the schedule; lr ∝ batch size."""
+    lr = train.lr * train.batch_size / train.lr_batch_size
+    if step < train.warmup_steps:
+        lr *= train.warmup_factor + (1 - train.warmup_factor) * step / train.warmup_steps
+    if train.schedule == "cosine":
+        return lr * 0.5 * (1 + math.cos(math.pi * step / train.steps))
+    return lr * 0.1 ** sum(step >= round(m * train.steps) for m in train.milestones)
+
+
+def build_optimizer(train: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """SGD or AdamW over the trainable parameters; vectors (biases and norms) are not decayed."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.dim() > 1], "weight_decay": train.weight_decay},
+        {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    lr = learning_rate(train, 0)
+    if train.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr, momentum=train.momentum)
+    return torch.optim.AdamW(groups, lr)
+
+
+class _Run:
+    """One training run; `step` counts completed steps."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        config: Config,
+        model: Detector,
+        dataset: CocoDataset,
+        val: CocoDataset,
+        out: Path,
+        stop: _Stop,
+        progress: bool,
+        tensorboard: bool,
+    ) -> None:
+        self.fabric, self.config, self.dataset, self.val, self.out = fabric, config, dataset, val, out
+        self.stop, self.progress = stop, progress
+        self.step = 0
+        # Convolutions on the CPU run up to half again as fast in channels-last.
+        self.model = model.to(memory_format=torch.channels_last)
+        self.optimizer = build_optimizer(config.train, model)
+        self.wrapped, self.wrapped_optimizer = fabric.setup(self.model, self.optimizer)
+        self.ema: AveragedModel | None = None
+        if config.train.ema:
+            average = get_ema_multi_avg_fn(config.train.ema)
+            self.ema = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
+        self.window: list[Losses] = []  # since the last row of the log
+        self.log = CsvLog(out / "log.csv")
+        self.metrics = CsvLog(out / "metrics.csv")
+        self.board = _open_tensorboard(out / "tensorboard") if tensorboard and fabric.is_global_zero else None
+
+    # State
+
+    def save(self) -> None:
+        """Write the checkpoint, after the rows of the log it stands for."""
+        for tensor in self.model.state_dict().values():
+            if not bool(torch.isfinite(tensor).all()):
+                raise NonFiniteLossError(
+                    f"weights are not finite after step {self.step}; the checkpoint was not replaced"
+                )
+        generators = _gather(self.fabric, rng_state())
+        if not self.fabric.is_global_zero:
+            return
+        self.log.flush()
+        self.metrics.flush()
+        state = {
+            "config": config_to_dict(self.config),
+            "categories": [dataclasses.asdict(c) for c in self.dataset.categories],
+            "images": len(self.dataset),
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),  # the gradient scaler of 16-mixed
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "rng": generators,
+            "window": self.window,
+        }
+        save_checkpoint(self.out / "checkpoint.pt", state)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Inverse of `save`; the logs forget what came after the checkpoint."""
+        self.step = state["step"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        self.window = state["window"]
+        generators = state["rng"]
+        if len(generators) == self.fabric.world_size:
+            set_rng_state(generators[self.fabric.global_rank])
+        else:
+            self.fabric.print(
+                f"{len(generators)} processes became {self.fabric.world_size}: new random numbers"
+            )
+        self.forget_logs()
+
+    def forget_logs(self) -> None:
+        """Drop the rows of the logs that come after the current step."""
+        if self.fabric.is_global_zero:
+            self.log.truncate(self.step)
+            self.metrics.truncate(self.step)
+
+    # Work
+
+    def complete(self, on_step: Callable[[int, Losses], None] | None) -> TrainResult:
+        """Do what is left of the run."""
+        train = self.config.train
+        if self.step and self._evaluation_due() and not self._agree(self._is_evaluated()):
+            self.evaluate()  # it was interrupted
+        self.wrapped.train()
+        bar = tqdm(
+            desc="train",
+            total=train.steps,
+            initial=self.step,
+            disable=not self.progress,
+            mininterval=PROGRESS_INTERVAL,
+        )
+        since, done = time.perf_counter(), self.step
+        with bar:
+            for images, targets in self._batches():
+                losses = self.one_step(images, targets)
+                self.window.append(losses)
+                bar.update()
+                if on_step is not None:
+                    on_step(self.step, losses)
+                if self.step % train.log_every == 0 or self.step == train.steps:
+                    speed = (self.step - done) * train.batch_size / (time.perf_counter() - since)
+                    row = self._write_log(speed)
+                    shown = {name.removeprefix("loss_"): f"{value:.3g}" for name, value in row.items()}
+                    bar.set_postfix(shown, refresh=False)
+                    since, done = time.perf_counter(), self.step
+                stopping = self._agree(self.stop.signum is not None)
+                if stopping or self._evaluation_due() or self.step % train.checkpoint_every == 0:
+                    self.save()
+                if stopping:
+                    self._interrupted()
+                if self._evaluation_due():
+                    self.evaluate()
+                    self.wrapped.train()
+                    since, done = time.perf_counter(), self.step
+        return self._result()
+
+    def _batches(self) -> Iterator[tuple[list[Tensor], list[dict[str, Tensor]]]]:
+        train = self.config.train
+        batches = TrainingBatches(
+            len(self.dataset),
+            train.batch_size,
+            train.steps,
+            train.seed,
+            start_step=self.step,
+            rank=self.fabric.global_rank,
+            world_size=self.fabric.world_size,
+        )
+        loader = DataLoader(
+            self.dataset,
+            batch_sampler=batches,
+            num_workers=train.workers,
+            collate_fn=collate,
+            worker_init_fn=_ignore_signals,
+            generator=torch.Generator(),  # a loader otherwise draws from the global one, just restored
+        )
+        for images, targets in loader:
+            yield (
+                [self.fabric.to_device(image) for image in images],
+                [{k: self.fabric.to_device(t[k]) for k in ("boxes", "labels")} for t in targets],
+            )
+
+    def one_step(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> Losses:
+        """Forward, backward, update. Returns this process's losses, "total" included."""
+        train = self.config.train
+        lr = learning_rate(train, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        losses = self.wrapped(images, targets)
+        total = torch.stack(list(losses.values())).sum()
+        values = [float(v) for v in torch.stack([*losses.values(), total]).tolist()]
+        named = dict(zip([*losses, "total"], values))
+        if not all(map(math.isfinite, values)):
+            self._diverged(f"a loss is not finite at step {self.step + 1}", named)
+        self.wrapped_optimizer.zero_grad()
+        self.fabric.backward(total)
+        if train.clip_norm > 0:
+            norm = self.fabric.clip_gradients(
+                self.wrapped, self.wrapped_optimizer, max_norm=train.clip_norm, error_if_nonfinite=False
+            )
+            # 16-mixed overflows now and then by design: its scaler skips such a step.
+            if norm is not None and train.precision != "16-mixed" and not math.isfinite(float(norm)):
+                self._diverged(f"the gradient is not finite at step {self.step + 1}", named)
+        self.wrapped_optimizer.step()
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
+        self.step += 1
+        return named
+
+    def _diverged(self, what: str, losses: Losses) -> NoReturn:
+        self.log.flush()
+        said = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+        raise NonFiniteLossError(
+            f"{what}: {said}. The last checkpoint in {self.out} is untouched; try a lower train.lr, a longer "
+            "train.warmup_steps or a smaller train.clip_norm"
+        )
+
+    def _write_log(self, images_per_s: float) -> Losses:
+        """One row: the losses averaged since the last one."""
+        mean = {
+            name: math.fsum(losses[name] for losses in self.window) / len(self.window)
+            for name in self.window[0]
+        }
+        self.window = []
+        if self.fabric.is_global_zero:
+            lr = learning_rate(self.config.train, self.step - 1)
+            self.log.append({"step": self.step, "lr": lr, **mean, "images_per_s": round(images_per_s, 2)})
+            if self.board is not None:
+                for name, value in {"lr": lr, **mean}.items():
+                    self.board.add_scalar(f"train/{name}", value, self.step)
+        return mean
+
+    # Evaluation
+
+    def _evaluation_due(self) -> bool:
+        train = self.config.train
+        return self.step == train.steps or (train.eval_every > 0 and self.step % train.eval_every == 0)
+
+    def _is_evaluated(self) -> bool:
+        return self.metrics.last_step() == self.step
+
+    def evaluate(self) -> None:
+        """Measure the model (its average, if there is one) on val; keep it if it is the best.
+
+        The row in metrics.csv comes last: without it a resumed run evaluates again. What is best is what
+        `weights.safetensors` says of itself, so no order of writing and dying can make the two disagree.
+        """
+        model: Detector = self.model if self.ema is None else self.ema.module  # type: ignore[assignment]
+        _same_buffers(self.fabric, model)
+        with self.stop.at_once(self._interrupted):
+            part = range(self.fabric.global_rank, len(self.val), self.fabric.world_size)
+            found = collect_detections(
+                model, self.val, workers=self.config.train.workers, progress=self.progress, indices=part
+            )
+            detections = [d for share in _gather(self.fabric, found) for d in share]
+        if not self.fabric.is_global_zero:
+            return
+        metrics = measure(self.val, detections)
+        origin = {"step": self.step, "metrics": metrics.as_dict()}
+        best = self._best()
+        is_best = best is None or not _ap(best[1]) >= _ap(metrics)
+        for name in ["weights.safetensors", "last.safetensors"] if is_best else ["last.safetensors"]:
+            save_weights(self.out / name, model, self.dataset.categories, origin=origin)
+        self.metrics.append({"step": self.step, **metrics.numbers()})
+        self.metrics.flush()
+        if self.board is not None:
+            for number, value in metrics.numbers().items():
+                self.board.add_scalar(f"val/{number}", value, self.step)
+        if self.progress:
+            numbers = "  ".join(f"{n} {v:.1f}" for n, v in list(metrics.numbers().items())[:6])
+            tqdm.write(f"step {self.step}: {numbers}" + ("  (best so far)" if is_best else ""))
+
+    def _best(self) -> tuple[int, Metrics] | None:
+        return _origin(self.out / "weights.safetensors")
+
+    def _result(self) -> TrainResult:
+        if self.board is not None:
+            self.board.close()
+        self.fabric.barrier()
+        best, last = self._best(), _origin(self.out / "last.safetensors")
+        if best is None or last is None:
+            raise CheckpointError(f"{self.out} is complete, but its weights files are gone")
+        if self.fabric.is_global_zero:
+            write_json(
+                self.out / "metrics.json",
+                {
+                    "best": {"step": best[0], **best[1].as_dict()},
+                    "last": {"step": last[0], **last[1].as_dict()},
+                    "config": config_to_dict(self.config),
+                    "versions": versions(),
+                },
+            )
+        return TrainResult(self.out, self.out / "weights.safetensors", best[0], best[1], last[1])
+
+    # Stopping
+
+    def _agree(self, decision: bool) -> bool:
+        """True when any process says so: all must stop at the same step."""
+        if self.fabric.world_size == 1:
+            return decision
+        return bool(self.fabric.strategy.reduce_boolean_decision(decision, all=False))
+
+    def _interrupted(self) -> NoReturn:
+        raise TrainingInterrupted(self.stop.signum or signal.SIGTERM, self.step, self.out)
+
+
+def _ap(metrics: Metrics) -> float:
+    """AP to compare by: a val split without objects has none."""
+    return -1.0 if math.isnan(metrics.AP) else metrics.AP
+
+
+def _origin(path: Path) -> tuple[int, Metrics] | None:
+    if not path.is_file():
+        return None
+    origin = read_header(path).origin
+    return origin["step"], Metrics.from_dict(origin["metrics"])
+
+
+# Before the first step --------------------------------------------------------------------------------------
+
+
+def _check_schedule(train: TrainConfig) -> None:
+    for name in ("steps", "batch_size", "lr_batch_size", "checkpoint_every", "log_every"):
+        if getattr(train, name) < 1:
+            raise ValueError(f"train.{name} must be at least 1, got {getattr(train, name)}")
+    for name in ("lr", "warmup_steps", "weight_decay", "clip_norm", "eval_every", "workers", "seed"):
+        if not getattr(train, name) >= 0:
+            raise ValueError(f"train.{name} must not be negative, got {getattr(train, name)}")
+    if not 0 <= train.ema < 1:
+        raise ValueError(f"train.ema is a decay in 0…1 (1 excluded), got {train.ema}")
+
+
+def _open_data(config: Config, data: Path) -> tuple[CocoDataset, CocoDataset]:
+    transforms = train_transforms(config.train.flip, config.train.scale_jitter)
+    dataset, val = CocoDataset(data, "train", transforms), CocoDataset(data, "val")
+    if dataset.categories != val.categories:
+        differing = sorted({c.name for c in {*dataset.categories} ^ {*val.categories}})
+        raise DataError(f"{data}: train and val have different categories ({', '.join(differing)})")
+    for split in (dataset, val):
+        if len(split) == 0:
+            raise DataError(f"{split.annotation_file} has no images")
+    return dataset, val
+
+
+def _refuse_existing(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; --out names the folder of the run")
+    if any((out / name).exists() for name in ("checkpoint.pt", "config.json", "weights.safetensors")):
+        raise ValueError(f"{out} holds a run already; continue it with --resume, or choose another --out")
+
+
+def _previous_state(out: Path, config: Config, dataset: CocoDataset) -> dict[str, Any] | None:
+    """The checkpoint in `out`; None when the run was killed before its first one."""
+    if not (out / "checkpoint.pt").is_file():
+        if (out / "weights.safetensors").exists():
+            raise CheckpointError(
+                f"{out} has weights but no checkpoint.pt to resume from; choose another --out"
+            )
+        return None
+    state = load_checkpoint(out / "checkpoint.pt")
+    if not {"config", "step", "model"} <= state.keys():
+        raise CheckpointError(f"{out / 'checkpoint.pt'} is not the checkpoint of a run")
+    before, now = _flat(state["config"]), _flat(config_to_dict(config))
+    changed = [
+        f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
+        for name in {**before, **now}
+        if before.get(name) != now.get(name) and name not in _FREE_ON_RESUME
+    ]
+    if changed:
+        raise CheckpointError(f"{out} was trained with another config: {'; '.join(changed)}")
+    if state["categories"] != [dataclasses.asdict(c) for c in dataset.categories]:
+        raise CheckpointError(
+            f"{out} was trained on other categories than those of {dataset.annotation_file}"
+        )
+    if state["images"] != len(dataset):
+        raise CheckpointError(
+            f"{out} was trained on {state['images']} images; {dataset.annotation_file} has {len(dataset)}"
+        )
+    return state
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def _launch_fabric(train: TrainConfig, device: Device) -> Fabric:
+    """One device, or one per process under torchrun."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is cuda, but torch sees no CUDA device")
+    cuda = torch.cuda.is_available() and device != "cpu"
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    fabric = Fabric(
+        accelerator="cuda" if cuda else "cpu",
+        strategy="ddp" if processes > 1 else "auto",
+        devices=here,
+        num_nodes=processes // here,
+        precision=train.precision if cuda else "32-true",
+    )
+    fabric.launch()
+    if not cuda and train.precision != "32-true":
+        fabric.print(f"{train.precision} needs CUDA; on the CPU training runs in 32-true")
+    return fabric
+
+
+# Between processes ------------------------------------------------------------------------------------------
+
+
+def _gather(fabric: Fabric, value: Any) -> list[Any]:
+    """`value` of every process, in order of rank."""
+    if fabric.world_size == 1:
+        return [value]
+    gathered: list[Any] = [None] * fabric.world_size
+    torch.distributed.all_gather_object(gathered, value)
+    return gathered
+
+
+def _same_buffers(fabric: Fabric, model: nn.Module) -> None:
+    """Give every process the first one's batch statistics, so that all evaluate the model that is saved."""
+    if fabric.world_size > 1:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, 0)
+
+
+# Stopping ---------------------------------------------------------------------------------------------------
+
+
+class _Stop:
+    """Remembers the first SIGTERM or Ctrl-C; a second one ends the process as usual."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._act: Callable[[], None] | None = None
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum is not None:
+            signal.default_int_handler(signum, frame)  # raises KeyboardInterrupt
+        self.signum = signum
+        if self._act is not None:
+            self._act()
+
+    @contextmanager
+    def at_once(self, act: Callable[[], None]) -> Iterator[None]:
+        """Call `act` as soon as a signal comes, instead of leaving it to the end of the step."""
+        self._act = act
+        try:
+            if self.signum is not None:
+                act()
+            yield
+        finally:
+            self._act = None
+
+
+@contextmanager
+def _catch_signals() -> Iterator[_Stop]:
+    stop = _Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may set handlers; there the caller decides how to stop
+        return
+    before = {signum: signal.signal(signum, stop) for signum in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _ignore_signals(worker: int) -> None:
+    """Ctrl-C reaches the loader's processes too; they must live until the step is finished and saved."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+# Logs -------------------------------------------------------------------------------------------------------
+
+
+class CsvLog:
+    """Rows by step, appended; the columns are those of the first row."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add a row; a first row brings the header."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(row), lineterminator="\n")
+        if not self.path.exists():
+            writer.writeheader()
+        writer.writerow(row)
+        with self.path.open("a") as file:
+            file.write(text.getvalue())
+
+    def flush(self) -> None:
+        """Make sure that what was written is on the disk."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+
+    def last_step(self) -> int | None:
+        """The step of the last row."""
+        rows = self._rows()
+        return int(rows[-1].split(",")[0]) if rows else None
+
+    def truncate(self, step: int) -> None:
+        """Forget the rows after `step`, and a row that was torn when the process died."""
+        if not self.path.exists():
+            return
+        header, rows = self._lines()[:1], [row for row in self._rows() if int(row.split(",")[0]) <= step]
+        if not rows:
+            self.path.unlink()
+            return
+        with atomic_write(self.path) as file:
+            file.write("".join(header + rows).encode())
+
+    def _rows(self) -> list[str]:
+        return self._lines()[1:]
+
+    def _lines(self) -> list[str]:
+        if not self.path.exists():
+            return []
+        return [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _open_tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError("tensorboard is not installed; pip install 'tsdlab[tensorboard]'") from error
+    return SummaryWriter(folder)

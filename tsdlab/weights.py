@@ -1,0 +1,226 @@
+"""Weights as safetensors files that carry their config and categories: save, read, load, import."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+import tsdlab
+from tsdlab.checkpoint import atomic_write
+from tsdlab.config import Config, HeadName, RoIConfig, config_from_dict
+from tsdlab.data.coco import Category
+from tsdlab.models.detector import Detector, build_detector, load_torchvision
+
+SHIPPED = Path(tsdlab.__file__).resolve().parents[1] / "data" / "weights"
+_HEADER = "tsdlab"  # key of the safetensors metadata
+
+
+@dataclass(frozen=True)
+class WeightsHeader:
+    """What a weights file says about itself."""
+
+    config: Config
+    categories: tuple[Category, ...]  # label i is categories[i − 1]
+    version: str  # of tsdlab, when it was written
+    origin: dict[str, Any]  # where the weights come from: step, metrics, source, …
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+
+def save_weights(
+    path: Path,
+    model: nn.Module,
+    categories: tuple[Category, ...],
+    half: bool = True,
+    origin: dict[str, Any] | None = None,
+) -> None:
+    """Write the weights of `model` (which has a `config`) atomically.
+
+    With `half`, matrices and kernels are stored in float16 and come back as float32. Vectors (biases, norms
+    and their statistics) stay float32: they weigh nothing. So does a tensor with a value beyond float16.
+    """
+    config: Config = model.config  # type: ignore[assignment]
+    tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
+    header = WeightsHeader(config, categories, tsdlab.__version__, origin or {})
+    with atomic_write(path) as file:
+        # One entry: safetensors writes several in random order, and equal weights should be equal files.
+        file.write(to_bytes(tensors, {_HEADER: json.dumps(header.as_dict())}))
+
+
+def _stored(tensor: Tensor, half: bool) -> Tensor:
+    tensor = tensor.detach().cpu().contiguous()
+    if half and tensor.is_floating_point() and tensor.dim() > 1:
+        small = tensor.half()
+        if torch.equal(small.isfinite(), tensor.isfinite()):
+            return small
+    return tensor
+
+
+def read_header(path: Path) -> WeightsHeader:
+    """What the file at `path` says about itself, without reading its tensors.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a weights file of tsdlab.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a readable safetensors file ({error})") from error
+    try:
+        header = json.loads(metadata[_HEADER])
+        return WeightsHeader(
+            config=config_from_dict(header["config"]),
+            categories=tuple(Category(**category) for category in header["categories"]),
+            version=header["version"],
+            origin=header["origin"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} has no readable tsdlab header ({error!r}): was it written by save_weights?"
+        ) from error
+
+
+def shipped_weights() -> dict[str, Path]:
+    """The weights that come with the repository, by name."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.safetensors"))}
+
+
+def find_weights(name_or_path: str | Path) -> Path:
+    """The file behind a shipped name or a path.
+
+    Raises:
+        FileNotFoundError: it is neither; lists the shipped names.
+    """
+    shipped = shipped_weights()
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    raise FileNotFoundError(
+        f"{str(name_or_path)!r} is neither a file nor shipped; shipped: {', '.join(shipped) or '–'}"
+    )
+
+
+def load_detector(
+    name_or_path: str | Path, device: str | torch.device = "cpu", score_thresh: float | None = None
+) -> Detector:
+    """A detector in eval mode, ready to use.
+
+    Args:
+        name_or_path: shipped weights by name ("badges-tsd"), or a file.
+        device: where it goes.
+        score_thresh: detections below it are dropped; None keeps the config's.
+
+    Returns:
+        The model, with `model.config` and `model.categories` (label i is categories[i − 1]).
+
+    Raises:
+        FileNotFoundError: no such file or name.
+        ValueError: not a weights file, or tensors that do not fit its own config; names them.
+    """
+    path = find_weights(name_or_path)
+    header = read_header(path)
+    config = header.config
+    if score_thresh is not None:
+        config = replace(config, roi=replace(config.roi, score_thresh=score_thresh))
+    model = build_detector(config)
+    load_tensors(model, path)
+    model.categories = header.categories
+    return model.to(device).eval()
+
+
+def load_tensors(model: nn.Module, path: Path, partly: bool = False) -> list[str]:
+    """Fill `model` with the tensors of a weights file, in the model's own types.
+
+    Args:
+        model: what is filled.
+        path: a safetensors file.
+        partly: keep what is missing in the file, or of another shape, as it is in the model.
+
+    Returns:
+        The names of the model's tensors that were left as they were; none unless `partly`.
+
+    Raises:
+        ValueError: a tensor is missing, unknown to the model or misshapen (unless `partly`); names them.
+    """
+    try:
+        stored = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a readable safetensors file ({error})") from error
+    own = model.state_dict()
+    fitting = {k: v for k, v in stored.items() if k in own and v.shape == own[k].shape}
+    left = [k for k in own if k not in fitting]
+    if not partly:
+        problems = [
+            f"{k} is {tuple(stored[k].shape)}, not {tuple(own[k].shape)}"
+            if k in stored
+            else f"{k} is missing"
+            for k in left
+        ] + [f"{k} is unknown" for k in stored if k not in own]
+        if problems:
+            more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
+            raise ValueError(f"{path} does not fit its model: {'; '.join(problems[:8])}{more}")
+    model.load_state_dict(fitting, strict=False)
+    return left
+
+
+def import_torchvision(out: Path, source: str | Path = "torchvision", head: HeadName = "sibling") -> Detector:
+    """Turn torchvision's COCO Faster R-CNN (ResNet-50, FPN) into a weights file of ours.
+
+    Args:
+        out: the file to write.
+        source: "torchvision" downloads its COCO weights (network needed); otherwise a local .pth state dict.
+        head: "sibling" gives torchvision's own detections; other heads take backbone, RPN and whatever they
+            share with it and start from random weights elsewhere.
+
+    Returns:
+        The imported model, in eval mode.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a state dict, or not of this model.
+    """
+    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights as Published
+
+    published = Published.COCO_V1
+    if source == "torchvision":
+        state = published.get_state_dict(progress=True, check_hash=True)
+    else:
+        state = _read_state_dict(Path(source))
+    num_classes = state["roi_heads.box_predictor.cls_score.weight"].shape[0] - 1
+    names = published.meta["categories"][1:]  # index is COCO's category id, with "N/A" holes
+    if num_classes != len(names):
+        names = [f"class {label}" for label in range(1, num_classes + 1)]
+    # Pooling as torchvision's does it: its weights expect half a cell of shift.
+    model = build_detector(Config(head=head, num_classes=num_classes, roi=RoIConfig(aligned=False)))
+    load_torchvision(model, state)
+    model.categories = tuple(Category(label, name) for label, name in enumerate(names, 1))
+    save_weights(out, model, model.categories, half=False, origin={"source": str(source)})
+    return model.eval()
+
+
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler meets foreign bytes and may fail in any way
+        raise ValueError(f"{path} is not a readable state dict ({type(error).__name__})") from error
+    if not isinstance(state, dict) or "roi_heads.box_predictor.cls_score.weight" not in state:
+        raise ValueError(f"{path} is not the state dict of a torchvision Faster R-CNN with FPN")
+    return state
