@@ -3,8 +3,9 @@
     python benchmarks/reference_runs.py badges                # makes the data itself; three runs
     python benchmarks/reference_runs.py bccd --data DIR       # DIR: the BCCD data set in COCO format; two runs
 
-Each run is an ordinary `tsdlab train` command, printed before it starts; a run that was interrupted is resumed, and one that is
-complete is only evaluated. `--ship` copies the best weights to data/weights, where `tsdlab.load_detector` finds them.
+Each run is an ordinary `tsdlab train` command, printed before it starts; a run that was interrupted is resumed, and
+one that is complete is only evaluated. `--ship` copies the best weights to data/weights, where `tsdlab.load_detector`
+finds them.
 """
 
 from __future__ import annotations
@@ -40,20 +41,32 @@ class Reference:
     badges: BadgesConfig | None = None  # how to make the data, where it can be made
 
 
+# The preset at two thirds of its image size and with fewer steps: half an hour on two cores instead of hours.
+_BCCD_ON_TWO_CORES = (
+    *("--image.min-size", "320", "--image.max-size", "427"),
+    *("--rpn.anchor-sizes", "20", "40", "64", "104", "168"),
+    *("--train.steps", "1200", "--train.eval-every", "300"),
+)
 REFERENCES = {
     "badges": Reference("badges-tiny", ("sibling", "d_head", "tsd"), "val", badges=BadgesConfig()),
-    # The preset at two thirds of its image size and with fewer steps: half an hour on two cores instead of hours.
-    "bccd": Reference("bccd", ("sibling", "tsd"), "test", options=tuple(
-        "--image.min-size 320 --image.max-size 427 --rpn.anchor-sizes 20 40 64 104 168 --train.steps 1200 "
-        "--train.eval-every 300".split()
-    )),
+    "bccd": Reference("bccd", ("sibling", "tsd"), "test", _BCCD_ON_TWO_CORES),
 }
 
 
 def train_command(name: str, head: str, data: Path) -> list[str]:
     reference = REFERENCES[name]
     return [
-        *("tsdlab", "train", reference.preset, "--data", str(data), "--out", f"runs/{name}-{head}", "--head", head),
+        *(
+            "tsdlab",
+            "train",
+            reference.preset,
+            "--data",
+            str(data),
+            "--out",
+            f"runs/{name}-{head}",
+            "--head",
+            head,
+        ),
         *("--resume", *reference.options),
     ]
 
@@ -80,7 +93,10 @@ def run(name: str, data: Path, ship: bool) -> dict:
             "train": shlex.join(command),
             "config": config_to_dict(model.config),
         }
-        print(f"{name}-{head}: " + ", ".join(f"{k} {metrics[k]:.1f}" for k in ("AP", "AP50", "AP75")), flush=True)
+        print(
+            f"{name}-{head}: " + ", ".join(f"{k} {metrics[k]:.1f}" for k in ("AP", "AP50", "AP75")),
+            flush=True,
+        )
     return {"split": reference.split, "models": models}
 
 

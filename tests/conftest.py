@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A COCO-format folder, 64 px: coloured rectangles of two categories, an image without any, and a crowd."""
+    """A COCO-format folder, 64 px: rectangles of two categories, an image without any, and a crowd."""
     root = tmp_path_factory.mktemp("tiny")
     for split, count, seed in (("train", 8, 0), ("val", 5, 1)):
         write_split(root, split, count, seed)

@@ -22,9 +22,7 @@ from tsdlab.models.detector import build_detector
 class Oracle(nn.Module):
     """Answers with the ground truth of the images it is shown, in any order of asking."""
 
-    def __init__(
-        self, dataset: CocoDataset, relabel: Callable[[Tensor], Tensor] = lambda labels: labels
-    ) -> None:
+    def __init__(self, dataset: CocoDataset, relabel: Callable[[Tensor], Tensor] = lambda labels: labels) -> None:
         super().__init__()
         self.roi_heads = nn.Module()
         self.roi_heads.config = None  # type: ignore[assignment]
@@ -63,9 +61,7 @@ def noisy_detections(dataset: CocoDataset, seed: int = 0) -> list[dict[str, Any]
                 )
         for _ in range(int(rng.integers(0, 3))):
             x, y, w, h = (float(v) for v in rng.uniform(1, 30, 4))
-            results.append(
-                {"image_id": image_id, "category_id": 3, "bbox": [x, y, w, h], "score": float(rng.random())}
-            )
+            results.append({"image_id": image_id, "category_id": 3, "bbox": [x, y, w, h], "score": float(rng.random())})
     return results
 
 

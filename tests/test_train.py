@@ -103,9 +103,7 @@ def test_cosine_falls_to_zero() -> None:
 
 
 def test_learning_rate_matches_the_paper() -> None:
-    paper = PRESETS[
-        "coco-r101"
-    ].train  # 16 × 2 images, 0.00125 → 0.04 over the first epoch, ÷10 at 8 and 11 of 13
+    paper = PRESETS["coco-r101"].train  # 16 × 2 images, 0.00125 → 0.04 over the first epoch, ÷10 at 8 and 11 of 13
     epoch = 117_266 // 32
     assert learning_rate(paper, 0) == pytest.approx(0.00125)
     assert learning_rate(paper, epoch) == pytest.approx(0.04)
@@ -183,9 +181,7 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(
     assert_same_run(tmp_path / "whole", out)
     a, b = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("whole", "broken"))
     assert_same_tensors(a["ema"], b["ema"])
-    assert not torch.equal(
-        a["ema"]["module.rpn.head.conv.0.0.weight"], a["model"]["rpn.head.conv.0.0.weight"]
-    )
+    assert not torch.equal(a["ema"]["module.rpn.head.conv.0.0.weight"], a["model"]["rpn.head.conv.0.0.weight"])
 
 
 def test_an_interrupted_evaluation_is_run_again(
@@ -211,9 +207,7 @@ def test_an_interrupted_evaluation_is_run_again(
     assert_same_run(tmp_path / "whole", out)
 
 
-def test_workers_and_checkpoint_interval_change_nothing(
-    tiny_config: Config, tiny_data: Path, tmp_path: Path
-) -> None:
+def test_workers_and_checkpoint_interval_change_nothing(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:
     train(tiny_config, tiny_data, tmp_path / "a", progress=False)
     with pytest.raises(Killed):
         train(tiny_config, tiny_data, tmp_path / "b", progress=False, on_step=dies_at(5))
@@ -224,20 +218,13 @@ def test_workers_and_checkpoint_interval_change_nothing(
         resume=True,
         progress=False,
     )
-    assert_same_tensors(
-        load_file(tmp_path / "a/last.safetensors"), load_file(tmp_path / "b/last.safetensors")
-    )
+    assert_same_tensors(load_file(tmp_path / "a/last.safetensors"), load_file(tmp_path / "b/last.safetensors"))
 
 
-def test_resuming_a_complete_run_changes_nothing(
-    tiny_config: Config, tiny_data: Path, tmp_path: Path
-) -> None:
+def test_resuming_a_complete_run_changes_nothing(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:
     first = train(tiny_config, tiny_data, tmp_path / "run", progress=False)
     state = (tmp_path / "run/checkpoint.pt").read_bytes()
-    assert (
-        train(tiny_config, tiny_data, tmp_path / "run", resume=True, progress=False).best_step
-        == first.best_step
-    )
+    assert train(tiny_config, tiny_data, tmp_path / "run", resume=True, progress=False).best_step == first.best_step
     assert (tmp_path / "run/checkpoint.pt").read_bytes() == state
 
 
@@ -251,9 +238,7 @@ def test_an_existing_run_is_not_overwritten(tiny_config: Config, tiny_data: Path
         train(tiny_config, tiny_data, tmp_path / "run", progress=False)
 
 
-def test_resuming_with_another_config_names_what_differs(
-    tiny_config: Config, tiny_data: Path, tmp_path: Path
-) -> None:
+def test_resuming_with_another_config_names_what_differs(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:
     with pytest.raises(Killed):
         train(tiny_config, tiny_data, tmp_path / "run", progress=False, on_step=dies_at(5))
     other = with_train(replace(tiny_config, tsd=replace(tiny_config.tsd, gamma=0.3)), lr=0.5)
@@ -270,9 +255,7 @@ def test_resuming_on_other_data_is_refused(tiny_config: Config, tiny_data: Path,
         train(tiny_config, tmp_path / "more", tmp_path / "run", resume=True, progress=False)
 
 
-def test_data_is_judged_before_anything_is_written(
-    tiny_config: Config, tiny_data: Path, tmp_path: Path
-) -> None:
+def test_data_is_judged_before_anything_is_written(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="instances_train"):
         train(tiny_config, tmp_path / "nowhere", tmp_path / "run", progress=False)
     write_split(tmp_path / "data", "train", 2, seed=0)
@@ -300,9 +283,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(
 ) -> None:
     forward, calls = Detector.forward, [0]
 
-    def poisoned(
-        self: Detector, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
-    ) -> object:
+    def poisoned(self: Detector, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> object:
         losses = forward(self, images, targets)
         calls[0] += self.training
         if self.training and calls[0] == 6:
@@ -323,9 +304,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run(
 ) -> None:
     forward = Detector.forward
 
-    def poisoned(
-        self: Detector, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
-    ) -> object:
+    def poisoned(self: Detector, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> object:
         losses = forward(self, images, targets)
         zero = self.rpn.head.bbox_pred.bias.sum() * 0
         losses["loss_box_reg"] = losses["loss_box_reg"] + zero.sqrt()  # finite; its slope at 0 is not
@@ -339,9 +318,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run(
 def test_weights_that_are_not_finite_never_reach_a_checkpoint(
     tiny_config: Config, tiny_data: Path, tmp_path: Path
 ) -> None:
-    config = with_train(
-        tiny_config, optimizer="sgd", lr=1e40, warmup_steps=0, clip_norm=0.0, checkpoint_every=1
-    )
+    config = with_train(tiny_config, optimizer="sgd", lr=1e40, warmup_steps=0, clip_norm=0.0, checkpoint_every=1)
     with pytest.raises(NonFiniteLossError):
         train(config, tiny_data, tmp_path / "run", progress=False)
     assert not (tmp_path / "run/checkpoint.pt").exists()
@@ -360,7 +337,7 @@ def test_a_signal_finishes_the_step_saves_and_restores_the_handlers(
         if step == 7:
             os.kill(os.getpid(), signum)
 
-    with pytest.raises(TrainingInterrupted, match="after step 7.*--resume") as caught:
+    with pytest.raises(TrainingInterrupted, match=r"after step 7.*--resume") as caught:
         train(tiny_config, tiny_data, tmp_path / "run", progress=False, on_step=on_step)
     assert caught.value.signum == signum
     assert load_checkpoint(tmp_path / "run/checkpoint.pt")["step"] == 7
@@ -425,9 +402,7 @@ def test_two_processes_train_one_model(tiny_config: Config, tiny_data: Path, tmp
 
 
 @pytest.mark.slow
-def test_twenty_kills_at_random_moments_change_nothing(
-    tiny_config: Config, tiny_data: Path, tmp_path: Path
-) -> None:
+def test_twenty_kills_at_random_moments_change_nothing(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:
     config = with_train(tiny_config, steps=60, checkpoint_every=3, eval_every=20)
     (tmp_path / "config.json").write_text(json.dumps(config_to_dict(config)))
     command = [sys.executable, "-c", RUN, str(tmp_path / "config.json"), str(tiny_data)]

@@ -159,9 +159,7 @@ def test_a_local_torchvision_file_is_imported(head: str, torchvision_file: Path,
     model = load_detector(out)
     state, own = torch.load(torchvision_file, weights_only=True), model.state_dict()
     assert torch.equal(own["rpn.head.cls_logits.weight"], state["rpn.head.cls_logits.weight"])
-    assert torch.equal(
-        own["backbone.fpn.inner_blocks.0.0.weight"], state["backbone.fpn.inner_blocks.0.0.weight"]
-    )
+    assert torch.equal(own["backbone.fpn.inner_blocks.0.0.weight"], state["backbone.fpn.inner_blocks.0.0.weight"])
     if head == "sibling":
         predictor = "box_predictor.cls_score.weight"
         assert torch.equal(own[f"roi_heads.head.{predictor}"], state[f"roi_heads.{predictor}"])
@@ -182,9 +180,7 @@ def test_another_state_dict_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out.safetensors").exists()
 
 
-def test_weights_of_one_config_do_not_pass_for_another(
-    model: Detector, tiny_config: Config, tmp_path: Path
-) -> None:
+def test_weights_of_one_config_do_not_pass_for_another(model: Detector, tiny_config: Config, tmp_path: Path) -> None:
     save_weights(tmp_path / "w.safetensors", model, CATEGORIES)
     wider = build_detector(replace(tiny_config, roi=replace(tiny_config.roi, hidden=32)))
     with pytest.raises(ValueError, match="does not fit its model"):

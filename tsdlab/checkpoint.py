@@ -76,10 +76,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch.load does not look at the checksums
         if damaged is not None:
-            raise CheckpointError(f"{path} is not a readable checkpoint ({damaged} does not match its checksum)")
+            raise CheckpointError(f"{path} is not a readable checkpoint ({damaged} is damaged)")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (zipfile.BadZipFile, RuntimeError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path} is not a readable checkpoint ({str(error).splitlines()[0]})") from error
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} is not a readable checkpoint ({reason})") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds a {type(state).__name__}, not a checkpoint")
     return state

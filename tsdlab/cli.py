@@ -141,9 +141,7 @@ class Detect:
     def run(self) -> None:
         missing = [str(path) for path in self.images if not path.is_file()]
         if missing or not self.images:
-            raise FileNotFoundError(
-                f"no image at {', '.join(missing)}" if missing else "give at least one image"
-            )
+            raise FileNotFoundError(f"no image at {', '.join(missing)}" if missing else "give at least one image")
         device = _device(self.device)
         model = load_detector(self.weights, device, self.score_thresh)
         names = [category.name for category in model.categories]
@@ -161,15 +159,12 @@ class Detect:
                     "image": str(path),
                     "drawn": files[path],
                     "detections": [
-                        {"box": box, "category": names[label - 1], "score": score}
-                        for box, label, score in columns
+                        {"box": box, "category": names[label - 1], "score": score} for box, label, score in columns
                     ],
                 }
             )
             print(f"{path}: {len(found['scores'])} detections → {self.out / files[path]}")
-        write_json(
-            self.out / "detections.json", {"boxes": "xyxy, pixels", "weights": self.weights, "images": listed}
-        )
+        write_json(self.out / "detections.json", {"boxes": "xyxy, pixels", "weights": self.weights, "images": listed})
 
 
 def _drawing_names(paths: Sequence[Path]) -> dict[Path, str]:

@@ -166,9 +166,7 @@ def _plain(hint: Any, value: Any, where: str) -> Any:
 _BADGES_TINY = Config(
     num_classes=6,
     image=ImageConfig(min_size=128, max_size=128),
-    backbone=BackboneConfig(
-        name="resnet10", stages=(1, 2, 3), fpn_channels=64, norm="batch", trainable_stages=5
-    ),
+    backbone=BackboneConfig(name="resnet10", stages=(1, 2, 3), fpn_channels=64, norm="batch", trainable_stages=5),
     rpn=RPNConfig(
         anchor_sizes=(24, 40, 64, 96),
         samples_per_image=128,

@@ -59,9 +59,7 @@ class Metrics:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON: NaN becomes None."""
-        values: dict[str, Any] = _map_numbers(
-            dataclasses.asdict(self), lambda v: None if math.isnan(v) else v
-        )
+        values: dict[str, Any] = _map_numbers(dataclasses.asdict(self), lambda v: None if math.isnan(v) else v)
         return values
 
     @staticmethod
@@ -165,9 +163,7 @@ def collect_detections(
     return results
 
 
-def _as_results(
-    found: dict[str, torch.Tensor], image_id: int, to_category: dict[int, int]
-) -> Iterator[dict[str, Any]]:
+def _as_results(found: dict[str, torch.Tensor], image_id: int, to_category: dict[int, int]) -> Iterator[dict[str, Any]]:
     boxes = found["boxes"].clone()
     boxes[:, 2:] -= boxes[:, :2]  # xyxy → xywh
     for box, label, score in zip(boxes.tolist(), found["labels"].tolist(), found["scores"].tolist()):
@@ -216,8 +212,7 @@ def measure(dataset: CocoDataset, detections: list[dict[str, Any]]) -> Metrics:
             "images": truth.dataset["images"],
             "categories": truth.dataset["categories"],
             "annotations": [
-                {**d, "id": i, "iscrowd": 0, "area": d["bbox"][2] * d["bbox"][3]}
-                for i, d in enumerate(detections, 1)
+                {**d, "id": i, "iscrowd": 0, "area": d["bbox"][2] * d["bbox"][3]} for i, d in enumerate(detections, 1)
             ],
         }
     )

@@ -67,9 +67,7 @@ class TrainingInterrupted(Exception):
     """SIGTERM or Ctrl-C ended the run; everything up to `step` is saved."""
 
     def __init__(self, signum: int, step: int, out: Path) -> None:
-        super().__init__(
-            f"stopped by {signal.Signals(signum).name} after step {step}; resume {out} with --resume"
-        )
+        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}; resume {out} with --resume")
         self.signum = signum
         self.step = step
 
@@ -136,15 +134,11 @@ def train(
     torch.manual_seed(config.train.seed)  # every process builds the same model …
     model = build_detector(config, weights_backbone if state is None and init is None else None)
     if config.backbone.norm == "frozen" and init is None and weights_backbone is None and state is None:
-        fabric.print(
-            "note: backbone.norm is frozen and the weights are random; --imagenet or --init would help"
-        )
+        fabric.print("note: backbone.norm is frozen and the weights are random; --imagenet or --init would help")
     if init is not None and state is None:
         left = load_tensors(model, find_weights(init), partly=True)
         fabric.print(
-            f"{len(left)} tensors are not in {init} and start from random"
-            if left
-            else f"starting from {init}"
+            f"{len(left)} tensors are not in {init} and start from random" if left else f"starting from {init}"
         )
     torch.manual_seed(config.train.seed + fabric.global_rank)  # … and draws its own samples
 
@@ -152,9 +146,7 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / "config.json", config_to_dict(config))
     with _catch_signals() as stop:
-        run = _Run(
-            fabric, config, model, dataset, val, out, stop, progress and fabric.is_global_zero, tensorboard
-        )
+        run = _Run(fabric, config, model, dataset, val, out, stop, progress and fabric.is_global_zero, tensorboard)
         if state is None:
             run.forget_logs()  # of a run that was killed before its first checkpoint
         else:
@@ -257,9 +249,7 @@ class _Run:
         if len(generators) == self.fabric.world_size:
             set_rng_state(generators[self.fabric.global_rank])
         else:
-            self.fabric.print(
-                f"{len(generators)} processes became {self.fabric.world_size}: new random numbers"
-            )
+            self.fabric.print(f"{len(generators)} processes became {self.fabric.world_size}: new random numbers")
         self.forget_logs()
 
     def forget_logs(self) -> None:
@@ -370,10 +360,7 @@ class _Run:
 
     def _write_log(self, images_per_s: float) -> Losses:
         """One row: the losses averaged since the last one."""
-        mean = {
-            name: math.fsum(losses[name] for losses in self.window) / len(self.window)
-            for name in self.window[0]
-        }
+        mean = {name: math.fsum(losses[name] for losses in self.window) / len(self.window) for name in self.window[0]}
         self.window = []
         if self.fabric.is_global_zero:
             lr = learning_rate(self.config.train, self.step - 1)
@@ -506,9 +493,7 @@ def _previous_state(out: Path, config: Config, dataset: CocoDataset) -> dict[str
     """The checkpoint in `out`; None when the run was killed before its first one."""
     if not (out / "checkpoint.pt").is_file():
         if (out / "weights.safetensors").exists():
-            raise CheckpointError(
-                f"{out} has weights but no checkpoint.pt to resume from; choose another --out"
-            )
+            raise CheckpointError(f"{out} has weights but no checkpoint.pt to resume from; choose another --out")
         return None
     state = load_checkpoint(out / "checkpoint.pt")
     if not {"config", "step", "model"} <= state.keys():
@@ -522,9 +507,7 @@ def _previous_state(out: Path, config: Config, dataset: CocoDataset) -> dict[str
     if changed:
         raise CheckpointError(f"{out} was trained with another config: {'; '.join(changed)}")
     if state["categories"] != [dataclasses.asdict(c) for c in dataset.categories]:
-        raise CheckpointError(
-            f"{out} was trained on other categories than those of {dataset.annotation_file}"
-        )
+        raise CheckpointError(f"{out} was trained on other categories than those of {dataset.annotation_file}")
     if state["images"] != len(dataset):
         raise CheckpointError(
             f"{out} was trained on {state['images']} images; {dataset.annotation_file} has {len(dataset)}"

@@ -141,7 +141,8 @@ def load_detector(
     model = build_detector(config)
     load_tensors(model, path)
     model.categories = header.categories
-    return model.to(device).eval()
+    # The fast layout for convolutions, and the one training evaluated in.
+    return model.to(device, memory_format=torch.channels_last).eval()
 
 
 def load_tensors(model: nn.Module, path: Path, partly: bool = False) -> list[str]:
@@ -167,9 +168,7 @@ def load_tensors(model: nn.Module, path: Path, partly: bool = False) -> list[str
     left = [k for k in own if k not in fitting]
     if not partly:
         problems = [
-            f"{k} is {tuple(stored[k].shape)}, not {tuple(own[k].shape)}"
-            if k in stored
-            else f"{k} is missing"
+            f"{k} is {tuple(stored[k].shape)}, not {tuple(own[k].shape)}" if k in stored else f"{k} is missing"
             for k in left
         ] + [f"{k} is unknown" for k in stored if k not in own]
         if problems:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from tsdlab.data import badges
-from tsdlab.data.badges import CLASSES, WORLD, BadgesConfig, Layout, draw_scene, make_badges, scene_rng
+from tsdlab.data.badges import CLASSES, WORLD, BadgesConfig, Layout, draw_scene, make_badges, rendering, scene_rng
+from tsdlab.data.badges import dataset as dataset_module
+from tsdlab.data.badges import layout as layout_module
 from tsdlab.data.coco import CocoDataset, DataError, check
 
 SCENES = range(25)
@@ -22,9 +24,7 @@ def layout(index: int, misalignment: float = 1.0, room: float | None = None) -> 
 
 
 def files(root: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()
-    }
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 def test_an_ordinary_coco_folder(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_nothing_is_overwritten_and_nothing_half_made_is_left(tmp_path: Path, mo
     def interrupted(*_args) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(badges, "render", interrupted)
+    monkeypatch.setattr(dataset_module, "render", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make_badges(tmp_path / "new", BadgesConfig(train=1, val=1), progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
@@ -122,15 +122,15 @@ def test_scenes_are_what_they_should_be(misalignment: float) -> None:
             assert min(badge.box) >= 0 and max(badge.box) <= WORLD
             assert 9 <= badge.diameter <= 14
         for i, one in enumerate(every_badge):
-            assert not any(badges._overlap(one.box, other.box) for other in every_badge[i + 1 :])
+            assert not any(layout_module._overlap(one.box, other.box) for other in every_badge[i + 1 :])
         for creature in scene.creatures:
             x1, y1, x2, y2 = creature.box
             assert min(creature.box) >= 0 and max(creature.box) <= WORLD
             assert all(23.999 <= side <= 96.001 for side in (x2 - x1, y2 - y1))
             others = [other for other in scene.creatures if other is not creature]
-            assert all(badges._iou(creature.box, other.box) < 0.15 for other in others)
-            assert not any(badges._overlap(creature.badge.box, other.box) for other in others)
-            assert not any(badges._overlap(stray.box, creature.box) for stray in scene.strays)
+            assert all(layout_module._iou(creature.box, other.box) < 0.15 for other in others)
+            assert not any(layout_module._overlap(creature.badge.box, other.box) for other in others)
+            assert not any(layout_module._overlap(stray.box, creature.box) for stray in scene.strays)
     assert min(objects) == 1 and max(objects) >= (3 if misalignment < 2 else 2)
 
 
@@ -166,7 +166,7 @@ def test_glyphs_differ_clearly_at_the_usual_size() -> None:
 
     def ink(glyph: str, angle: float) -> np.ndarray:
         u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-        return np.clip(0.5 - badges._glyph_distance(glyph, u, v) * 3.7, 0, 1)
+        return np.clip(0.5 - rendering._glyph_distance(glyph, u, v) * 3.7, 0, 1)
 
     for i, one in enumerate(CLASSES):
         for other in CLASSES[i + 1 :]:

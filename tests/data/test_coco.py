@@ -21,9 +21,7 @@ def image_entry(id: int = 1, name: str = "a.png", width: int = 40, height: int =
     return {"id": id, "file_name": name, "width": width, "height": height, "license": 4}
 
 
-def annotation(
-    id: int = 1, image_id: int = 1, category_id: int = 7, bbox: object = (2, 3, 10, 8), **extra
-) -> dict:
+def annotation(id: int = 1, image_id: int = 1, category_id: int = 7, bbox: object = (2, 3, 10, 8), **extra) -> dict:
     bbox = list(bbox) if isinstance(bbox, tuple) else bbox
     return {"id": id, "image_id": image_id, "category_id": category_id, "bbox": bbox, **extra}
 
@@ -115,9 +113,7 @@ def test_salient_boxes_come_along_only_if_every_annotation_has_one(tmp_path: Pat
         [30, 20, 45, 35],
         [1, 2, 4, 6],
     ]  # not clipped: it is no target
-    _, target = CocoDataset(write_split(tmp_path / "one", annotations=[objects[0], annotation(2)]), "train")[
-        0
-    ]
+    _, target = CocoDataset(write_split(tmp_path / "one", annotations=[objects[0], annotation(2)]), "train")[0]
     assert "salient_boxes" not in target
 
 
@@ -253,9 +249,7 @@ def test_check_of_a_sound_folder_finds_nothing(tmp_path: Path) -> None:
 
 
 def test_a_seeded_key_repeats_and_leaves_the_global_stream_alone(tmp_path: Path) -> None:
-    dataset = CocoDataset(
-        write_split(tmp_path), "train", transforms=lambda image, target: (torch.rand(3), target)
-    )
+    dataset = CocoDataset(write_split(tmp_path), "train", transforms=lambda image, target: (torch.rand(3), target))
     state = torch.get_rng_state()
     first, again, other = dataset[0, 5][0], dataset[0, 5][0], dataset[0, 6][0]
     assert torch.equal(torch.get_rng_state(), state)

@@ -14,12 +14,8 @@ sizes = st.integers(1, 12)
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    images=sizes, batch=sizes, steps=st.integers(0, 12), stop=st.integers(0, 12), seed=st.integers(0, 2**40)
-)
-def test_resuming_gives_the_rest_of_the_sequence(
-    images: int, batch: int, steps: int, stop: int, seed: int
-) -> None:
+@given(images=sizes, batch=sizes, steps=st.integers(0, 12), stop=st.integers(0, 12), seed=st.integers(0, 2**40))
+def test_resuming_gives_the_rest_of_the_sequence(images: int, batch: int, steps: int, stop: int, seed: int) -> None:
     whole = list(TrainingBatches(images, batch, steps, seed))
     rest = TrainingBatches(images, batch, steps, seed, start_step=stop)
     assert list(rest) == whole[stop:] and len(rest) == len(whole[stop:])

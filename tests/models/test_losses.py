@@ -41,7 +41,7 @@ def test_encode_inverts_decode():
 
 
 def test_detection_losses_by_hand():
-    # Two RoIs. Cross-entropy: −ln 0.5 and −ln 0.8. Boxes: the positive should move 1 px of 10 in x: target dx = 10·0.1 = 1.
+    # Two RoIs. Cross-entropy: −ln 0.5 and −ln 0.8. The positive should move 1 px of 10 in x: target dx = 10·0.1.
     answer = output([(0.3, 0.5, 0.2), (0.8, 0.1, 0.1)])
     classification, localization = detection_losses(answer, samples([1, 0], matched=[1.0, 0.0, 11.0, 10.0]))
     assert classification.item() == pytest.approx((-math.log(0.5) - math.log(0.8)) / 2, rel=1e-5)
@@ -92,7 +92,9 @@ def test_without_positives_every_loss_is_finite_and_has_a_gradient(labels):
 
     def blank():
         return HeadOutput(
-            torch.zeros(count, 3, requires_grad=True), torch.zeros(count, 3, 4, requires_grad=True), torch.ones(count, 4)
+            torch.zeros(count, 3, requires_grad=True),
+            torch.zeros(count, 3, 4, requires_grad=True),
+            torch.ones(count, 4),
         )
 
     answer = blank()

@@ -58,6 +58,9 @@ def test_detections_are_capped():
 
 def test_no_rois_give_empty_float_boxes():
     (found,) = detections_per_image(
-        HeadOutput(torch.zeros(0, 3), torch.zeros(0, 3, 4), torch.zeros(0, 4)), torch.zeros(0, 5), [(10, 10)], CONFIG
+        HeadOutput(torch.zeros(0, 3), torch.zeros(0, 3, 4), torch.zeros(0, 4)),
+        torch.zeros(0, 5),
+        [(10, 10)],
+        CONFIG,
     )
     assert found["boxes"].shape == (0, 4) and found["boxes"].is_floating_point()

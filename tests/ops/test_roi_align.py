@@ -209,7 +209,12 @@ def test_any_geometry_equals_the_reference(boxes, shift, height, width, aligned)
     ],
 )
 def test_bad_input_is_named(change, message):
-    arguments = {"features": torch.zeros(1, 3, 8, 8), "rois": torch.zeros(4, 5), "output_size": 7, "spatial_scale": 1.0}
+    arguments = {
+        "features": torch.zeros(1, 3, 8, 8),
+        "rois": torch.zeros(4, 5),
+        "output_size": 7,
+        "spatial_scale": 1.0,
+    }
     with pytest.raises(ValueError, match=message):
         deform_roi_align(**(arguments | change))
 

@@ -68,9 +68,7 @@ def test_displacement_draws_all_three_regions(ax, traced):
     boxes = boxes_of(ax)
     assert boxes[plots.PALETTE["proposal"].lower()] == PROPOSAL[0].tolist()
     assert boxes[plots.PALETTE["truth"].lower()] == truth.tolist()
-    np.testing.assert_allclose(
-        boxes[plots.PALETTE["localization"].lower()], found.localization_proposals[0], atol=1e-3
-    )
+    np.testing.assert_allclose(boxes[plots.PALETTE["localization"].lower()], found.localization_proposals[0], atol=1e-3)
     grid, moved = (np.stack(line.get_data(), 1) for line in ax.lines)
     np.testing.assert_allclose(moved, found.classification_points[0].flatten(0, 1), atol=1e-4)
     offsets = found.classification_offsets[0].flatten(0, 1) * 70  # the proposal is 70 pixels wide and high
@@ -118,7 +116,9 @@ def test_training_curve_is_a_running_mean(ax):
 
 
 def test_average_precision_bars(ax):
-    plots.average_precision({"sibling": {"AP": 10, "AP50": 20, "AP75": 5}, "tsd": {"AP": 30, "AP50": 50, "AP75": 28}}, ax=ax)
+    plots.average_precision(
+        {"sibling": {"AP": 10, "AP50": 20, "AP75": 5}, "tsd": {"AP": 30, "AP50": 50, "AP75": 28}}, ax=ax
+    )
     assert [bar.get_height() for bar in ax.patches] == [10, 20, 5, 30, 50, 28]
 
 

@@ -132,9 +132,7 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Tensor:
             pixels = _rgb(image)
     # What Pillow's decoders raise on broken files; none of it names the file.
     except (OSError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{path} cannot be decoded ({error}); replace the file or remove its entry"
-        ) from error
+        raise DataError(f"{path} cannot be decoded ({error}); replace the file or remove its entry") from error
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float().div_(255)
 
 
@@ -226,18 +224,14 @@ def _read_json(root: Path, split: str, problems: list[str]) -> dict[str, list] |
         problems.append(f"the file does not exist; splits with an annotation file in {root}: {existing}")
         return None
     except json.JSONDecodeError as error:
-        problems.append(
-            f"malformed JSON at line {error.lineno}, column {error.colno}: {error.msg}; write it again"
-        )
+        problems.append(f"malformed JSON at line {error.lineno}, column {error.colno}: {error.msg}; write it again")
         return None
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"cannot be read: {error}")
         return None
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            problems.append(
-                f'has no list "{key}"; COCO\'s object format needs "images", "annotations", "categories"'
-            )
+            problems.append(f'has no list "{key}"; COCO\'s object format needs "images", "annotations", "categories"')
     return None if problems else content
 
 
@@ -268,9 +262,7 @@ def _read_images(entries: list, folder: Path, problems: list[str]) -> list[_Imag
         if path.parent not in listings:
             listings[path.parent] = _listing(path.parent)
         if path.name not in listings[path.parent]:
-            problems.append(
-                f"image {path} (id {entry['id']}) does not exist; add the file or remove its entry"
-            )
+            problems.append(f"image {path} (id {entry['id']}) does not exist; add the file or remove its entry")
         found[entry["id"]] = _ImageEntry(entry["id"], path, (entry["width"], entry["height"]))
     return list(found.values())
 
@@ -297,17 +289,13 @@ def _read_annotations(entries: list, result: _Split) -> None:
         if entry["id"] in seen:
             problem = "its id is given twice; ids must be unique"
         elif entry["image_id"] not in positions:
-            problem = (
-                f'image_id {entry["image_id"]} is not among "images"; add the image or remove the annotation'
-            )
+            problem = f'image_id {entry["image_id"]} is not among "images"; add the image or remove the annotation'
         elif entry["category_id"] not in labels:
             problem = f'category_id {entry["category_id"]} is not among "categories"; add it or correct it'
         elif not _is_box(entry.get("bbox")):
             problem = f"bbox must be four numbers [x, y, width, height], got {entry.get('bbox')!r}"
         elif "salient_bbox" in entry and not _is_box(entry["salient_bbox"]):
-            problem = (
-                f"salient_bbox must be four numbers [x, y, width, height], got {entry['salient_bbox']!r}"
-            )
+            problem = f"salient_bbox must be four numbers [x, y, width, height], got {entry['salient_bbox']!r}"
         seen.add(entry["id"])
         if problem:
             result.problems.append(f"annotation {entry['id']}: {problem}")
@@ -317,17 +305,13 @@ def _read_annotations(entries: list, result: _Split) -> None:
             kept.append(entry)
 
     image_of = np.array([positions[entry["image_id"]] for entry in kept], dtype=np.int64)
-    sizes = np.array([image.size for image in result.images], dtype=np.float64).reshape(-1, 2)[
-        image_of
-    ]  # [N, 2]
+    sizes = np.array([image.size for image in result.images], dtype=np.float64).reshape(-1, 2)[image_of]  # [N, 2]
     raw = np.array([entry["bbox"] for entry in kept], dtype=np.float64).reshape(-1, 4)
     boxes = np.clip(_xyxy(raw), 0, np.tile(sizes, 2)).astype(np.float32)  # NaN stays NaN
     good = np.isfinite(raw).all(1) & (raw[:, 2:] > 0).all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)
     salient = None
     if kept and all("salient_bbox" in entry for entry in kept):
-        salient = _xyxy(np.array([entry["salient_bbox"] for entry in kept], dtype=np.float64)).astype(
-            np.float32
-        )
+        salient = _xyxy(np.array([entry["salient_bbox"] for entry in kept], dtype=np.float64)).astype(np.float32)
     objects = _Objects(
         boxes=boxes,
         labels=np.array([labels[entry["category_id"]] for entry in kept], dtype=np.int64),
@@ -358,11 +342,7 @@ def _well_formed(entry: Any, where: str, needed: dict[str, type], problems: list
 
 
 def _is_box(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 4
-        and all(isinstance(number, int | float) for number in value)
-    )
+    return isinstance(value, list) and len(value) == 4 and all(isinstance(number, int | float) for number in value)
 
 
 def _area(entry: dict) -> float:
@@ -433,9 +413,7 @@ def check(root: str | Path, splits: Sequence[str] | None = None, progress: bool 
     root = Path(root)
     names = split_names(root) if splits is None else splits
     if not names:
-        raise DataError(
-            f"{root} has no annotations/{_PREFIX}<split>{_SUFFIX}; is this the folder of the data set?"
-        )
+        raise DataError(f"{root} has no annotations/{_PREFIX}<split>{_SUFFIX}; is this the folder of the data set?")
     reports, reference = [], None
     for name in names:
         split = _read_split(root, name)
@@ -471,6 +449,4 @@ def _report(name: str, split: _Split) -> SplitReport:
 
 
 def _differing(these: tuple[Category, ...], those: tuple[Category, ...]) -> str:
-    return _first(
-        [f"{c.id} {c.name!r}" for c in sorted(set(these) ^ set(those), key=lambda c: (c.id, c.name))]
-    )
+    return _first([f"{c.id} {c.name!r}" for c in sorted(set(these) ^ set(those), key=lambda c: (c.id, c.name))])

@@ -40,9 +40,7 @@ class TrainingBatches(Sampler[list[tuple[int, int]]]):
         if num_images < 1:
             raise ValueError("the training split has no images")
         if batch_size < 1 or batch_size % world_size:
-            raise ValueError(
-                f"batch_size {batch_size} is not a positive multiple of the {world_size} processes"
-            )
+            raise ValueError(f"batch_size {batch_size} is not a positive multiple of the {world_size} processes")
         self.num_images, self.batch_size, self.seed = num_images, batch_size, seed
         self.steps, self.start_step = steps, start_step
         self.share = batch_size // world_size

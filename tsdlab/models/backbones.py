@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from functools import partial
+from typing import Any
 
 import timm
 import torchvision
@@ -87,13 +88,14 @@ class TimmBackboneWithFPN(nn.Module):
         name = config.name.removeprefix("timm:")
         make = partial(timm.create_model, name, features_only=True)
         try:
-            offered = make(pretrained=False).feature_info.reduction()
+            probe: Any = make(pretrained=False)
         except RuntimeError as error:
             raise ValueError(f"timm has no feature backbone {name!r}: {error}") from error
+        offered = probe.feature_info.reduction()
         missing = sorted(set(strides) - set(offered))
         if missing:
             raise ValueError(f"timm model {name!r} has features at strides {offered}, none at {missing}")
-        self.body = make(pretrained=pretrained, out_indices=[offered.index(s) for s in strides])
+        self.body: Any = make(pretrained=pretrained, out_indices=[offered.index(s) for s in strides])
         self._freeze(offered, _STAGES - config.trainable_stages)
         if config.norm == "frozen":
             self.body = freeze_batch_norm_2d(self.body)

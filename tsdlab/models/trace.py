@@ -74,7 +74,10 @@ def _trace(model: Detector, image: Tensor, proposals: Tensor | None) -> Detectio
         image_size=original,
         features=dict(features),
         strides={
-            name: (original[0] / seen[0] * _stride(images, f, 0), original[1] / seen[1] * _stride(images, f, 1))
+            name: (
+                original[0] / seen[0] * _stride(images, f, 0),
+                original[1] / seen[1] * _stride(images, f, 1),
+            )
             for name, f in features.items()
         },
         proposals=boxes * ratio,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -77,7 +78,7 @@ class MultiScaleDeformRoIAlign(nn.Module):
         canonical_size: int = 224,
     ) -> None:
         super().__init__()
-        if not strides or any(b != 2 * a for a, b in zip(strides, strides[1:])):
+        if not strides or any(b != 2 * a for a, b in pairwise(strides)):
             raise ValueError(f"strides must double from level to level, finest first; got {tuple(strides)}")
         self.strides = tuple(strides)
         self.output_size = output_size
@@ -151,7 +152,11 @@ def _check_features(features: Sequence[Tensor]) -> None:
 
 
 def _check_regions(
-    features: Tensor, rois: Tensor, output_size: int | tuple[int, int], sampling_ratio: int, offsets: Tensor | None
+    features: Tensor,
+    rois: Tensor,
+    output_size: int | tuple[int, int],
+    sampling_ratio: int,
+    offsets: Tensor | None,
 ) -> tuple[int, int]:
     size = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
     if len(size) != 2 or min(size) < 1:

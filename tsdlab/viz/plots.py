@@ -32,7 +32,11 @@ def show_image(image: Tensor, ax: Axes | None = None) -> Axes:
     """An image [3, H, W] in 0…1, one data unit per pixel, without ticks."""
     ax = ax or plt.gca()
     height, width = image.shape[1:]
-    ax.imshow(image.permute(1, 2, 0).clamp(0, 1).cpu().numpy(), extent=(0, width, height, 0), interpolation="nearest")
+    ax.imshow(
+        image.permute(1, 2, 0).clamp(0, 1).cpu().numpy(),
+        extent=(0, width, height, 0),
+        interpolation="nearest",
+    )
     ax.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
     for spine in ax.spines.values():
         spine.set_visible(False)
@@ -64,7 +68,8 @@ def detections(
         x, y = box[:2].tolist()
         above = y > 0.08 * image.shape[1]  # else there is no room: inside the box
         ax.text(
-            x, y, f" {names[label - 1]} {score:.2f} ", fontsize=8, va="bottom" if above else "top", color="white", clip_on=True,
+            x, y, f" {names[label - 1]} {score:.2f} ", fontsize=8, va="bottom" if above else "top", color="white",
+            clip_on=True,
             bbox={"facecolor": color, "edgecolor": "none", "pad": 1.0},
         )  # fmt: skip
     return ax
@@ -90,7 +95,13 @@ def displacement(
     if truth is not None:
         draw_box(truth, PALETTE["truth"], ax, "ground truth", linestyle=(0, (1, 1)))
     draw_box(proposal, PALETTE["proposal"], ax, "P  proposal")
-    draw_box(trace.localization_proposals[index], PALETTE["localization"], ax, "P̂_r  to localize from", linestyle="--")
+    draw_box(
+        trace.localization_proposals[index],
+        PALETTE["localization"],
+        ax,
+        "P̂_r  to localize from",
+        linestyle="--",
+    )
     moved = trace.classification_points[index].flatten(0, 1).cpu().numpy()  # [bins², 2]
     grid = _grid(proposal, trace.classification_points.shape[1])
     ax.plot(*grid.T, ".", color=PALETTE["proposal"], markersize=3, alpha=0.9)
@@ -124,16 +135,20 @@ def class_scores(branches: Mapping[str, BranchTrace], index: int, names: Sequenc
     rows = np.arange(len(classes))
     for i, (branch, answer) in enumerate(branches.items()):
         scores = answer.logits[index].softmax(0).cpu().numpy()
-        ax.barh(rows + (i - (len(branches) - 1) / 2) * height, scores, height, label=branch, color=_color(branch, i))
+        ax.barh(
+            rows + (i - (len(branches) - 1) / 2) * height,
+            scores,
+            height,
+            label=branch,
+            color=_color(branch, i),
+        )
     ax.set(yticks=rows, yticklabels=classes, xlim=(0, 1), xlabel="score")
     ax.invert_yaxis()
     _plain_axes(ax)
     return ax
 
 
-def score_against_iou(
-    branches: Mapping[str, BranchTrace], label: int, truth: Tensor, ax: Axes | None = None
-) -> Axes:
+def score_against_iou(branches: Mapping[str, BranchTrace], label: int, truth: Tensor, ax: Axes | None = None) -> Axes:
     """Every proposal as a point: score of class `label` against IoU of its decoded box with `truth` [4].
 
     Proposals whose box does not touch the truth are left out.
@@ -168,7 +183,15 @@ def slide_map(values: Tensor, shifts: Tensor, ax: Axes | None = None) -> Axes:
     extent = (low - half, high + half, high + half, low - half)
     heat = ax.imshow(values.cpu().numpy(), extent=extent, cmap="viridis", vmin=0, vmax=1)
     row, column = divmod(int(values.argmax()), values.shape[1])
-    ax.plot(shifts[column], shifts[row], "o", markersize=14, markerfacecolor="none", markeredgecolor="white", markeredgewidth=2)
+    ax.plot(
+        shifts[column],
+        shifts[row],
+        "o",
+        markersize=14,
+        markerfacecolor="none",
+        markeredgecolor="white",
+        markeredgewidth=2,
+    )
     ax.plot(0, 0, "+", markersize=12, color="white")
     ax.set(xlabel="shift in x (box widths)", ylabel="shift in y (box heights)")
     ax.figure.colorbar(heat, ax=ax, shrink=0.85)
@@ -176,7 +199,10 @@ def slide_map(values: Tensor, shifts: Tensor, ax: Axes | None = None) -> Axes:
 
 
 def training_curve(
-    logs: Mapping[str, Sequence[Mapping[str, float]]], key: str = "loss", smooth: int = 20, ax: Axes | None = None
+    logs: Mapping[str, Sequence[Mapping[str, float]]],
+    key: str = "loss",
+    smooth: int = 20,
+    ax: Axes | None = None,
 ) -> Axes:
     """One curve per run: `key` against "step", as a running mean over `smooth` rows."""
     ax = ax or plt.gca()
@@ -193,7 +219,9 @@ def training_curve(
 
 
 def average_precision(
-    results: Mapping[str, Mapping[str, float]], keys: Sequence[str] = ("AP", "AP50", "AP75"), ax: Axes | None = None
+    results: Mapping[str, Mapping[str, float]],
+    keys: Sequence[str] = ("AP", "AP50", "AP75"),
+    ax: Axes | None = None,
 ) -> Axes:
     """AP figures (percent) of several models as grouped bars."""
     ax = ax or plt.gca()

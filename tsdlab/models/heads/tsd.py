@@ -1,8 +1,8 @@
 """Task-aware spatial disentanglement (Song et al., CVPR 2020, arXiv 2003.07540).
 
-    P → pool → F ─┬→ sibling(F)                             training only; the constraint compares against it
-                  └→ shared FC ─┬→ F_c → ΔC → pool(P, ΔC) → class logits           Eq. 5, 6
-                                └→ F_r → ΔR → pool(P + ΔR) → deltas, relative to P̂_r   Eq. 3, 4
+P → pool → F ─┬→ sibling(F)                             training only; the constraint compares against it
+              └→ shared FC ─┬→ F_c → ΔC → pool(P, ΔC) → class logits           Eq. 5, 6
+                            └→ F_r → ΔR → pool(P + ΔR) → deltas, relative to P̂_r   Eq. 3, 4
 """
 
 from __future__ import annotations

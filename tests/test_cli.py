@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tsdlab import weights
+from tsdlab.checkpoint import load_checkpoint
+from tsdlab.cli import main
+from tsdlab.config import PRESETS, config_to_dict
+from tsdlab.weights import read_header
+
+# badges-tiny, shrunken as in conftest.tiny_config.
+SMALL = [
+    "--image.min-size",
+    "64",
+    "--image.max-size",
+    "64",
+    "--backbone.stages",
+    "2",
+    "3",
+    "--backbone.fpn-channels",
+    "16",
+    "--rpn.anchor-sizes",
+    "16",
+    "24",
+    "40",
+    "--rpn.post-nms-train",
+    "20",
+    "--rpn.post-nms-test",
+    "20",
+    "--roi.hidden",
+    "16",
+    "--roi.samples-per-image",
+    "16",
+    "--tsd.offset-hidden",
+    "16",
+    "--train.batch-size",
+    "2",
+    "--train.warmup-steps",
+    "2",
+    "--train.checkpoint-every",
+    "2",
+    "--device",
+    "cpu",
+]
+
+
+def run(*args: object, exits: int | None = None) -> None:
+    arguments = [str(a) for a in args]
+    if exits is None:
+        main(arguments)
+        return
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == exits
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cli") / "run"
+    run("train", "badges-tiny", "--data", tiny_data, "--out", out, "--head", "sibling", "--train.steps", 3, *SMALL)
+    return out
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("command", "mentions"),
+    [
+        ([], ["data", "train", "eval", "detect", "weights"]),
+        (["data"], ["make", "check"]),
+        (["data", "make"], ["badges", "DIR", "--misalignment", "--val", "3000"]),
+        (["data", "check"], ["DIR"]),
+        (["train"], [*PRESETS, "resnet50 at 800 px"]),
+        (["train", "bccd"], ["--data", "--out", "--head", "--resume", "--train.steps", "--tsd.gamma", "margin"]),
+        (["eval"], ["WEIGHTS", "--data", "--split", "--score-thresh", "--json"]),
+        (["detect"], ["WEIGHTS", "IMAGE", "--out"]),
+        (["weights"], ["list", "show", "import-torchvision"]),
+        (["weights", "show"], ["NAME"]),
+        (["weights", "import-torchvision"], ["--source", "--head"]),
+    ],
+)
+def test_help_at_every_level(command: list[str], mentions: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    run(*command, "--help", exits=0)
+    text = capsys.readouterr().out
+    assert [word for word in mentions if word not in text] == []
+
+
+def test_an_unknown_preset_lists_the_presets(capsys: pytest.CaptureFixture[str]) -> None:
+    run("train", "badges-huge", "--data", "d", "--out", "o", exits=2)
+    said = capsys.readouterr().err
+    assert all(name in said for name in PRESETS)
+
+
+@pytest.mark.parametrize("line", ["train badges --out o", "eval", "frobnicate", "train badges --data d --out o --lr 1"])
+def test_wrong_usage_exits_2(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run(*line.split(), exits=2)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_options_override_the_preset(finished: Path) -> None:
+    values = config_to_dict(read_header(finished / "weights.safetensors").config)
+    assert values == json.loads((finished / "config.json").read_text())
+    assert values["head"] == "sibling"
+    assert values["train"]["steps"] == 3 and values["train"]["optimizer"] == "adamw"
+    assert values["backbone"]["stages"] == (2, 3) or values["backbone"]["stages"] == [2, 3]
+
+
+# Data
+
+
+def test_data_is_made_and_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "badges"
+    run("data", "make", "badges", folder, "--train", 3, "--val", 2, "--size", 64, "--misalignment", 1.5)
+    run("data", "check", folder)
+    assert re.search(r"train: 3 images.*\n(.*\n)*.*no problems", capsys.readouterr().out)
+    (folder / "val" / next((folder / "val").iterdir()).name).write_bytes(b"broken")
+    run("data", "check", folder, exits=1)
+    shown = capsys.readouterr()
+    assert "cannot be decoded" in shown.out and "1 problem(s)" in shown.err
+
+
+# Train, evaluate, detect
+
+
+def test_train_prints_the_best_and_refuses_to_overwrite(
+    finished: Path, tiny_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = ["train", "badges-tiny", "--data", tiny_data, "--out", finished, "--head", "sibling", "--train.steps", 3]
+    run(*again, *SMALL, exits=1)
+    assert capsys.readouterr().err.startswith(f"tsdlab: {finished} holds a run already")
+    run(*again, *SMALL, "--resume")
+    assert re.search(r"best of step 3.*\n5 images", capsys.readouterr().out)
+
+
+def test_eval_repeats_the_numbers_of_training(finished: Path, tiny_data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    run("eval", finished / "weights.safetensors", "--data", tiny_data, "--json", file, "--device", "cpu")
+    result = json.loads(file.read_text())
+    trained = json.loads((finished / "metrics.json").read_text())["best"]
+    assert result["metrics"]["AP50"] == pytest.approx(trained["AP50"], abs=0.1)  # the file is in half precision
+    assert result["metrics"]["AP_large"] is None
+    assert result["versions"].keys() >= {"python", "torch", "torchvision", "tsdlab"}
+    assert result["command"].startswith("tsdlab ")
+
+
+def test_eval_takes_split_and_threshold(
+    finished: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights_file = finished / "weights.safetensors"
+    run("eval", weights_file, "--data", tiny_data, "--split", "train", "--score-thresh", 0.9999)
+    assert "8 images, 0 detections" in capsys.readouterr().out
+    run("eval", weights_file, "--data", tiny_data, "--split", "test", exits=1)
+    assert "instances_test.json" in capsys.readouterr().err
+
+
+def test_detect_draws_and_lists(finished: Path, tiny_data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(tiny_data / "val/11.png", other / "11.png")
+    images = [tiny_data / "val/10.png", tiny_data / "val/11.png", other / "11.png"]
+    out = tmp_path / "out"
+    run("detect", finished / "weights.safetensors", *images, "--out", out, "--score-thresh", 0.0)
+    listed = json.loads((out / "detections.json").read_text())
+    assert [entry["image"] for entry in listed["images"]] == [str(path) for path in images]
+    assert [entry["drawn"] for entry in listed["images"]] == ["10.png", "11.png", "11-2.png"]
+    first = listed["images"][1]["detections"]
+    assert first and first == listed["images"][2]["detections"]
+    assert first[0]["category"] in {"red", "blue"} and len(first[0]["box"]) == 4
+    for entry in listed["images"]:
+        with Image.open(out / entry["drawn"]) as drawn:
+            assert min(drawn.size) >= 500  # 64 px would leave no room for a label
+
+
+def test_detect_names_a_missing_image(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("detect", finished / "weights.safetensors", tmp_path / "no.png", "--out", tmp_path / "out", exits=1)
+    assert "no.png" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+# Weights
+
+
+def test_weights_are_listed_and_shown(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(weights, "SHIPPED", tmp_path)
+    run("weights", "list")
+    assert capsys.readouterr().out == "none\n"
+    shutil.copy(finished / "weights.safetensors", tmp_path / "mine.safetensors")
+    run("weights", "list")
+    assert re.match(r"mine +sibling +2 classes +\d\.\d MiB  AP \d", capsys.readouterr().out)
+    run("weights", "show", "mine")
+    assert json.loads(capsys.readouterr().out)["origin"]["step"] == 3
+    run("weights", "show", "yours", exits=1)
+    assert "shipped: mine" in capsys.readouterr().err
+
+
+def test_a_foreign_file_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"w": torch.zeros(1)}, tmp_path / "model.pth")
+    run("eval", tmp_path / "model.pth", "--data", tmp_path, exits=1)
+    assert re.fullmatch(r"tsdlab: .*model\.pth is not a readable safetensors file.*\n", capsys.readouterr().err)
+
+
+# Things that go wrong while training
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_image_ends_training_in_one_line(
+    workers: int, tiny_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_data, tmp_path / "data")
+    for image in (tmp_path / "data/train").iterdir():
+        image.write_bytes(image.read_bytes()[:200])
+    arguments = ["--data", tmp_path / "data", "--out", tmp_path / "run", "--train.workers", workers]
+    run("train", "badges-tiny", *arguments, *SMALL, exits=1)
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    assert re.fullmatch(r"tsdlab: .*\.png cannot be decoded .*", last)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_exits(signum: signal.Signals, tiny_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    small = [*SMALL, "--train.steps", "100000", "--train.log-every", "1", "--train.workers", "1"]
+    command = [sys.executable, "-m", "tsdlab.cli", "train", "badges-tiny", "--data", tiny_data, "--out", out, *small]
+    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True) as process:
+        while not (out / "checkpoint.pt").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signum)
+        assert process.stderr is not None
+        errors = process.stderr.read()
+        assert process.wait() == 128 + signum
+    step = load_checkpoint(out / "checkpoint.pt")["step"]
+    assert f"stopped by {signum.name} after step {step}; resume" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    assert (out / "log.csv").read_text().splitlines()[-1].startswith(f"{step},")

@@ -1,0 +1,146 @@
+"""Badges as a data set: an ordinary COCO-format folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from tsdlab.data.badges.layout import CLASSES, WORLD, Layout, resolve_room, sample_layout
+from tsdlab.data.badges.rendering import render
+from tsdlab.data.coco import DataError
+
+
+@dataclass(frozen=True)
+class BadgesConfig:
+    """A badges data set; two equal configurations give equal files."""
+
+    train: int = 3000  # images
+    val: int = 500  # images
+    size: int = 128  # pixels; the same scenes at any size
+    misalignment: float = 1.0  # 0…2
+    # Creatures are placed so that a badge this far out would still find room. Data sets that share it (and
+    # the seed) hold the same scenes and differ in nothing but where the badges sit. None: as far as needed,
+    # at least 1.
+    room: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.train < 0 or self.val < 0:
+            raise ValueError(f"train and val are numbers of images, got {self.train} and {self.val}")
+        if self.size < 32:
+            raise ValueError(f"size must be at least 32 pixels for a badge to be seen at all, got {self.size}")
+        resolve_room(self.misalignment, self.room)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A rendered scene and its annotation, boxes xyxy in pixels."""
+
+    image: np.ndarray  # [size, size, 3] uint8 RGB
+    boxes: np.ndarray  # [N, 4] float64
+    labels: np.ndarray  # [N] int64, label i is CLASSES[i - 1]
+    salient_boxes: np.ndarray  # [N, 4] float64: the badges
+    layout: Layout
+
+
+def make_badges(root: str | Path, config: BadgesConfig, progress: bool = True) -> Path:
+    """Writes a COCO-format folder with splits train and val; see `CocoDataset`.
+
+    Each annotation carries its badge as "salient_bbox"; "info" carries the configuration. The folder appears
+    under its name only when it is complete.
+
+    Args:
+        root: the folder to make; it may exist if it is empty.
+        config: how many images of what kind.
+        progress: show a text progress bar on stderr.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: the folder exists and is not empty.
+    """
+    root = Path(root)
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise DataError(f"{root} exists and is not empty; choose another folder or remove it first")
+    root.parent.mkdir(parents=True, exist_ok=True)
+    partial = root.with_name(f".{root.name}.partial-{os.getpid()}")
+    try:
+        (partial / "annotations").mkdir(parents=True)
+        for code, (split, count) in enumerate({"train": config.train, "val": config.val}.items()):
+            _write_split(partial, split, code, count, config, progress)
+        if root.exists():
+            root.rmdir()
+        partial.rename(root)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return root
+
+
+def scene_rng(seed: int, split_code: int, index: int) -> np.random.Generator:
+    """The random stream of one image; split 0 is train, 1 is val."""
+    return np.random.default_rng([seed, split_code, index])
+
+
+def draw_scene(
+    rng: np.random.Generator, size: int = 128, misalignment: float = 1.0, room: float | None = None
+) -> Scene:
+    """A random scene on `size`×`size` pixels. The same stream gives the same scene at any size."""
+    layout = sample_layout(rng, misalignment, room)
+    objects = [creature for creature in layout.creatures if creature.badge.glyph]
+    scale = size / WORLD
+    return Scene(
+        image=render(layout, size),
+        boxes=np.array([creature.box for creature in objects]).reshape(-1, 4) * scale,
+        labels=np.array([CLASSES.index(str(creature.badge.glyph)) + 1 for creature in objects], dtype=np.int64),
+        salient_boxes=np.array([creature.badge.box for creature in objects]).reshape(-1, 4) * scale,
+        layout=layout,
+    )
+
+
+def _write_split(root: Path, split: str, code: int, count: int, config: BadgesConfig, progress: bool) -> None:
+    (root / split).mkdir()
+    images: list[dict] = []
+    annotations: list[dict] = []
+    for index in tqdm(range(count), desc=f"drawing {split}", unit="image", disable=not progress):
+        scene = draw_scene(scene_rng(config.seed, code, index), config.size, config.misalignment, config.room)
+        image_id, name = index + 1, f"{index:06d}.png"
+        # Level 5: two thirds of the time of Pillow's default, for files 2% larger.
+        Image.fromarray(scene.image).save(root / split / name, compress_level=5)
+        images.append({"id": image_id, "file_name": name, "width": config.size, "height": config.size})
+        for box, label, salient in zip(scene.boxes, scene.labels, scene.salient_boxes):
+            x, y, width, height = _xywh(box)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": int(label),
+                    "bbox": [x, y, width, height],
+                    "area": round(width * height, 2),
+                    "iscrowd": 0,
+                    "salient_bbox": _xywh(salient),
+                }
+            )
+    content = {
+        "info": {
+            "description": "badges, a synthetic world of tsdlab",
+            "split": split,
+            "config": asdict(config),
+        },
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": id, "name": name} for id, name in enumerate(CLASSES, start=1)],
+    }
+    (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+
+
+def _xywh(box: np.ndarray) -> list[float]:
+    x1, y1, x2, y2 = box.tolist()
+    return [round(x1, 2), round(y1, 2), round(x2 - x1, 2), round(y2 - y1, 2)]
