@@ -28,10 +28,13 @@ PALETTE = {
 _CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#F0E442")
 
 
-def show_image(image: Tensor, ax: Axes | None = None) -> Axes:
-    """An image [3, H, W] in 0…1, one data unit per pixel, without ticks."""
+def show_image(image: Tensor, ax: Axes | None = None, pixel: float = 1.0) -> Axes:
+    """An image [3, H, W] in 0…1 without ticks; `pixel` is its pixels' side in data units.
+
+    With a `pixel` of 1/8 a rendering at eight times the size takes boxes of the image the detector saw.
+    """
     ax = ax or plt.gca()
-    height, width = image.shape[1:]
+    height, width = (side * pixel for side in image.shape[1:])
     ax.imshow(
         image.permute(1, 2, 0).clamp(0, 1).cpu().numpy(),
         extent=(0, width, height, 0),
@@ -78,19 +81,21 @@ def detections(
 def displacement(
     image: Tensor, trace: DetectionTrace, index: int, ax: Axes | None = None, truth: Tensor | None = None,
     margin: float = 0.35,
-) -> Axes:  # fmt: skip
+    pixel: float = 1.0,
+) -> Axes:
     """Proposal `index` with what TSD makes of it: arrows from each bin of P to its place in P̂_c, and the box P̂_r.
 
     Args:
         truth: ground-truth box [4] to draw as well.
         margin: how much around the proposal is shown, as a fraction of its size.
+        pixel: as in `show_image`.
 
     Raises:
         ValueError: the traced model does not displace its regions.
     """
     if trace.classification_points is None or trace.localization_proposals is None:
         raise ValueError("this trace has no displacements; trace a model with the tsd head")
-    ax = show_image(image, ax)
+    ax = show_image(image, ax, pixel)
     proposal = trace.proposals[index]
     if truth is not None:
         draw_box(truth, PALETTE["truth"], ax, "ground truth", linestyle=(0, (1, 1)))

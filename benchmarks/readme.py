@@ -1,0 +1,107 @@
+"""Fill the README from `data/results/*.json` and the shipped weights: its picture, and the tables between its markers.
+
+    python benchmarks/readme.py
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from measure import RESULTS
+from torchvision.ops import box_iou
+
+import tsdlab
+from tsdlab.data import draw_scene
+from tsdlab.data.badges import CLASSES, scene_rng
+from tsdlab.viz import plots
+
+# An image of the sample (validation, seed 7): index of the image, and of the object in it.
+SEED, IMAGE, OBJECT = 7, 0, 0
+ZOOM = 8  # the picture is rendered larger than the detector sees it
+README = Path(__file__).parents[1] / "README.md"
+FIGURE = RESULTS.parent / "figures" / "overview.png"
+
+
+def draw(figure: plt.Figure) -> None:
+    scene = draw_scene(scene_rng(SEED, 1, IMAGE))
+    large = torch.from_numpy(draw_scene(scene_rng(SEED, 1, IMAGE), 128 * ZOOM).image).permute(2, 0, 1) / 255
+    truth = torch.from_numpy(scene.boxes[OBJECT]).float()
+    badge = torch.from_numpy(scene.salient_boxes[OBJECT]).float()
+    trace = tsdlab.trace(
+        tsdlab.load_detector("badges-tsd"), torch.from_numpy(scene.image).permute(2, 0, 1).float() / 255
+    )
+    best = int(box_iou(trace.proposals, truth[None])[:, 0].argmax())
+    world, moved, bars = figure.subplots(1, 3, width_ratios=(1, 1, 1.05))
+
+    plots.show_image(large, world, 1 / ZOOM)
+    plots.draw_box(truth, plots.PALETTE["truth"], world)
+    plots.draw_box(badge, "white", world, linestyle=":")
+    name = CLASSES[scene.labels[OBJECT] - 1]
+    world.set_title(f"limbs set the box, the badge tells the class: a {name}", fontsize=10)
+
+    plots.displacement(large, trace, best, moved, truth, pixel=1 / ZOOM)
+    moved.set_title("one proposal becomes two", fontsize=10)
+    moved.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, frameon=False, fontsize=8)
+
+    models = json.loads((RESULTS / "badges.json").read_text())["models"]
+    plots.average_precision({head: model["metrics"] for head, model in models.items()}, ax=bars)
+    bars.set_title("500 validation images, badge in the corner", fontsize=10)
+    bars.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=3, frameon=False, fontsize=9)
+
+
+def accuracy_table(name: str) -> str:
+    """AP of every head in `data/results/<name>.json`; a size without objects has no column."""
+    models = json.loads((RESULTS / f"{name}.json").read_text())["models"]
+    keys = ["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"]
+    keys = [k for k in keys if any(model["metrics"][k] is not None for model in models.values())]
+    rows = [["head", *(k.replace("_", " ") for k in keys), "parameters"]]
+    for head, model in models.items():
+        rows.append([head, *(f"{model['metrics'][k]:.1f}" for k in keys), f"{model['parameters'] / 1e6:.1f} M"])
+    return markdown(rows)
+
+
+def cost_table() -> str:
+    """Time relative to torchvision's Faster R-CNN in channels-last memory, from `data/results/train_step.json`."""
+    results = json.loads((RESULTS / "train_step.json").read_text())
+    r50, badges = results["r50"], results["badges"]
+    rows = [["", "R50 step", "R50 inference", "at threshold 0", "badges step", "badges inference", "at threshold 0"]]
+    for name in r50["train"]:
+        cells = []
+        for setting in (r50, badges):
+            cells.append(setting["train"][name]["ratio"])
+            cells += [setting["inference"][f"{name} @ {threshold}"]["ratio"] for threshold in (0.05, 0.0)]
+        rows.append([name, *(f"{ratio:.2f}" for ratio in cells)])
+    return markdown(rows)
+
+
+def markdown(rows: list[list[str]]) -> str:
+    header, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([header, "|---" + "|---:" * (len(rows[0]) - 1) + "|", *body])
+
+
+def fill(text: str) -> str:
+    """`text` with every table between `<!-- NAME -->` and `<!-- /NAME -->` made anew."""
+    tables = {"badges": accuracy_table("badges"), "bccd": accuracy_table("bccd"), "cost": cost_table()}
+    for name, table in tables.items():
+        marked = re.compile(f"<!-- {name} -->.*?<!-- /{name} -->", re.DOTALL)
+        if not marked.search(text):
+            raise ValueError(f"README.md has no <!-- {name} --> … <!-- /{name} -->")
+        text = marked.sub(f"<!-- {name} -->\n{table}\n<!-- /{name} -->", text)
+    return text
+
+
+def main() -> None:
+    README.write_text(fill(README.read_text()))
+    figure = plt.figure(figsize=(13, 4.6), layout="constrained")
+    draw(figure)
+    FIGURE.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(FIGURE, dpi=110)
+    print(f"filled: README.md, {FIGURE.relative_to(README.parent)}")
+
+
+if __name__ == "__main__":
+    main()
