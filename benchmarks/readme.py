@@ -1,6 +1,6 @@
 """Fill the README from `data/results/*.json` and the shipped weights: its picture, and the tables between its markers.
 
-    python benchmarks/readme.py
+python benchmarks/readme.py
 """
 
 from __future__ import annotations

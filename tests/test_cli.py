@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,43 +18,16 @@ from PIL import Image
 from tsdlab import weights
 from tsdlab.checkpoint import load_checkpoint
 from tsdlab.cli import main
-from tsdlab.config import PRESETS, config_to_dict
+from tsdlab.config import PRESETS, config_from_dict
 from tsdlab.weights import read_header
 
 # badges-tiny, shrunken as in conftest.tiny_config.
-SMALL = [
-    "--image.min-size",
-    "64",
-    "--image.max-size",
-    "64",
-    "--backbone.stages",
-    "2",
-    "3",
-    "--backbone.fpn-channels",
-    "16",
-    "--rpn.anchor-sizes",
-    "16",
-    "24",
-    "40",
-    "--rpn.post-nms-train",
-    "20",
-    "--rpn.post-nms-test",
-    "20",
-    "--roi.hidden",
-    "16",
-    "--roi.samples-per-image",
-    "16",
-    "--tsd.offset-hidden",
-    "16",
-    "--train.batch-size",
-    "2",
-    "--train.warmup-steps",
-    "2",
-    "--train.checkpoint-every",
-    "2",
-    "--device",
-    "cpu",
-]
+SMALL = shlex.split(
+    "--image.min-size 64 --image.max-size 64 --backbone.stages 2 3 --backbone.fpn-channels 16 "
+    "--rpn.anchor-sizes 16 24 40 --rpn.post-nms-train 20 --rpn.post-nms-test 20 "
+    "--roi.hidden 16 --roi.samples-per-image 16 --tsd.offset-hidden 16 "
+    "--train.batch-size 2 --train.warmup-steps 2 --train.checkpoint-every 2 --device cpu"
+)
 
 
 def run(*args: object, exits: int | None = None) -> None:
@@ -110,11 +85,10 @@ def test_wrong_usage_exits_2(line: str, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_options_override_the_preset(finished: Path) -> None:
-    values = config_to_dict(read_header(finished / "weights.safetensors").config)
-    assert values == json.loads((finished / "config.json").read_text())
-    assert values["head"] == "sibling"
-    assert values["train"]["steps"] == 3 and values["train"]["optimizer"] == "adamw"
-    assert values["backbone"]["stages"] == (2, 3) or values["backbone"]["stages"] == [2, 3]
+    config = read_header(finished / "weights.safetensors").config
+    assert config == config_from_dict(json.loads((finished / "config.json").read_text()))
+    assert (config.head, config.backbone.stages, config.train.steps) == ("sibling", (2, 3), 3)
+    assert config.train.optimizer == PRESETS["badges-tiny"].train.optimizer
 
 
 # Data
@@ -122,7 +96,7 @@ def test_options_override_the_preset(finished: Path) -> None:
 
 def test_data_is_made_and_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "badges"
-    run("data", "make", "badges", folder, "--train", 3, "--val", 2, "--size", 64, "--misalignment", 1.5)
+    run("data", "make", "badges", folder, "--train", 3, "--val", 2, "--size", 96, "--misalignment", 1.5)
     run("data", "check", folder)
     assert re.search(r"train: 3 images.*\n(.*\n)*.*no problems", capsys.readouterr().out)
     (folder / "val" / next((folder / "val").iterdir()).name).write_bytes(b"broken")
@@ -229,20 +203,23 @@ def test_a_broken_image_ends_training_in_one_line(
     assert re.fullmatch(r"tsdlab: .*\.png cannot be decoded .*", last)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_exits(signum: signal.Signals, tiny_data: Path, tmp_path: Path) -> None:
+def test_sigterm_saves_and_exits(tiny_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     small = [*SMALL, "--train.steps", "100000", "--train.log-every", "1", "--train.workers", "1"]
     command = [sys.executable, "-m", "tsdlab.cli", "train", "badges-tiny", "--data", tiny_data, "--out", out, *small]
-    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        list(map(str, command)), stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         while not (out / "checkpoint.pt").exists():
             assert process.poll() is None
             time.sleep(0.05)
-        process.send_signal(signum)
+        os.killpg(
+            process.pid, signal.SIGTERM
+        )  # as a terminal or a scheduler does: the loader's process is in the group
         assert process.stderr is not None
         errors = process.stderr.read()
-        assert process.wait() == 128 + signum
+        assert process.wait() == 128 + signal.SIGTERM
     step = load_checkpoint(out / "checkpoint.pt")["step"]
-    assert f"stopped by {signum.name} after step {step}; resume" in errors.splitlines()[-1]
+    assert f"stopped by SIGTERM after step {step}; resume" in errors.splitlines()[-1]
     assert "Traceback" not in errors
     assert (out / "log.csv").read_text().splitlines()[-1].startswith(f"{step},")

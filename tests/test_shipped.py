@@ -22,7 +22,7 @@ def test_shipped_weights_detect_on_the_sample(head):
     model = tsdlab.load_detector(f"badges-{head}")
     assert model.config.head == head and not model.training
     metrics = tsdlab.evaluate(model, CocoDataset(SAMPLE, "val"), progress=False)
-    assert metrics.AP50 > 0.5 * RECORDED[head]["metrics"]["AP50"]
+    assert 0.5 * RECORDED[head]["metrics"]["AP50"] < metrics.AP50
 
 
 def test_offsets_of_the_shipped_tsd_are_learnt():

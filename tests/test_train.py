@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
+import math
 import os
 import random
 import signal
@@ -20,10 +22,10 @@ from torch import Tensor
 from tests.conftest import write_split
 from tsdlab.checkpoint import CheckpointError, load_checkpoint
 from tsdlab.config import PRESETS, Config, TrainConfig, config_to_dict
+from tsdlab.csv_log import CsvLog
 from tsdlab.data.coco import DataError
 from tsdlab.models.detector import Detector, build_detector
 from tsdlab.train import (
-    CsvLog,
     NonFiniteLossError,
     TrainingInterrupted,
     build_optimizer,
@@ -275,6 +277,15 @@ def test_an_impossible_schedule_is_named(
         train(with_train(tiny_config, **{field: value}), tiny_data, tmp_path / "run", progress=False)
 
 
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is not None, reason="tensorboard is installed")
+def test_tensorboard_is_asked_for_before_anything_is_written(
+    tiny_config: Config, tiny_data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="tensorboard is not installed"):
+        train(tiny_config, tiny_data, tmp_path / "run", progress=False, tensorboard=True)
+    assert not (tmp_path / "run").exists()
+
+
 # Divergence
 
 
@@ -316,12 +327,15 @@ def test_a_gradient_that_is_not_finite_stops_the_run(
 
 
 def test_weights_that_are_not_finite_never_reach_a_checkpoint(
-    tiny_config: Config, tiny_data: Path, tmp_path: Path
+    tiny_config: Config, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = with_train(tiny_config, optimizer="sgd", lr=1e40, warmup_steps=0, clip_norm=0.0, checkpoint_every=1)
-    with pytest.raises(NonFiniteLossError):
+    monkeypatch.setattr(
+        sys.modules["tsdlab.train"], "learning_rate", lambda train, step: 1e-3 if step < 5 else math.nan
+    )
+    config = with_train(tiny_config, checkpoint_every=1)
+    with pytest.raises(NonFiniteLossError, match="weights are not finite after step 6"):
         train(config, tiny_data, tmp_path / "run", progress=False)
-    assert not (tmp_path / "run/checkpoint.pt").exists()
+    assert load_checkpoint(tmp_path / "run/checkpoint.pt")["step"] == 5
 
 
 # Signals

@@ -6,6 +6,7 @@ import json
 import shlex
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -308,8 +309,18 @@ def main(args: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except (ValueError, OSError, NonFiniteLossError) as error:
+        if not _is_expected(error):
+            raise
         print(f"tsdlab: {_message(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether we raised it, or the file system: a ValueError of a library is a bug, and keeps its traceback."""
+    if not isinstance(error, ValueError) or isinstance(error, DataError):
+        return True
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals["__name__"].partition(".")[0] == "tsdlab"
 
 
 def _message(error: Exception) -> str:

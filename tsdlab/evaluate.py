@@ -71,6 +71,10 @@ class Metrics:
         """The twelve numbers by name."""
         return {name: getattr(self, name) for name in _NUMBERS}
 
+    def line(self) -> str:
+        """The AP figures on one line."""
+        return "  ".join(f"{name} {_percent(getattr(self, name))}" for name in _NUMBERS[:6])
+
     def __str__(self) -> str:
         width = max(len("class"), *(len(name) for name in self.per_class))
         lines = [
@@ -152,6 +156,7 @@ def collect_detections(
         num_workers=workers,
         collate_fn=collate,
         generator=torch.Generator(),
+        worker_init_fn=leave_process_group,
     )
     device = next(model.parameters()).device
     results: list[dict[str, Any]] = []
@@ -161,6 +166,12 @@ def collect_detections(
             for index, found in zip(batch, model([image.to(device) for image in images])):
                 results += _as_results(found, dataset.image_ids[index], to_category)
     return results
+
+
+def leave_process_group(worker: int) -> None:
+    """Keep Ctrl-C, sent to the whole group, from a loader's process: the main one decides when to stop."""
+    if hasattr(os, "setpgid"):  # not on Windows
+        os.setpgid(0, 0)
 
 
 def _as_results(found: dict[str, torch.Tensor], image_id: int, to_category: dict[int, int]) -> Iterator[dict[str, Any]]:

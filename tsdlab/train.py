@@ -13,19 +13,15 @@ A run is a folder:
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
+import importlib.util
 import math
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal, NoReturn
 
 import torch
@@ -37,7 +33,6 @@ from tqdm import tqdm
 
 from tsdlab.checkpoint import (
     CheckpointError,
-    atomic_write,
     load_checkpoint,
     rng_state,
     save_checkpoint,
@@ -45,10 +40,12 @@ from tsdlab.checkpoint import (
     write_json,
 )
 from tsdlab.config import Config, TrainConfig, config_to_dict
+from tsdlab.csv_log import CsvLog
 from tsdlab.data.coco import CocoDataset, DataError, collate
 from tsdlab.data.sampling import TrainingBatches
 from tsdlab.data.transforms import train_transforms
-from tsdlab.evaluate import PROGRESS_INTERVAL, Metrics, collect_detections, measure, versions
+from tsdlab.evaluate import PROGRESS_INTERVAL, Metrics, collect_detections, leave_process_group, measure, versions
+from tsdlab.interrupt import Stop, catch_signals
 from tsdlab.models.detector import Detector, build_detector
 from tsdlab.weights import find_weights, load_tensors, read_header, save_weights
 
@@ -120,6 +117,8 @@ def train(
     """
     data, out = Path(data), Path(out)
     _check_schedule(config.train)
+    if tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise ValueError("tensorboard is not installed; pip install 'tsdlab[tensorboard]'")
     dataset, val = _open_data(config, data)
     config = replace(config, num_classes=len(dataset.categories))
     if not resume:
@@ -145,7 +144,7 @@ def train(
     if fabric.is_global_zero:
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / "config.json", config_to_dict(config))
-    with _catch_signals() as stop:
+    with catch_signals() as stop:
         run = _Run(fabric, config, model, dataset, val, out, stop, progress and fabric.is_global_zero, tensorboard)
         if state is None:
             run.forget_logs()  # of a run that was killed before its first checkpoint
@@ -188,15 +187,14 @@ class _Run:
         dataset: CocoDataset,
         val: CocoDataset,
         out: Path,
-        stop: _Stop,
+        stop: Stop,
         progress: bool,
         tensorboard: bool,
     ) -> None:
         self.fabric, self.config, self.dataset, self.val, self.out = fabric, config, dataset, val, out
         self.stop, self.progress = stop, progress
         self.step = 0
-        # Convolutions on the CPU run up to half again as fast in channels-last.
-        self.model = model.to(memory_format=torch.channels_last)
+        self.model = model
         self.optimizer = build_optimizer(config.train, model)
         self.wrapped, self.wrapped_optimizer = fabric.setup(self.model, self.optimizer)
         self.ema: AveragedModel | None = None
@@ -314,7 +312,7 @@ class _Run:
             batch_sampler=batches,
             num_workers=train.workers,
             collate_fn=collate,
-            worker_init_fn=_ignore_signals,
+            worker_init_fn=leave_process_group,
             generator=torch.Generator(),  # a loader otherwise draws from the global one, just restored
         )
         for images, targets in loader:
@@ -407,8 +405,7 @@ class _Run:
             for number, value in metrics.numbers().items():
                 self.board.add_scalar(f"val/{number}", value, self.step)
         if self.progress:
-            numbers = "  ".join(f"{n} {v:.1f}" for n, v in list(metrics.numbers().items())[:6])
-            tqdm.write(f"step {self.step}: {numbers}" + ("  (best so far)" if is_best else ""))
+            tqdm.write(f"step {self.step}: {metrics.line()}" + ("  (best so far)" if is_best else ""))
 
     def _best(self) -> tuple[int, Metrics] | None:
         return _origin(self.out / "weights.safetensors")
@@ -562,108 +559,7 @@ def _same_buffers(fabric: Fabric, model: nn.Module) -> None:
             torch.distributed.broadcast(buffer, 0)
 
 
-# Stopping ---------------------------------------------------------------------------------------------------
-
-
-class _Stop:
-    """Remembers the first SIGTERM or Ctrl-C; a second one ends the process as usual."""
-
-    def __init__(self) -> None:
-        self.signum: int | None = None
-        self._act: Callable[[], None] | None = None
-
-    def __call__(self, signum: int, frame: FrameType | None) -> None:
-        if self.signum is not None:
-            signal.default_int_handler(signum, frame)  # raises KeyboardInterrupt
-        self.signum = signum
-        if self._act is not None:
-            self._act()
-
-    @contextmanager
-    def at_once(self, act: Callable[[], None]) -> Iterator[None]:
-        """Call `act` as soon as a signal comes, instead of leaving it to the end of the step."""
-        self._act = act
-        try:
-            if self.signum is not None:
-                act()
-            yield
-        finally:
-            self._act = None
-
-
-@contextmanager
-def _catch_signals() -> Iterator[_Stop]:
-    stop = _Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may set handlers; there the caller decides how to stop
-        return
-    before = {signum: signal.signal(signum, stop) for signum in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-
-
-def _ignore_signals(worker: int) -> None:
-    """Ctrl-C reaches the loader's processes too; they must live until the step is finished and saved."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-# Logs -------------------------------------------------------------------------------------------------------
-
-
-class CsvLog:
-    """Rows by step, appended; the columns are those of the first row."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def append(self, row: dict[str, Any]) -> None:
-        """Add a row; a first row brings the header."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(row), lineterminator="\n")
-        if not self.path.exists():
-            writer.writeheader()
-        writer.writerow(row)
-        with self.path.open("a") as file:
-            file.write(text.getvalue())
-
-    def flush(self) -> None:
-        """Make sure that what was written is on the disk."""
-        if self.path.exists():
-            with self.path.open("rb") as file:
-                os.fsync(file.fileno())
-
-    def last_step(self) -> int | None:
-        """The step of the last row."""
-        rows = self._rows()
-        return int(rows[-1].split(",")[0]) if rows else None
-
-    def truncate(self, step: int) -> None:
-        """Forget the rows after `step`, and a row that was torn when the process died."""
-        if not self.path.exists():
-            return
-        header, rows = self._lines()[:1], [row for row in self._rows() if int(row.split(",")[0]) <= step]
-        if not rows:
-            self.path.unlink()
-            return
-        with atomic_write(self.path) as file:
-            file.write("".join(header + rows).encode())
-
-    def _rows(self) -> list[str]:
-        return self._lines()[1:]
-
-    def _lines(self) -> list[str]:
-        if not self.path.exists():
-            return []
-        return [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-
-
 def _open_tensorboard(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ValueError("tensorboard is not installed; pip install 'tsdlab[tensorboard]'") from error
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(folder)

@@ -141,8 +141,7 @@ def load_detector(
     model = build_detector(config)
     load_tensors(model, path)
     model.categories = header.categories
-    # The fast layout for convolutions, and the one training evaluated in.
-    return model.to(device, memory_format=torch.channels_last).eval()
+    return model.to(device).eval()
 
 
 def load_tensors(model: nn.Module, path: Path, partly: bool = False) -> list[str]:

@@ -63,9 +63,10 @@ def detections(
 ) -> Axes:
     """Detections (boxes, labels, scores) over the image; `names[i]` names label i + 1."""
     ax = show_image(image, ax)
-    for box, label, score in zip(found["boxes"], found["labels"].tolist(), found["scores"].tolist()):
-        if score < score_thresh:
-            continue
+    order = found["scores"].argsort()  # the best is drawn last, over the others
+    order = order[found["scores"][order] >= score_thresh]
+    for box, label, score in zip(*(found[key][order] for key in ("boxes", "labels", "scores"))):
+        label, score = int(label), float(score)
         color = _CYCLE[(label - 1) % len(_CYCLE)]
         draw_box(box, color, ax)
         x, y = box[:2].tolist()
@@ -79,7 +80,11 @@ def detections(
 
 
 def displacement(
-    image: Tensor, trace: DetectionTrace, index: int, ax: Axes | None = None, truth: Tensor | None = None,
+    image: Tensor,
+    trace: DetectionTrace,
+    index: int,
+    ax: Axes | None = None,
+    truth: Tensor | None = None,
     margin: float = 0.35,
     pixel: float = 1.0,
 ) -> Axes:

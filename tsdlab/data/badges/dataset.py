@@ -25,11 +25,11 @@ class BadgesConfig:
     val: int = 500  # images
     size: int = 128  # pixels; the same scenes at any size
     misalignment: float = 1.0  # 0…2
-    # Creatures are placed so that a badge this far out would still find room. Data sets that share it (and
-    # the seed) hold the same scenes and differ in nothing but where the badges sit. None: as far as needed,
-    # at least 1.
     room: float | None = None
-    seed: int = 0
+    """Creatures are placed so that a badge this far out (a misalignment) would still find room. Data sets that share
+    it and the seed hold the same scenes and differ in nothing but where the badges sit. None: as far as needed, at
+    least 1."""
+    seed: int = 0  # of everything that is drawn
 
     def __post_init__(self) -> None:
         if self.train < 0 or self.val < 0:

@@ -112,7 +112,8 @@ def _draw_creature(canvas: _Window, creature: Creature) -> None:
     # A soft shadow: the creature's own distance, moved down and right.
     down, right = round(1.6 * scale), round(1.0 * scale)
     shadow = np.full_like(distance, 10)
-    shadow[down:, right:] = distance[:-down, :-right]
+    rows, columns = distance.shape
+    shadow[down:, right:] = distance[: rows - down, : columns - right]  # no shift at all on a small image
     window.paint(0.34 * smooth(2.6, -1.8, shadow), _SHADOW)
 
     top, bottom = (np.array(colour, np.float32) for colour in creature.colours)
