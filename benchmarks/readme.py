@@ -35,7 +35,7 @@ def draw(figure: plt.Figure) -> None:
         tsdlab.load_detector("badges-tsd"), torch.from_numpy(scene.image).permute(2, 0, 1).float() / 255
     )
     best = int(box_iou(trace.proposals, truth[None])[:, 0].argmax())
-    world, moved, bars = figure.subplots(1, 3, width_ratios=(1, 1, 1.05))
+    world, moved, learning = figure.subplots(1, 3, width_ratios=(1, 1, 1.05))
 
     plots.show_image(large, world, 1 / ZOOM)
     plots.draw_box(truth, plots.PALETTE["truth"], world)
@@ -48,9 +48,11 @@ def draw(figure: plt.Figure) -> None:
     moved.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, frameon=False, fontsize=8)
 
     models = json.loads((RESULTS / "badges.json").read_text())["models"]
-    plots.average_precision({head: model["metrics"] for head, model in models.items()}, ax=bars)
-    bars.set_title("500 validation images, badge in the corner", fontsize=10)
-    bars.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=3, frameon=False, fontsize=9)
+    plots.training_curve({head: model["history"] for head, model in models.items()}, "AP", smooth=1, ax=learning)
+    for line in learning.lines:
+        line.set_marker("o")
+    learning.set(ylim=(0, 100), ylabel="AP on 500 validation images")
+    learning.set_title("what each head makes of the same schedule", fontsize=10)
 
 
 def accuracy_table(name: str) -> str:

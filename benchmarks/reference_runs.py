@@ -11,6 +11,7 @@ finds them.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import shlex
 import shutil
@@ -90,6 +91,7 @@ def run(name: str, data: Path, ship: bool) -> dict:
             "metrics": metrics,
             "parameters": sum(p.numel() for p in model.parameters()),
             "best_step": read_header(weights).origin["step"],
+            "history": history(out / "metrics.csv"),
             "train": shlex.join(command),
             "config": config_to_dict(model.config),
         }
@@ -98,6 +100,14 @@ def run(name: str, data: Path, ship: bool) -> dict:
             flush=True,
         )
     return {"split": reference.split, "models": models}
+
+
+def history(path: Path) -> list[dict[str, float]]:
+    """AP figures of every evaluation on the way, on the val split."""
+    with path.open() as file:
+        return [
+            {key: round(float(row[key]), 2) for key in ("step", "AP", "AP50", "AP75")} for row in csv.DictReader(file)
+        ]
 
 
 def main() -> None:
