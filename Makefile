@@ -20,8 +20,9 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[lab,test]'
 	@touch $@
 
+# JupyterLab refuses to run as root unless told to; in a container there is often nobody else.
 lab: $(READY)  ## open JupyterLab on the notebooks (localhost, with its token)
-	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --notebook-dir=notebooks
+	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
 
 notebooks: $(READY)  ## execute every notebook in place
 	$(BIN)/python notebooks/execute.py

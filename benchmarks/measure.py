@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from tsdlab.checkpoint import atomic_write
+from tsdlab.checkpoint import write_json
+from tsdlab.evaluate import versions
 
 RESULTS = Path(__file__).parents[1] / "data" / "results"
 
 
-def side_by_side(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def side_by_side(
+    contestants: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu"
+) -> dict[str, list[float]]:
     """Seconds of every contestant in every round, after one warm-up each.
 
     All take their turn within a round, so that a slow minute of the machine falls on all of them.
@@ -27,13 +30,18 @@ def side_by_side(contestants: Mapping[str, Callable[[], object]], rounds: int) -
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for r in tqdm(range(rounds + 1), desc="rounds", unit="round"):
         for name, run in contestants.items():
+            _wait(device)
             start = time.perf_counter()
             run()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            _wait(device)
             if r > 0:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def against(seconds: dict[str, list[float]], peer: str) -> dict[str, dict[str, float]]:
@@ -53,17 +61,20 @@ def print_table(title: str, rows: dict[str, dict[str, float]]) -> None:
         print(f"{name:34}{row['median_s']:>8.3f} s{row['ratio']:>9.3f}")
 
 
-def write_results(name: str, results: dict) -> None:
-    """`data/results/<name>.json`, with what it was measured on."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    machine = {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine() + " CPU",
+def provenance(device: str = "cpu") -> dict:
+    """What a number was measured by and on."""
+    return {
+        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "device": torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU",
         "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": version("torchvision"),
+        "versions": versions(),
     }
-    with atomic_write(RESULTS / f"{name}.json") as file:
-        file.write((json.dumps({"machine": machine, **results}, indent=1) + "\n").encode())
+
+
+def write_results(name: str, results: dict) -> None:
+    """`data/results/<name>.json`: entries that were not measured again stay as they are."""
+    path = RESULTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = json.loads(path.read_text()) if path.exists() else {}
+    write_json(path, {**before, **results})
     print(f"\nwritten: data/results/{name}.json")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from measure import RESULTS, write_results
+from measure import provenance, write_results
 
 from tsdlab.config import config_to_dict
 from tsdlab.data.badges import BadgesConfig, make_badges
@@ -56,20 +57,8 @@ REFERENCES = {
 
 def train_command(name: str, head: str, data: Path) -> list[str]:
     reference = REFERENCES[name]
-    return [
-        *(
-            "tsdlab",
-            "train",
-            reference.preset,
-            "--data",
-            str(data),
-            "--out",
-            f"runs/{name}-{head}",
-            "--head",
-            head,
-        ),
-        *("--resume", *reference.options),
-    ]
+    where = ("--data", str(data), "--out", f"runs/{name}-{head}")
+    return ["tsdlab", "train", reference.preset, *where, "--head", head, "--resume", *reference.options]
 
 
 def run(name: str, data: Path, ship: bool) -> dict:
@@ -78,15 +67,15 @@ def run(name: str, data: Path, ship: bool) -> dict:
     for head in reference.heads:
         command = train_command(name, head, data)
         out = ROOT / "runs" / f"{name}-{head}"
-        if not (out / "metrics.json").exists():
-            print("$", shlex.join(command), flush=True)
-            subprocess.run([sys.executable, "-m", "tsdlab.cli", *command[1:]], cwd=ROOT, check=True)
+        # --resume leaves a complete run alone, and refuses one that was trained with other options.
+        print("$", shlex.join(command), flush=True)
+        subprocess.run([sys.executable, "-m", "tsdlab.cli", *command[1:]], cwd=ROOT, check=True)
         weights = out / "weights.safetensors"
         if ship:
             SHIPPED.mkdir(parents=True, exist_ok=True)
             shutil.copy(weights, SHIPPED / f"{name}-{head}.safetensors")
         model = load_detector(weights)
-        metrics = evaluate(model, CocoDataset(data, reference.split)).as_dict()
+        metrics = evaluate(model, CocoDataset(ROOT / data, reference.split)).as_dict()
         models[head] = {
             "metrics": metrics,
             "parameters": sum(p.numel() for p in model.parameters()),
@@ -99,7 +88,8 @@ def run(name: str, data: Path, ship: bool) -> dict:
             f"{name}-{head}: " + ", ".join(f"{k} {metrics[k]:.1f}" for k in ("AP", "AP50", "AP75")),
             flush=True,
         )
-    return {"split": reference.split, "models": models}
+    info = json.loads((ROOT / data / "annotations" / f"instances_{reference.split}.json").read_text()).get("info", {})
+    return {"split": reference.split, "data": info, "models": models}
 
 
 def history(path: Path) -> list[dict[str, float]]:
@@ -117,16 +107,17 @@ def main() -> None:
     parser.add_argument("--ship", action="store_true", help="copy the best weights to data/weights")
     arguments = parser.parse_args()
     badges = REFERENCES[arguments.name].badges
-    data = arguments.data
-    if data is None:
-        if badges is None:
-            parser.error(f"{arguments.name} needs --data, a folder in COCO format")
+    if arguments.data is not None:
+        data = Path(os.path.abspath(arguments.data))  # noqa: PTH100 (a link keeps its name)
+    elif badges is not None:
         data = ROOT / "data" / "generated" / arguments.name
         if not data.exists():
             make_badges(data, badges)
-        data = data.relative_to(Path.cwd()) if data.is_relative_to(Path.cwd()) else data
-    write_results(arguments.name, run(arguments.name, data, arguments.ship))
-    print(json.dumps(json.loads((RESULTS / f"{arguments.name}.json").read_text())["machine"]))
+    else:
+        parser.error(f"{arguments.name} needs --data, a folder in COCO format")
+    data = data.relative_to(ROOT) if data.is_relative_to(ROOT) else data
+    result = run(arguments.name, data, arguments.ship)
+    write_results(arguments.name, {**result, **provenance()})
 
 
 if __name__ == "__main__":

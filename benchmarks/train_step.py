@@ -1,6 +1,6 @@
 """What a training step and an inference cost against torchvision's Faster R-CNN, in one run.
 
-    python benchmarks/train_step.py [--rounds 5] [--only r50 badges]
+    python benchmarks/train_step.py [--rounds 5] [--only r50 badges] [--device cpu]
 
 The peer is `torchvision.models.detection.FasterRCNN` with the same backbone, inputs, proposals and sampling, and the
 same weights in all that the two share. It runs twice: as it comes, and in channels-last memory, which alone makes its
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from measure import against, print_table, side_by_side, write_results
+from measure import against, print_table, provenance, side_by_side, write_results
 from torch import nn
 from torchvision.models.detection import FasterRCNN
 
@@ -103,28 +103,35 @@ def inference(model: nn.Module, images: list, score_thresh: float) -> Callable[[
     return run
 
 
-def measure(name: str, rounds: int) -> dict:
+def measure(name: str, rounds: int, device: str) -> dict:
     config, (height, width), batch = SETTINGS[name]
     torch.manual_seed(1)
-    images = [torch.rand(3, height, width) for _ in range(batch)]
+    images = [torch.rand(3, height, width).to(device) for _ in range(batch)]
     corners = torch.rand(8, 2) * torch.tensor([width * 0.7, height * 0.7])
     sizes = (0.1 + 0.2 * torch.rand(8, 2)) * torch.tensor([width, height])
     target = {
         "boxes": torch.cat([corners, corners + sizes], 1),
         "labels": torch.randint(1, 1 + config.num_classes, (8,)),
     }
-    models = make_contestants(config)
+    target = {key: value.to(device) for key, value in target.items()}
+    models = {model_name: model.to(device) for model_name, model in make_contestants(config).items()}
     results: dict = {"image": [height, width], "batch": batch, "rounds": rounds}
     results["train"] = against(
-        side_by_side({k: train_step(m, images, [target] * batch) for k, m in models.items()}, rounds), PEER
+        side_by_side({k: train_step(m, images, [target] * batch) for k, m in models.items()}, rounds, device), PEER
     )
     print_table(f"{name}: training step", results["train"])
     by_threshold = {}
     for model_name, model in models.items():
         for threshold in (0.05, 0.0):
             by_threshold[f"{model_name} @ {threshold}"] = inference(model, images, threshold)
-    results["inference"] = against(side_by_side(by_threshold, rounds), f"{PEER} @ 0.05")
+    seconds = side_by_side(by_threshold, rounds, device)
+    results["inference"] = against(seconds, f"{PEER} @ 0.05")
     print_table(f"{name}: inference", results["inference"])
+    # What a score threshold of 0 costs a model, against its own inference at 0.05.
+    results["threshold_0"] = {
+        model_name: against(seconds, f"{model_name} @ 0.05")[f"{model_name} @ 0.0"]["ratio"] for model_name in models
+    }
+    print("\nthreshold 0 against the model's own 0.05:", results["threshold_0"])
     return results
 
 
@@ -132,8 +139,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     arguments = parser.parse_args()
-    write_results("train_step", {name: measure(name, arguments.rounds) for name in arguments.only})
+    for name in arguments.only:
+        result = measure(name, arguments.rounds, arguments.device)
+        key = name if arguments.device == "cpu" else f"{name}, {arguments.device}"
+        write_results("train_step", {key: {**result, **provenance(arguments.device)}})
 
 
 if __name__ == "__main__":

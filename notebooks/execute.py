@@ -28,10 +28,11 @@ def execute(path: Path) -> None:
 
 
 def main() -> None:
-    wanted = sys.argv[1:]
-    for path in sorted(HERE.glob("*.ipynb")):
-        if wanted and not path.name.startswith(tuple(wanted)):
-            continue
+    wanted = tuple(sys.argv[1:]) or ("",)
+    notebooks = [path for path in sorted(HERE.glob("*.ipynb")) if path.name.startswith(wanted)]
+    if not notebooks:
+        sys.exit(f"no notebook in {HERE} starts with {' or '.join(wanted)}")
+    for path in notebooks:
         start = time.perf_counter()
         print(f"{path.name} …", flush=True)
         execute(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,11 +29,17 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A COCO-format folder, 64 px: rectangles of two categories, an image without any, and a crowd."""
     root = tmp_path_factory.mktemp("tiny")
     for split, count, seed in (("train", 8, 0), ("val", 5, 1)):
-        write_split(root, split, count, seed)
+        _write_split(root, split, count, seed)
     return root
 
 
-def write_split(root: Path, split: str, count: int, seed: int) -> None:
+@pytest.fixture(scope="session")
+def write_split() -> Callable[[Path, str, int, int], None]:
+    """`write_split(root, split, count, seed)` adds a split like those of `tiny_data`."""
+    return _write_split
+
+
+def _write_split(root: Path, split: str, count: int, seed: int) -> None:
     """`count` images into `root/<split>` and their annotation file; the first image is empty."""
     rng = np.random.default_rng(seed)
     (root / split).mkdir(parents=True)

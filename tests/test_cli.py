@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -143,14 +144,15 @@ def test_detect_draws_and_lists(finished: Path, tiny_data: Path, tmp_path: Path)
     other = tmp_path / "other"
     other.mkdir()
     shutil.copy(tiny_data / "val/11.png", other / "11.png")
-    images = [tiny_data / "val/10.png", tiny_data / "val/11.png", other / "11.png"]
+    twice = tiny_data / "val/11.png"
+    images = [tiny_data / "val/10.png", twice, other / "11.png", twice]
     out = tmp_path / "out"
     run("detect", finished / "weights.safetensors", *images, "--out", out, "--score-thresh", 0.0)
     listed = json.loads((out / "detections.json").read_text())
     assert [entry["image"] for entry in listed["images"]] == [str(path) for path in images]
-    assert [entry["drawn"] for entry in listed["images"]] == ["10.png", "11.png", "11-2.png"]
+    assert [entry["drawn"] for entry in listed["images"]] == ["10.png", "11.png", "11-2.png", "11-3.png"]
     first = listed["images"][1]["detections"]
-    assert first and first == listed["images"][2]["detections"]
+    assert first and first == listed["images"][2]["detections"] == listed["images"][3]["detections"]
     assert first[0]["category"] in {"red", "blue"} and len(first[0]["box"]) == 4
     for entry in listed["images"]:
         with Image.open(out / entry["drawn"]) as drawn:
@@ -161,6 +163,38 @@ def test_detect_names_a_missing_image(finished: Path, tmp_path: Path, capsys: py
     run("detect", finished / "weights.safetensors", tmp_path / "no.png", "--out", tmp_path / "out", exits=1)
     assert "no.png" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("command", ["train", "eval", "detect"])
+def test_a_missing_cuda_device_is_said_alike_everywhere(
+    command: str, finished: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights_file = finished / "weights.safetensors"
+    arguments = {
+        "train": ["badges-tiny", "--data", tiny_data, "--out", tmp_path / "run"],
+        "eval": [weights_file, "--data", tiny_data],
+        "detect": [weights_file, tiny_data / "val/10.png", "--out", tmp_path / "out"],
+    }[command]
+    run(command, *arguments, "--device", "cuda", exits=1)
+    assert capsys.readouterr().err == "tsdlab: device is cuda, but torch sees no CUDA device\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_first_process_prints_the_result(
+    finished: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = ["train", "badges-tiny", "--data", tiny_data, "--out", finished, "--head", "sibling", "--train.steps", 3]
+    monkeypatch.setenv("RANK", "1")
+    run(*again, *SMALL, "--resume")
+    assert capsys.readouterr().out == ""
+
+
+def test_warnings_are_left_as_they_were(capsys: pytest.CaptureFixture[str]) -> None:
+    before = warnings.showwarning
+    run("weights", "list")
+    run("weights", "show", "yours", exits=1)
+    assert warnings.showwarning is before
 
 
 # Weights
@@ -210,7 +244,7 @@ def test_sigterm_saves_and_exits(tiny_data: Path, tmp_path: Path) -> None:
     with subprocess.Popen(
         list(map(str, command)), stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
-        while not (out / "checkpoint.pt").exists():
+        while not (out / "log.csv").exists():  # not only the checkpoint of step 0
             assert process.poll() is None
             time.sleep(0.05)
         os.killpg(

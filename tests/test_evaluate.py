@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
@@ -123,6 +124,9 @@ def test_labels_of_the_model_are_matched_by_name(tiny_data: Path) -> None:
     model.categories = (Category(1, "blue"),)  # type: ignore[assignment]
     with pytest.raises(ValueError, match="does not know the categories red"):
         evaluate(model, dataset, progress=False)
+    model.categories = ()  # type: ignore[assignment]
+    model.relabel = lambda labels: labels
+    assert pytest.approx(100) == evaluate(model, dataset, progress=False).AP  # by position
 
 
 def test_nothing_found_is_zero(tiny_data: Path) -> None:
@@ -154,6 +158,39 @@ def test_batch_size_changes_nothing_and_modes_and_generators_are_left_alone(
     assert pytest.approx(many.AR_100, abs=1.0) == one.AR_100
 
 
+def test_batch_size_changes_nothing_where_sizes_differ(tiny_config: Config, tmp_path: Path) -> None:
+    """An image padded to its neighbour's size would be seen differently: so none is."""
+    rng = np.random.default_rng(0)
+    sizes = [(64, 64), (64, 32), (64, 64), (32, 64), (64, 32), (64, 64)]  # padding goes up to multiples of 32
+    (tmp_path / "val").mkdir()
+    (tmp_path / "annotations").mkdir()
+    for i, (width, height) in enumerate(sizes):
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(tmp_path / f"val/{i}.png")
+    content = {
+        "images": [{"id": i, "file_name": f"{i}.png", "width": w, "height": h} for i, (w, h) in enumerate(sizes)],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+    }
+    (tmp_path / "annotations/instances_val.json").write_text(json.dumps(content))
+    dataset = CocoDataset(tmp_path, "val")
+    torch.manual_seed(0)
+    model = build_detector(tiny_config)
+    for module in model.modules():  # with its initial statistics padding would stay zero, and go unnoticed
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
+
+    def found(batch_size: int) -> list[dict[str, Any]]:
+        return collect_detections(model, dataset, batch_size, score_thresh=0.0, progress=False)
+
+    one, four = found(1), found(4)
+    assert {d["image_id"] for d in one} == set(range(6))
+    assert [(d["image_id"], d["category_id"]) for d in four] == [(d["image_id"], d["category_id"]) for d in one]
+    for key in ("bbox", "score"):
+        np.testing.assert_allclose([d[key] for d in four], [d[key] for d in one], rtol=1e-3, atol=1e-3)
+
+
 def test_the_score_threshold_is_lent(tiny_config: Config, tiny_data: Path) -> None:
     torch.manual_seed(0)
     model = build_detector(tiny_config)
@@ -164,14 +201,17 @@ def test_the_score_threshold_is_lent(tiny_config: Config, tiny_data: Path) -> No
     assert model.roi_heads.config.score_thresh == before
 
 
-def test_annotations_without_area_or_crowd_flag_are_fine(tiny_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("null", [False, True])
+def test_annotations_without_area_or_crowd_flag_are_fine(null: bool, tiny_data: Path, tmp_path: Path) -> None:
     dataset = CocoDataset(tiny_data, "train")
     detections = noisy_detections(dataset)
     content = json.loads(dataset.annotation_file.read_text())
     for annotation in content["annotations"]:
-        del annotation["area"]
-        if not annotation["iscrowd"]:
-            del annotation["iscrowd"]
+        for key in ("area",) if annotation["iscrowd"] else ("area", "iscrowd"):
+            if null:
+                annotation[key] = None
+            else:
+                del annotation[key]
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations/instances_train.json").write_text(json.dumps(content))
     (tmp_path / "train").symlink_to(tiny_data / "train")

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from lightning_fabric.plugins.precision import Precision
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.conftest import write_split
 from tsdlab.checkpoint import CheckpointError, load_checkpoint
 from tsdlab.config import PRESETS, Config, TrainConfig, config_to_dict
 from tsdlab.csv_log import CsvLog
@@ -33,6 +33,8 @@ from tsdlab.train import (
     train,
 )
 from tsdlab.weights import load_detector, read_header
+
+WriteSplit = Callable[[Path, str, int, int], None]
 
 
 class Killed(Exception):
@@ -175,7 +177,7 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(
         2,
         7,
         11,
-    ):  # before the first checkpoint; after an evaluation; with a log row to be forgotten
+    ):  # before the second checkpoint; after an evaluation; with a log row to be forgotten
         torch.manual_seed(step)
         with pytest.raises(Killed):
             train(config, tiny_data, out, resume=True, progress=False, on_step=dies_at(step))
@@ -248,20 +250,24 @@ def test_resuming_with_another_config_names_what_differs(tiny_config: Config, ti
         train(other, tiny_data, tmp_path / "run", resume=True, progress=False)
 
 
-def test_resuming_on_other_data_is_refused(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:
+def test_resuming_on_other_data_is_refused(
+    tiny_config: Config, tiny_data: Path, tmp_path: Path, write_split: WriteSplit
+) -> None:
     with pytest.raises(Killed):
         train(tiny_config, tiny_data, tmp_path / "run", progress=False, on_step=dies_at(5))
-    write_split(tmp_path / "more", "train", 9, seed=0)
-    write_split(tmp_path / "more", "val", 2, seed=1)
+    write_split(tmp_path / "more", "train", 9, 0)
+    write_split(tmp_path / "more", "val", 2, 1)
     with pytest.raises(CheckpointError, match="8 images"):
         train(tiny_config, tmp_path / "more", tmp_path / "run", resume=True, progress=False)
 
 
-def test_data_is_judged_before_anything_is_written(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:
+def test_data_is_judged_before_anything_is_written(
+    tiny_config: Config, tiny_data: Path, tmp_path: Path, write_split: WriteSplit
+) -> None:
     with pytest.raises(DataError, match="instances_train"):
         train(tiny_config, tmp_path / "nowhere", tmp_path / "run", progress=False)
-    write_split(tmp_path / "data", "train", 2, seed=0)
-    write_split(tmp_path / "data", "val", 2, seed=0)
+    write_split(tmp_path / "data", "train", 2, 0)
+    write_split(tmp_path / "data", "val", 2, 0)
     file = tmp_path / "data/annotations/instances_val.json"
     file.write_text(file.read_text().replace('"red"', '"green"'))
     with pytest.raises(DataError, match="green, red"):
@@ -386,6 +392,67 @@ def test_init_takes_what_fits(tiny_config: Config, tiny_data: Path, tmp_path: Pa
     assert same and all(torch.equal(a[name], b[name]) for name in same)
 
 
+def test_a_run_killed_early_keeps_what_it_started_from(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:
+    config = with_train(tiny_config, steps=3, eval_every=0)
+    init = train(with_train(config, seed=5), tiny_data, tmp_path / "init", progress=False).weights
+    whole = train(config, tiny_data, tmp_path / "whole", progress=False, init=init)
+    with pytest.raises(Killed):
+        train(config, tiny_data, tmp_path / "run", progress=False, init=init, on_step=dies_at(1))
+    assert load_checkpoint(tmp_path / "run/checkpoint.pt")["step"] == 0
+    train(config, tiny_data, tmp_path / "run", resume=True, progress=False)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    assert read_header(whole.weights).origin["init"] == str(init)
+    assert read_header(init).origin.keys() == {"step", "metrics"}
+
+
+def test_pretrained_backbones_are_recorded(
+    tiny_config: Config, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+
+    def without_network(config: Config, weights_backbone: str | None = None) -> Detector:
+        asked.append(weights_backbone)
+        return build_detector(config)
+
+    monkeypatch.setattr(sys.modules["tsdlab.train"], "build_detector", without_network)
+    config = with_train(tiny_config, steps=1, eval_every=0)
+    result = train(config, tiny_data, tmp_path / "run", progress=False, weights_backbone="DEFAULT")
+    assert asked == ["DEFAULT"] and read_header(result.weights).origin["weights_backbone"] == "DEFAULT"
+
+
+def test_init_of_which_nothing_fits_is_refused(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:
+    save_file({"theirs": torch.zeros(3)}, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match="no tensor of"):
+        train(tiny_config, tiny_data, tmp_path / "run", progress=False, init=tmp_path / "w.safetensors")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_precision_without_state_is_not_asked_to_load_any(
+    tiny_config: Config, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 16-mixed run that began on a CPU has no gradient scaler; the one of CUDA refuses an empty state."""
+
+    def refuse(self: Precision, state: dict[str, object]) -> None:
+        assert state
+
+    monkeypatch.setattr(Precision, "load_state_dict", refuse)
+    config = with_train(tiny_config, precision="16-mixed", steps=2, eval_every=0)
+    with pytest.raises(Killed):
+        train(config, tiny_data, tmp_path / "run", progress=False, device="cpu", on_step=dies_at(1))
+    train(config, tiny_data, tmp_path / "run", resume=True, progress=False, device="cpu")
+
+
+@pytest.mark.gpu
+def test_a_mixed_run_moves_from_cpu_to_cuda_and_back(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:
+    config = with_train(tiny_config, precision="16-mixed", checkpoint_every=1)
+    for device, step in (("cpu", 2), ("cuda", 4), ("cpu", 7)):
+        with pytest.raises(Killed):
+            train(
+                config, tiny_data, tmp_path / "run", resume=True, progress=False, device=device, on_step=dies_at(step)
+            )
+    train(config, tiny_data, tmp_path / "run", resume=True, progress=False, device="cuda")
+
+
 # Processes
 
 
@@ -402,17 +469,64 @@ train(config, sys.argv[2], sys.argv[3], resume=True, progress=False, device="cpu
 """
 
 
+# The command line, and before and after it a hash of this process's parameters.
+HASHED = """
+import hashlib, os, sys
+from pathlib import Path
+from tsdlab import cli
+run = sys.modules["tsdlab.train"]._Run
+complete = run.complete
+
+def hashed(self, on_step):
+    folder = Path(os.environ["HASHES"])
+    def write(when):
+        digest = hashlib.sha256()
+        for parameter in self.model.parameters():
+            digest.update(parameter.detach().numpy().tobytes())
+        (folder / f"{when}-{self.fabric.global_rank}").write_text(digest.hexdigest())
+    write("before")
+    result = complete(self, on_step)
+    write("after")
+    return result
+
+run.complete = hashed
+cli.main()
+"""
+
+
 @pytest.mark.slow
-def test_two_processes_train_one_model(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:
+def test_two_processes_train_one_model(tiny_data: Path, tmp_path: Path) -> None:
     """Under torchrun each process sees half of every batch; what they save is one run."""
-    (tmp_path / "config.json").write_text(json.dumps(config_to_dict(tiny_config)))
-    (tmp_path / "run.py").write_text(RUN)
+    (tmp_path / "hashed.py").write_text(HASHED)
+    (tmp_path / "hashes").mkdir()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HASHES": str(tmp_path / "hashes")}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    arguments = [tmp_path / "run.py", tmp_path / "config.json", tiny_data, tmp_path / "run"]
-    subprocess.run([*torchrun, *map(str, arguments)], check=True, timeout=300)
+    arguments = (
+        f"train badges-tiny --data {tiny_data} --out {tmp_path / 'run'} --device cpu --resume "
+        "--image.min-size 64 --image.max-size 64 --backbone.stages 2 3 --backbone.fpn-channels 16 "
+        "--rpn.anchor-sizes 16 24 40 --roi.hidden 16 --tsd.offset-hidden 16 --train.steps 12 --train.batch-size 2 "
+        "--train.warmup-steps 2 --train.eval-every 6 --train.checkpoint-every 4"
+    ).split()
+
+    def launch(*program: str) -> str:
+        done = subprocess.run(
+            [*torchrun, *program, *arguments],
+            check=True,
+            timeout=300,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return done.stdout
+
+    assert launch(str(tmp_path / "hashed.py")).count("best of step") == 1
+    hashes = {file.name: file.read_text() for file in (tmp_path / "hashes").iterdir()}
+    assert hashes["before-0"] == hashes["before-1"] != hashes["after-0"] == hashes["after-1"]
     assert [int(row["step"]) for row in rows(tmp_path / "run/metrics.csv")] == [6, 12]
     assert len(load_checkpoint(tmp_path / "run/checkpoint.pt")["rng"]) == 2
     assert json.loads((tmp_path / "run/metrics.json").read_text())["last"]["images"] == 5
+    # As in the README; there is nothing left to do.
+    assert launch("-m", "tsdlab.cli").count("best of step") == 1
 
 
 @pytest.mark.slow

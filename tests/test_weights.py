@@ -93,6 +93,12 @@ def test_an_unknown_name_lists_what_is_shipped(tmp_path: Path, monkeypatch: pyte
         load_detector("badges-tds")
 
 
+def test_without_a_clone_it_says_where_shipped_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "SHIPPED", tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match=r"neither .* come with the repository .* not with a wheel"):
+        load_detector("badges-tsd")
+
+
 def test_a_shipped_name_is_found_from_anywhere(
     model: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +144,13 @@ def test_tensors_that_do_not_fit_are_named(model: Detector, tiny_config: Config,
     assert left == ["rpn.head.cls_logits.bias", "rpn.head.bbox_pred.bias"]
 
 
+def test_weights_of_which_nothing_fits_are_refused(model: Detector, tmp_path: Path) -> None:
+    count = "backbone.body.bn1.num_batches_tracked"
+    save_file({"theirs": torch.zeros(3), count: torch.zeros((), dtype=torch.int64)}, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match=r"no tensor of .*w\.safetensors fits"):
+        load_tensors(model, tmp_path / "w.safetensors", partly=True)
+
+
 # torchvision
 
 
@@ -166,6 +179,22 @@ def test_a_local_torchvision_file_is_imported(head: str, torchvision_file: Path,
     assert model.config.head == head and not model.config.roi.aligned
     assert model.categories[0] == Category(1, "person")
     assert model.categories[89] == Category(90, "toothbrush")  # the index is COCO's id
+
+
+def test_the_published_files_norms_have_no_epsilon(torchvision_file: Path, tmp_path: Path) -> None:
+    """Under its own name the file is what torchvision loads with `overwrite_eps(model, 0.0)`."""
+    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights, fasterrcnn_resnet50_fpn
+    from torchvision.models.detection._utils import overwrite_eps
+
+    published = tmp_path / Path(FasterRCNN_ResNet50_FPN_Weights.COCO_V1.url).name
+    published.symlink_to(torchvision_file)
+    ours = import_torchvision(tmp_path / "coco.safetensors", published)
+    theirs = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None).eval()
+    theirs.load_state_dict(torch.load(torchvision_file, weights_only=True))
+    overwrite_eps(theirs, 0.0)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.backbone(image)["0"], theirs.backbone(image)["0"], rtol=1e-4, atol=1e-4)
 
 
 def test_another_state_dict_is_refused(tmp_path: Path) -> None:

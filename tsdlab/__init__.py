@@ -2,14 +2,14 @@
 
 from importlib.metadata import version
 
-__version__ = version("tsdlab")  # before the imports: weights carry it
-
 from tsdlab.config import PRESETS, Config
 from tsdlab.evaluate import evaluate
 from tsdlab.models.detector import build_detector
 from tsdlab.models.trace import trace
 from tsdlab.train import train
 from tsdlab.weights import load_detector
+
+__version__ = version("tsdlab")
 
 __all__ = [
     "PRESETS",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import sys
@@ -23,16 +24,11 @@ from tsdlab.checkpoint import atomic_write, write_json
 from tsdlab.config import PRESETS, Config, HeadName
 from tsdlab.data.badges import BadgesConfig, make_badges
 from tsdlab.data.coco import CocoDataset, DataError, check, read_image
+from tsdlab.device import Device, resolve_device
 from tsdlab.evaluate import evaluate, versions
-from tsdlab.train import Device, NonFiniteLossError, TrainingInterrupted, train
+from tsdlab.train import NonFiniteLossError, TrainingInterrupted, train
 from tsdlab.viz import plots
 from tsdlab.weights import find_weights, import_torchvision, load_detector, read_header, shipped_weights
-
-
-def _device(name: Device) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,8 @@ class Train:
             tensorboard=self.tensorboard,
             device=self.device,
         )
-        print(f"best of step {result.best_step}, in {result.weights}:\n{result.best}")
+        if os.environ.get("RANK", "0") == "0":  # torchrun's; its processes all have the same to say
+            print(f"best of step {result.best_step}, in {result.weights}:\n{result.best}")
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ class Eval:
     device: Device = "auto"
 
     def run(self) -> None:
-        model = load_detector(self.weights, _device(self.device))
+        model = load_detector(self.weights, resolve_device(self.device))
         dataset = CocoDataset(self.data, self.split)
         metrics = evaluate(model, dataset, self.batch_size, self.score_thresh, workers=self.workers)
         print(metrics)
@@ -143,40 +140,39 @@ class Detect:
         missing = [str(path) for path in self.images if not path.is_file()]
         if missing or not self.images:
             raise FileNotFoundError(f"no image at {', '.join(missing)}" if missing else "give at least one image")
-        device = _device(self.device)
+        device = resolve_device(self.device)
         model = load_detector(self.weights, device, self.score_thresh)
         names = [category.name for category in model.categories]
-        files = _drawing_names(self.images)
         self.out.mkdir(parents=True, exist_ok=True)
         listed = []
-        for path in files:
+        for path, drawn in zip(self.images, _drawing_names(self.images)):
             image = read_image(path)
             with torch.inference_mode():
                 found = {k: v.cpu() for k, v in model([image.to(device)])[0].items()}
-            _draw(self.out / files[path], image, found, names)
+            _draw(self.out / drawn, image, found, names)
             columns = zip(found["boxes"].tolist(), found["labels"].tolist(), found["scores"].tolist())
             listed.append(
                 {
                     "image": str(path),
-                    "drawn": files[path],
+                    "drawn": drawn,
                     "detections": [
                         {"box": box, "category": names[label - 1], "score": score} for box, label, score in columns
                     ],
                 }
             )
-            print(f"{path}: {len(found['scores'])} detections → {self.out / files[path]}")
+            print(f"{path}: {len(found['scores'])} detections → {self.out / drawn}")
         write_json(self.out / "detections.json", {"boxes": "xyxy, pixels", "weights": self.weights, "images": listed})
 
 
-def _drawing_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """A name for each drawing; images of one name in different folders are numbered."""
-    names: dict[Path, str] = {}
+def _drawing_names(paths: Sequence[Path]) -> list[str]:
+    """A name for each drawing; images of one name are numbered."""
+    names: list[str] = []
     for path in paths:
         name, count = f"{path.stem}.png", 1
-        while name in names.values():
+        while name in names:
             count += 1
             name = f"{path.stem}-{count}.png"
-        names[path] = name
+        names.append(name)
     return names
 
 
@@ -291,7 +287,12 @@ _Command = (
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point: exits 0, 1 after an expected error, 2 on wrong usage, 128 + signal when stopped."""
-    warnings.showwarning = lambda message, *_: print(f"tsdlab: warning: {message}", file=sys.stderr)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"tsdlab: warning: {message}", file=sys.stderr)
+        _run(args)
+
+
+def _run(args: Sequence[str] | None) -> None:
     command: Any = tyro.cli(
         _Command,
         prog="tsdlab",

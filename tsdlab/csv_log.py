@@ -24,7 +24,7 @@ class CsvLog:
         if not self.path.exists():
             writer.writeheader()
         writer.writerow(row)
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(text.getvalue())
 
     def flush(self) -> None:
@@ -55,4 +55,4 @@ class CsvLog:
     def _lines(self) -> list[str]:
         if not self.path.exists():
             return []
-        return [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return [line for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]

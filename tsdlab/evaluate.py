@@ -21,7 +21,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from tsdlab.data.coco import CocoDataset, collate
+from tsdlab.data.coco import CocoDataset, area_of, collate, is_crowd
+from tsdlab.interrupt import leave_process_group
 
 # Seconds between updates of a progress bar; a log file need not hold thousands of them.
 PROGRESS_INTERVAL = 0.5 if os.isatty(2) else 10.0
@@ -132,9 +133,10 @@ def collect_detections(
 
     Args:
         model: a detector of ours; its training mode is restored afterwards. With `model.categories` labels
-            are matched to the dataset's categories by name, without it by position.
+            are matched to the dataset's categories by name, without (or empty) by position.
         dataset: where the images come from.
-        batch_size: images at a time; it changes the speed, not the result.
+        batch_size: images at a time, of equal size, so that none is padded: it changes the speed, and no
+            result beyond rounding.
         score_thresh: detections below it are dropped; None keeps the model's own threshold.
         progress: show a progress bar.
         workers: processes that load images.
@@ -148,7 +150,7 @@ def collect_detections(
     """
     to_category = _label_to_category(model, dataset)
     part = list(range(len(dataset))) if indices is None else list(indices)
-    batches = [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
+    batches = _equal_sizes(part, dataset.image_sizes, batch_size)
     # Its own generator: a loader otherwise draws from the global one, and evaluating would change training.
     loader = DataLoader(
         dataset,
@@ -168,10 +170,12 @@ def collect_detections(
     return results
 
 
-def leave_process_group(worker: int) -> None:
-    """Keep Ctrl-C, sent to the whole group, from a loader's process: the main one decides when to stop."""
-    if hasattr(os, "setpgid"):  # not on Windows
-        os.setpgid(0, 0)
+def _equal_sizes(part: list[int], sizes: list[tuple[int, int]], batch_size: int) -> list[list[int]]:
+    """`part` in batches of images of one size: a padded image is seen differently from one that stands alone."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index in part:
+        groups.setdefault(sizes[index], []).append(index)
+    return [group[i : i + batch_size] for group in groups.values() for i in range(0, len(group), batch_size)]
 
 
 def _as_results(found: dict[str, torch.Tensor], image_id: int, to_category: dict[int, int]) -> Iterator[dict[str, Any]]:
@@ -183,8 +187,8 @@ def _as_results(found: dict[str, torch.Tensor], image_id: int, to_category: dict
 
 
 def _label_to_category(model: nn.Module, dataset: CocoDataset) -> dict[int, int]:
-    own = getattr(model, "categories", None)
-    if own is None:
+    own = getattr(model, "categories", ())
+    if not own:  # unknown
         return {label: category.id for label, category in enumerate(dataset.categories, 1)}
     by_name = {category.name: label for label, category in enumerate(own, 1)}
     unknown = [category.name for category in dataset.categories if category.name not in by_name]
@@ -253,14 +257,14 @@ def measure(dataset: CocoDataset, detections: list[dict[str, Any]]) -> Metrics:
 
 def _ground_truth(annotation_file: Path) -> dict[str, Any]:
     """The annotation file with what COCOeval needs and real files omit: areas, crowd flags, ids from 1."""
-    content: dict[str, Any] = json.loads(annotation_file.read_text())
+    content: dict[str, Any] = json.loads(annotation_file.read_bytes())
     # An id of 0 means "unmatched" inside COCOeval, so ids are numbered anew.
     content["annotations"] = [
         {
             **a,
             "id": i,
-            "iscrowd": int(bool(a.get("iscrowd"))),
-            "area": a.get("area", a["bbox"][2] * a["bbox"][3]),
+            "iscrowd": int(is_crowd(a)),
+            "area": area_of(a),
         }
         for i, a in enumerate(content["annotations"], 1)
     ]

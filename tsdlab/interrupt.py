@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +11,10 @@ from types import FrameType
 
 
 class Stop:
-    """Remembers the first SIGTERM or Ctrl-C; a second one ends the process as usual."""
+    """Remembers the first SIGTERM or Ctrl-C; a second one, of either kind, raises KeyboardInterrupt.
+
+    So whoever does not want to wait for the end of the step leaves at once, and without saving.
+    """
 
     def __init__(self) -> None:
         self.signum: int | None = None
@@ -47,3 +51,9 @@ def catch_signals() -> Iterator[Stop]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+def leave_process_group(worker: int) -> None:
+    """Keep Ctrl-C, sent to the whole group, from a loader's process: the main one decides when to stop."""
+    if hasattr(os, "setpgid"):  # not on Windows
+        os.setpgid(0, 0)

@@ -11,6 +11,14 @@ from dataclasses import dataclass
 from torch import Tensor
 
 
+@dataclass(frozen=True)
+class Category:
+    """A class of objects, as an annotation file names it."""
+
+    id: int
+    name: str
+
+
 @dataclass
 class Samples:
     """RoIs drawn for training, with what each should become."""
@@ -27,7 +35,7 @@ class HeadOutput:
     logits: Tensor  # [K, 1 + C]
     deltas: Tensor  # [K, 1 + C, 4] one box delta per class, as torchvision's BoxCoder reads them
     boxes: Tensor  # [K, 4] the boxes the deltas are relative to: P, or P̂_r
-    classification_offsets: Tensor | None = None  # ΔC [K, 7, 7, 2] (dx, dy), fractions of the RoI's size
+    classification_offsets: Tensor | None = None  # ΔC [K, bins, bins, 2] (dx, dy), fractions of the RoI's size
     localization_offset: Tensor | None = None  # ΔR [K, 2] (dx, dy), fractions of the RoI's size
     sibling: HeadOutput | None = None  # TSD's jointly trained sibling head, when it was asked for
 
@@ -56,8 +64,8 @@ class DetectionTrace:
     levels: Tensor  # [K] int64 index into the pooled levels
     detection: BranchTrace
     sibling: BranchTrace | None
-    classification_offsets: Tensor | None  # ΔC [K, 7, 7, 2], fractions of the proposal's size
+    classification_offsets: Tensor | None  # ΔC [K, bins, bins, 2], fractions of the proposal's size
     localization_offset: Tensor | None  # ΔR [K, 2], fractions of the proposal's size
-    classification_points: Tensor | None  # P̂_c [K, 7, 7, 2] (x, y): bin centres after their offsets
+    classification_points: Tensor | None  # P̂_c [K, bins, bins, 2] (x, y): bin centres after their offsets
     localization_proposals: Tensor | None  # P̂_r [K, 4]
     detections: dict[str, Tensor]  # boxes, labels, scores after NMS, as the model returns them

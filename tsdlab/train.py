@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from lightning_fabric import Fabric
@@ -44,13 +44,13 @@ from tsdlab.csv_log import CsvLog
 from tsdlab.data.coco import CocoDataset, DataError, collate
 from tsdlab.data.sampling import TrainingBatches
 from tsdlab.data.transforms import train_transforms
-from tsdlab.evaluate import PROGRESS_INTERVAL, Metrics, collect_detections, leave_process_group, measure, versions
-from tsdlab.interrupt import Stop, catch_signals
+from tsdlab.device import Device, resolve_device
+from tsdlab.evaluate import PROGRESS_INTERVAL, Metrics, collect_detections, measure, versions
+from tsdlab.interrupt import Stop, catch_signals, leave_process_group
 from tsdlab.models.detector import Detector, build_detector
 from tsdlab.weights import find_weights, load_tensors, read_header, save_weights
 
 Losses = dict[str, float]
-Device = Literal["auto", "cpu", "cuda"]
 
 # Fields that change neither the weights nor the logs: a resumed run may use others.
 _FREE_ON_RESUME = {"train.workers", "train.checkpoint_every"}
@@ -104,14 +104,16 @@ def train(
         resume: continue the run in `out`; where there is none yet, start it.
         progress: print a progress bar and each evaluation.
         on_step: called after every step with the step (from 1) and its losses, "total" included.
-        init: weights (a shipped name or a file) to start from; what does not fit them starts from random.
-        weights_backbone: "DEFAULT" starts the backbone from ImageNet weights (network needed).
+        init: weights (a shipped name or a file) to start from; what does not fit them starts from random. A
+            resumed run needs neither this nor the next: what it started from is in its first checkpoint.
+        weights_backbone: "DEFAULT" starts the backbone from ImageNet weights (network needed); `init` goes first.
         tensorboard: also log to `out/tensorboard`; needs the tensorboard package.
         device: "auto" takes a CUDA device where there is one. Mixed precision needs CUDA.
 
     Raises:
         DataError: the data cannot be used.
-        ValueError: an impossible config; `out` holds a run (without `resume`) or a different one (with it).
+        ValueError: an impossible config or device; nothing of `init` fits; `out` holds a run (without `resume`)
+            or a different one (with it).
         NonFiniteLossError: training has diverged; the last checkpoint is a good one.
         TrainingInterrupted: SIGTERM or Ctrl-C; the state was saved.
     """
@@ -131,7 +133,9 @@ def train(
             f"train.batch_size {config.train.batch_size} cannot be divided by {fabric.world_size} processes"
         )
     torch.manual_seed(config.train.seed)  # every process builds the same model …
-    model = build_detector(config, weights_backbone if state is None and init is None else None)
+    if init is not None:
+        weights_backbone = None
+    model = build_detector(config, weights_backbone if state is None else None)
     if config.backbone.norm == "frozen" and init is None and weights_backbone is None and state is None:
         fabric.print("note: backbone.norm is frozen and the weights are random; --imagenet or --init would help")
     if init is not None and state is None:
@@ -141,15 +145,19 @@ def train(
         )
     torch.manual_seed(config.train.seed + fabric.global_rank)  # … and draws its own samples
 
+    start = {"init": None if init is None else str(init), "weights_backbone": weights_backbone}
     if fabric.is_global_zero:
         out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "config.json", config_to_dict(config))
     with catch_signals() as stop:
         run = _Run(fabric, config, model, dataset, val, out, stop, progress and fabric.is_global_zero, tensorboard)
         if state is None:
-            run.forget_logs()  # of a run that was killed before its first checkpoint
+            run.start = {name: value for name, value in start.items() if value is not None}
+            run.forget_logs()  # of a run whose checkpoint is gone
+            run.save()  # from here on, resuming needs no `init`
         else:
             run.restore(state)
+        if fabric.is_global_zero:
+            write_json(out / "config.json", config_to_dict(config))
         return run.complete(on_step)
 
 
@@ -194,6 +202,7 @@ class _Run:
         self.fabric, self.config, self.dataset, self.val, self.out = fabric, config, dataset, val, out
         self.stop, self.progress = stop, progress
         self.step = 0
+        self.start: dict[str, str] = {}  # what the run started from, where not from random weights
         self.model = model
         self.optimizer = build_optimizer(config.train, model)
         self.wrapped, self.wrapped_optimizer = fabric.setup(self.model, self.optimizer)
@@ -225,6 +234,7 @@ class _Run:
             "categories": [dataclasses.asdict(c) for c in self.dataset.categories],
             "images": len(self.dataset),
             "step": self.step,
+            "start": self.start,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),  # the gradient scaler of 16-mixed
@@ -237,9 +247,11 @@ class _Run:
     def restore(self, state: dict[str, Any]) -> None:
         """Inverse of `save`; the logs forget what came after the checkpoint."""
         self.step = state["step"]
+        self.start = state.get("start", {})  # an older checkpoint has none
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        if state["precision"]:  # empty when it was saved without a gradient scaler, as on the CPU
+            self.fabric.strategy.precision.load_state_dict(state["precision"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
         self.window = state["window"]
@@ -394,7 +406,7 @@ class _Run:
         if not self.fabric.is_global_zero:
             return
         metrics = measure(self.val, detections)
-        origin = {"step": self.step, "metrics": metrics.as_dict()}
+        origin = {"step": self.step, "metrics": metrics.as_dict(), **self.start}
         best = self._best()
         is_best = best is None or not _ap(best[1]) >= _ap(metrics)
         for name in ["weights.safetensors", "last.safetensors"] if is_best else ["last.safetensors"]:
@@ -468,7 +480,7 @@ def _check_schedule(train: TrainConfig) -> None:
 
 
 def _open_data(config: Config, data: Path) -> tuple[CocoDataset, CocoDataset]:
-    transforms = train_transforms(config.train.flip, config.train.scale_jitter)
+    transforms = train_transforms(config.train.flip, config.train.scale_jitter, fill=config.image.mean)
     dataset, val = CocoDataset(data, "train", transforms), CocoDataset(data, "val")
     if dataset.categories != val.categories:
         differing = sorted({c.name for c in {*dataset.categories} ^ {*val.categories}})
@@ -487,7 +499,7 @@ def _refuse_existing(out: Path) -> None:
 
 
 def _previous_state(out: Path, config: Config, dataset: CocoDataset) -> dict[str, Any] | None:
-    """The checkpoint in `out`; None when the run was killed before its first one."""
+    """The checkpoint in `out`; None where no run has begun."""
     if not (out / "checkpoint.pt").is_file():
         if (out / "weights.safetensors").exists():
             raise CheckpointError(f"{out} has weights but no checkpoint.pt to resume from; choose another --out")
@@ -522,9 +534,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _launch_fabric(train: TrainConfig, device: Device) -> Fabric:
     """One device, or one per process under torchrun."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device is cuda, but torch sees no CUDA device")
-    cuda = torch.cuda.is_available() and device != "cpu"
+    cuda = resolve_device(device) == "cuda"
     processes = int(os.environ.get("WORLD_SIZE", 1))
     here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     fabric = Fabric(

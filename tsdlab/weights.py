@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,13 +14,12 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-import tsdlab
 from tsdlab.checkpoint import atomic_write
 from tsdlab.config import Config, HeadName, RoIConfig, config_from_dict
-from tsdlab.data.coco import Category
 from tsdlab.models.detector import Detector, build_detector, load_torchvision
+from tsdlab.structures import Category
 
-SHIPPED = Path(tsdlab.__file__).resolve().parents[1] / "data" / "weights"
+SHIPPED = Path(__file__).resolve().parents[1] / "data" / "weights"
 _HEADER = "tsdlab"  # key of the safetensors metadata
 
 
@@ -51,7 +51,7 @@ def save_weights(
     """
     config: Config = model.config  # type: ignore[assignment]
     tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
-    header = WeightsHeader(config, categories, tsdlab.__version__, origin or {})
+    header = WeightsHeader(config, categories, importlib.metadata.version("tsdlab"), origin or {})
     with atomic_write(path) as file:
         # One entry: safetensors writes several in random order, and equal weights should be equal files.
         file.write(to_bytes(tensors, {_HEADER: json.dumps(header.as_dict())}))
@@ -111,9 +111,10 @@ def find_weights(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if path.is_file():
         return path
-    raise FileNotFoundError(
-        f"{str(name_or_path)!r} is neither a file nor shipped; shipped: {', '.join(shipped) or '–'}"
-    )
+    there = f"shipped: {', '.join(shipped) or '–'}"
+    if not SHIPPED.is_dir():
+        there = "shipped weights come with the repository (an editable install from a clone), not with a wheel"
+    raise FileNotFoundError(f"{str(name_or_path)!r} is neither a file nor shipped; {there}")
 
 
 def load_detector(
@@ -156,7 +157,8 @@ def load_tensors(model: nn.Module, path: Path, partly: bool = False) -> list[str
         The names of the model's tensors that were left as they were; none unless `partly`.
 
     Raises:
-        ValueError: a tensor is missing, unknown to the model or misshapen (unless `partly`); names them.
+        ValueError: a tensor is missing, unknown to the model or misshapen (unless `partly`); names them. With
+            `partly`, nothing fits.
     """
     try:
         stored = load_file(path)
@@ -173,6 +175,8 @@ def load_tensors(model: nn.Module, path: Path, partly: bool = False) -> list[str
         if problems:
             more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
             raise ValueError(f"{path} does not fit its model: {'; '.join(problems[:8])}{more}")
+    elif not any(v.dim() for v in fitting.values()):  # a norm's count of batches fits any norm
+        raise ValueError(f"no tensor of {path} fits the model; is it of another backbone?")
     model.load_state_dict(fitting, strict=False)
     return left
 
@@ -200,6 +204,9 @@ def import_torchvision(out: Path, source: str | Path = "torchvision", head: Head
         state = published.get_state_dict(progress=True, check_hash=True)
     else:
         state = _read_state_dict(Path(source))
+    if source == "torchvision" or Path(source).name == Path(published.url).name:
+        # torchvision runs this one file with an ε of 0 in its norms; ours add 1e-5 to the variance.
+        state = {k: v - 1e-5 if k.endswith("running_var") else v for k, v in state.items()}
     num_classes = state["roi_heads.box_predictor.cls_score.weight"].shape[0] - 1
     names = published.meta["categories"][1:]  # index is COCO's category id, with "N/A" holes
     if num_classes != len(names):

@@ -117,6 +117,12 @@ def test_salient_boxes_come_along_only_if_every_annotation_has_one(tmp_path: Pat
     assert "salient_boxes" not in target
 
 
+def test_an_area_of_null_is_the_boxs(tmp_path: Path) -> None:
+    objects = [annotation(1, area=None), annotation(2, area=7.5), annotation(3, iscrowd=None)]
+    _, target = CocoDataset(write_split(tmp_path, annotations=objects), "train")[0]
+    assert target["area"].tolist() == [80, 7.5, 80]
+
+
 def test_targets_are_copies(tmp_path: Path) -> None:
     dataset = CocoDataset(write_split(tmp_path), "train")
     dataset[0][1]["boxes"].zero_()
@@ -187,6 +193,7 @@ def test_malformed_json_is_located(tmp_path: Path) -> None:
         ({"images": [{**image_entry(), "id": "1"}]}, r"needs \"id\", an integer; got '1'"),
         ({"categories": [{"id": 7}]}, r'categories\[0\] \(id 7\) needs "name", text; it is missing'),
         ({"categories": [*CATEGORIES, CATEGORIES[0]]}, r"category id 7 is given twice"),
+        ({"categories": [*CATEGORIES, {"id": 9, "name": "cat"}]}, r"category name 'cat' is given twice; rename one"),
         ({"categories": [], "annotations": []}, r'"categories" is empty'),
     ],
 )
@@ -259,5 +266,6 @@ def test_a_seeded_key_repeats_and_leaves_the_global_stream_alone(tmp_path: Path)
 def test_collate_keeps_images_of_any_size(tmp_path: Path) -> None:
     root = write_split(tmp_path, [image_entry(1, "a.png"), image_entry(2, "b.png", width=12)])
     dataset = CocoDataset(root, "train")
+    assert dataset.image_sizes == [(40, 30), (12, 30)]
     images, targets = collate([dataset[0], dataset[1]])
     assert [image.shape[-1] for image in images] == [40, 12] and [t["image_id"] for t in targets] == [1, 2]

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from tsdlab.data.transforms import train_transforms
 
+GREY = (0.4, 0.4, 0.4)
+STILL = (1.0, 1.0)  # no zoom
+
 
 def sample(box: list[int], height: int = 40, width: int = 60) -> tuple[Tensor, dict]:
     """A black image with a white rectangle, which is the object."""
@@ -30,7 +33,7 @@ def bright_box(image: Tensor) -> Tensor:
 
 
 def test_flip_mirrors_image_and_boxes() -> None:
-    image, target = train_transforms(flip=1.0)(*sample([5, 10, 15, 30]))
+    image, target = train_transforms(1.0, STILL, GREY)(*sample([5, 10, 15, 30]))
     assert target["boxes"].tolist() == [[45, 10, 55, 30]]
     assert torch.equal(bright_box(image), target["boxes"][0])
     assert set(target) == {"boxes", "labels", "image_id"} and target["image_id"] == 12
@@ -38,13 +41,13 @@ def test_flip_mirrors_image_and_boxes() -> None:
 
 
 def test_no_augmentation_changes_nothing() -> None:
-    image, target = train_transforms(flip=0.0)(*sample([5, 10, 15, 30]))
+    image, target = train_transforms(0.0, STILL, GREY)(*sample([5, 10, 15, 30]))
     assert torch.equal(image, sample([5, 10, 15, 30])[0]) and target["boxes"].tolist() == [[5, 10, 15, 30]]
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.8, 1.25, 2.0])
 def test_zoom_keeps_the_size_and_moves_the_box_with_the_pixels(factor: float) -> None:
-    transform = train_transforms(flip=0.0, scale_jitter=(factor, factor), fill=(0.4, 0.4, 0.4))
+    transform = train_transforms(0.0, (factor, factor), GREY)
     seen = 0
     for seed in range(12):
         torch.manual_seed(seed)
@@ -63,11 +66,11 @@ def test_zooming_in_shows_no_padding() -> None:
     image, target = sample([0, 0, 60, 40])  # white all over
     for seed in range(12):
         torch.manual_seed(seed)
-        assert train_transforms(0.0, (1.5, 3.0))(image, target)[0].min() > 0.99
+        assert train_transforms(0.0, (1.5, 3.0), (0.0, 0.0, 0.0))(image, target)[0].min() > 0.99
 
 
 def test_objects_that_left_the_image_are_dropped_with_their_labels() -> None:
-    transform = train_transforms(flip=0.0, scale_jitter=(4.0, 4.0))
+    transform = train_transforms(0.0, (4.0, 4.0), GREY)
     counts = set()
     for seed in range(20):
         torch.manual_seed(seed)
@@ -78,7 +81,7 @@ def test_objects_that_left_the_image_are_dropped_with_their_labels() -> None:
 
 
 def test_a_pure_function_of_the_seed() -> None:
-    transform = train_transforms(flip=0.5, scale_jitter=(0.5, 2.0))
+    transform = train_transforms(0.5, (0.5, 2.0), GREY)
     results = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
@@ -90,11 +93,11 @@ def test_images_without_objects() -> None:
     image, target = sample([5, 10, 15, 30])
     target |= {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
     torch.manual_seed(0)
-    _, result = train_transforms(1.0, (0.5, 2.0))(image, target)
+    _, result = train_transforms(1.0, (0.5, 2.0), GREY)(image, target)
     assert result["boxes"].shape == (0, 4) and result["boxes"].dtype == torch.float32
 
 
 @pytest.mark.parametrize(("flip", "jitter"), [(1.5, (1, 1)), (0.5, (0, 1)), (0.5, (2, 1))])
 def test_senseless_settings_are_refused(flip: float, jitter: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match=r"flip|scale_jitter"):
-        train_transforms(flip, jitter)
+        train_transforms(flip, jitter, GREY)

@@ -14,6 +14,7 @@ from tsdlab.config import PRESETS, BackboneConfig
 from tsdlab.models.backbones import build_backbone
 from tsdlab.models.detector import build_detector, load_torchvision
 from tsdlab.models.heads import HEADS
+from tsdlab.models.trace import trace
 
 TINY = PRESETS["badges-tiny"]
 CLASSIFIER_LOSSES = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
@@ -47,6 +48,51 @@ def test_every_loss_is_present_and_every_parameter_gets_a_gradient(head, targets
     assert all(loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
     assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+OPTIONS = {
+    "default": {},
+    "boxes do not teach the offset": {"boxes_teach_offset": False},
+    "no constraint": {"progressive_constraint": False},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_every_option_of_tsd_gives_every_parameter_a_gradient(options):
+    model = build_detector(replace(TINY, head="tsd", tsd=replace(TINY.tsd, **options))).train()
+    sum(model(make_images(), [OBJECTS, NOTHING]).values()).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_training_survives_an_rpn_without_proposals(head, monkeypatch):
+    model = build_detector(replace(TINY, head=head)).train()
+    nothing = [torch.zeros(0, 4), torch.zeros(0, 4)]
+    monkeypatch.setattr(model.rpn, "filter_proposals", lambda *args: (nothing, nothing))
+    losses = model(make_images(), [NOTHING, NOTHING])
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_geometry_stays_in_full_precision_under_autocast(head):
+    """A box in bfloat16 would be off by pixels; only the layers may compute in half precision."""
+    model = build_detector(replace(TINY, head=head)).train()
+    seen = []
+    model.roi_heads.head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[1]))
+    draw = model.roi_heads.sample
+    model.roi_heads.sample = lambda *args: seen.append(draw(*args)) or seen[-1]
+    truth = OBJECTS["boxes"] + 0.337
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model(make_images(), [{**OBJECTS, "boxes": truth}] * 2)
+    samples, rois = seen
+    assert rois.dtype == samples.matched_boxes.dtype == torch.float32
+    matched = samples.matched_boxes[samples.labels > 0]
+    assert len(matched) and all((row == truth).all(1).any() for row in matched), "the truth is not rounded"
+    assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -118,6 +164,18 @@ def test_torchvision_weights_load_into_tsds_sibling():
     assert torch.equal(model.roi_heads.head.classification.out.weight, before)
 
 
+def test_weights_published_under_old_names_load():
+    state = torchvision_detector().state_dict()
+    old = {
+        k.replace("rpn.head.conv.0.0.", "rpn.head.conv.").replace("_blocks.0.0.", "_blocks.0."): v
+        for k, v in state.items()
+    }
+    assert "rpn.head.conv.weight" in old and "backbone.fpn.layer_blocks.0.weight" in old
+    model = build_detector(matching_config("sibling"))
+    load_torchvision(model, old)
+    assert torch.equal(model.rpn.head.conv[0][0].weight, state["rpn.head.conv.0.0.weight"])
+
+
 def test_torchvision_weights_of_other_classes_are_refused():
     model = build_detector(matching_config("sibling", classes=7))
     before = {k: v.clone() for k, v in model.state_dict().items()}
@@ -139,15 +197,20 @@ def test_backbones_have_the_levels_they_promise(name, norm):
 
 
 @pytest.mark.slow
-def test_senet154_builds_and_runs():
-    backbone = build_backbone(BackboneConfig(name="timm:legacy_senet154", trainable_stages=3))
-    trainable = {name.split(".")[1] for name, p in backbone.body.named_parameters() if p.requires_grad} or {
-        name for name, p in backbone.named_parameters() if p.requires_grad
+def test_senet154_builds_trains_and_detects():
+    backbone = BackboneConfig(name="timm:legacy_senet154", trainable_stages=3)
+    config = replace(TINY, backbone=backbone, rpn=replace(TINY.rpn, anchor_sizes=(16, 24, 40, 64, 96)))
+    model = build_detector(config)
+    trainable = {
+        name.split(".")[2]
+        for name, p in model.backbone.body.named_parameters(prefix="backbone.body")
+        if p.requires_grad
     }
-    assert trainable
-    with torch.no_grad():
-        levels = backbone(torch.rand(1, 3, 64, 64))
-    assert [tuple(f.shape[2:]) for f in levels.values()] == [(16, 16), (8, 8), (4, 4), (2, 2), (1, 1)]
+    assert trainable == {"layer2", "layer3", "layer4"}
+    losses = model.train()([torch.rand(3, 64, 64)], [OBJECTS])
+    assert all(loss.isfinite() for loss in losses.values())
+    found = trace(model, torch.rand(3, 64, 64))
+    assert [tuple(f.shape[2:]) for f in found.features.values()] == [(32, 32), (16, 16), (8, 8), (4, 4), (2, 2)]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "timm:resnet10t"])
@@ -158,12 +221,27 @@ def test_frozen_stages_stay_frozen(name):
     assert not frozen & {"layer3", "layer4"}
 
 
+def test_frozen_stages_of_a_backbone_in_blocks():
+    """timm wraps some models in a class of their own, with the stages one level deeper."""
+    backbone = build_backbone(BackboneConfig(name="timm:mobilenetv2_035", fpn_channels=16, norm="batch"))
+    trains = {name: p.requires_grad for name, p in backbone.body.named_parameters()}
+    assert not trains["conv_stem.weight"]
+    assert {name.split(".")[1] for name, t in trains.items() if t and name.startswith("blocks")} == {
+        "2",
+        "3",
+        "4",
+        "5",
+        "6",
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"name": "resnot50"}, "unknown backbone 'resnot50'"),
         ({"name": "timm:nothing"}, "timm has no feature backbone 'nothing'"),
-        ({"stages": (1, 5)}, r"stages must be some of 1, 2, 3, 4; got \(1, 5\)"),
+        ({"stages": (1, 5)}, r"stages must be some of 1, 2, 3, 4 in a row; got \(1, 5\)"),
+        ({"stages": (1, 3)}, r"in a row; got \(1, 3\)"),
         ({"trainable_stages": 6}, "trainable_stages must be 0…5, got 6"),
     ],
 )

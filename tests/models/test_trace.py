@@ -66,6 +66,14 @@ def test_proposals_come_best_first_with_their_scores():
     assert ((found.proposal_scores >= 0) & (found.proposal_scores <= 1)).all()
 
 
+def test_a_trace_can_be_changed_and_differentiated():
+    found = trace(make_model(), torch.rand(3, 128, 128))
+    found.proposals[0] += 1
+    weight = torch.ones((), requires_grad=True)
+    (found.features["0"] * weight).sum().backward()
+    assert weight.grad.isfinite()
+
+
 def test_training_mode_is_restored():
     model = make_model().train()
     trace(model, torch.rand(3, 128, 128))

@@ -73,16 +73,32 @@ def test_offsets_are_fractions_of_the_rois_size():
     )
 
 
-def test_gradients_in_float64():
+@pytest.mark.parametrize("aligned", [True, False])
+def test_gradients_in_float64(aligned):
     features = make_features(torch.float64, images=2, channels=2, height=5, width=6).requires_grad_()
     boxes = torch.tensor([[1.3, 2.2, 9.1, 8.3], [-3.0, -2.0, 4.0, 5.0]], dtype=torch.float64, requires_grad=True)
     images = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
     offsets = (torch.randn(2, 3, 3, 2, dtype=torch.float64) * 0.1).requires_grad_()
 
     def op(features, boxes, offsets):
-        return deform_roi_align(features, torch.cat([images, boxes], 1), 3, 0.5, offsets=offsets)
+        return deform_roi_align(features, torch.cat([images, boxes], 1), 3, 0.5, 2, aligned, offsets)
 
     assert torch.autograd.gradcheck(op, (features, boxes, offsets))
+
+
+def test_gradients_over_a_pyramid():
+    """Every level and every image has rows of its own in the table."""
+    pyramid = [torch.randn(2, 2, s, s + 1, dtype=torch.float64, requires_grad=True) for s in (6, 3)]
+    boxes = torch.tensor([[1.3, 2.2, 9.1, 8.3], [3.0, 2.0, 21.0, 19.0]] * 2, dtype=torch.float64, requires_grad=True)
+    images = torch.tensor([[0.0], [0.0], [1.0], [1.0]], dtype=torch.float64)
+    offsets = (torch.randn(4, 2, 2, 2, dtype=torch.float64) * 0.1).requires_grad_()
+    levels = torch.tensor([0, 1, 0, 1])
+    scheme = MultiScaleDeformRoIAlign((4, 8), output_size=2)
+
+    def op(fine, coarse, boxes, offsets):
+        return scheme([fine, coarse])(torch.cat([images, boxes], 1), levels, offsets)
+
+    assert torch.autograd.gradcheck(op, (*pyramid, boxes, offsets))
 
 
 def test_feature_gradient_equals_torchvision():

@@ -9,6 +9,7 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
+from tsdlab.analysis.slide import SlideMaps
 from tsdlab.config import PRESETS
 from tsdlab.models.detector import build_detector
 from tsdlab.models.trace import trace
@@ -102,14 +103,14 @@ def test_score_against_iou(ax, traced):
 def test_slide_map_marks_the_best_place(ax):
     values = torch.zeros(5, 5)
     values[1, 4] = 0.9
-    plots.slide_map(values, torch.linspace(-0.5, 0.5, 5), ax)
+    plots.slide_map(SlideMaps(torch.linspace(-0.5, 0.5, 5), torch.zeros(5, 5), values), "localization", ax)
     ring = ax.lines[0].get_data()
     assert (ring[0][0], ring[1][0]) == (0.5, -0.25)  # column 4 is x, row 1 is y
     assert ax.images[0].get_extent() == [-0.625, 0.625, 0.625, -0.625]
 
 
 def test_training_curve_is_a_running_mean(ax):
-    rows = [{"step": i, "loss": float(i)} for i in range(1, 6)]
+    rows = [{"step": i, "total": float(i)} for i in range(1, 6)]
     plots.training_curve({"tsd": rows}, smooth=3, ax=ax)
     x, y = ax.lines[0].get_data()
     assert x.tolist() == [3, 4, 5] and y == pytest.approx([2, 3, 4])
@@ -123,5 +124,5 @@ def test_average_precision_bars(ax):
 
 
 def test_a_model_has_one_colour_everywhere(ax):
-    plots.training_curve({"tsd 400 steps": [{"step": 1, "loss": 1.0}]}, ax=ax)
+    plots.training_curve({"tsd 400 steps": [{"step": 1, "total": 1.0}]}, ax=ax)
     assert to_hex(ax.lines[0].get_color()) == plots.PALETTE["tsd"].lower()

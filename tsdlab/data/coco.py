@@ -21,6 +21,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from tsdlab.structures import Category as Category  # re-exported: part of what a dataset is
+
 Target = dict[str, Any]
 Transforms = Callable[[Tensor, Target], tuple[Tensor, Target]]
 
@@ -30,14 +32,6 @@ _SHOWN = 5  # problems an error spells out
 
 class DataError(ValueError):
     """The data cannot be used as it is; the message names the file and entry, and says what to do."""
-
-
-@dataclass(frozen=True)
-class Category:
-    """A class of objects, as the annotation file names it."""
-
-    id: int
-    name: str
 
 
 class CocoDataset(Dataset):
@@ -76,6 +70,8 @@ class CocoDataset(Dataset):
             raise DataError(_summary(self.annotation_file, self._split.problems, self.root))
         self.categories: tuple[Category, ...] = self._split.categories
         self.image_ids: list[int] = [image.id for image in self._split.images]
+        # (width, height) as announced; an image of another size is refused when it is read.
+        self.image_sizes: list[tuple[int, int]] = [image.size for image in self._split.images]
         self.num_dropped: int = len(self._split.dropped)
         if self.num_dropped:
             warnings.warn(
@@ -237,11 +233,15 @@ def _read_json(root: Path, split: str, problems: list[str]) -> dict[str, list] |
 
 def _read_categories(entries: list, problems: list[str]) -> tuple[Category, ...]:
     found: dict[int, Category] = {}
+    names: set[str] = set()
     for position, entry in enumerate(entries):
         if not _well_formed(entry, f"categories[{position}]", {"id": int, "name": str}, problems):
             continue
         if entry["id"] in found:
             problems.append(f"category id {entry['id']} is given twice; ids must be unique")
+        elif entry["name"] in names:
+            problems.append(f"category name {entry['name']!r} is given twice; rename one, or merge the two classes")
+        names.add(entry["name"])
         found[entry["id"]] = Category(entry["id"], entry["name"])
     if not entries:
         problems.append('"categories" is empty; name at least one class')
@@ -299,7 +299,7 @@ def _read_annotations(entries: list, result: _Split) -> None:
         seen.add(entry["id"])
         if problem:
             result.problems.append(f"annotation {entry['id']}: {problem}")
-        elif entry.get("iscrowd"):
+        elif is_crowd(entry):
             result.crowds += 1
         else:
             kept.append(entry)
@@ -315,7 +315,7 @@ def _read_annotations(entries: list, result: _Split) -> None:
     objects = _Objects(
         boxes=boxes,
         labels=np.array([labels[entry["category_id"]] for entry in kept], dtype=np.int64),
-        area=np.array([_area(entry) for entry in kept], dtype=np.float32),
+        area=np.array([area_of(entry) for entry in kept], dtype=np.float32),
         salient_boxes=salient,
     )
     result.dropped = [entry["id"] for entry, is_good in zip(kept, good) if not is_good]
@@ -345,9 +345,15 @@ def _is_box(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 4 and all(isinstance(number, int | float) for number in value)
 
 
-def _area(entry: dict) -> float:
-    area = entry.get("area")
-    return area if isinstance(area, int | float) else entry["bbox"][2] * entry["bbox"][3]
+def is_crowd(annotation: dict[str, Any]) -> bool:
+    """Whether an annotation of the file marks a region instead of an object; without a flag it does not."""
+    return bool(annotation.get("iscrowd"))
+
+
+def area_of(annotation: dict[str, Any]) -> float:
+    """An annotation's area in pixels², that of its box where the file has none (or null)."""
+    area = annotation.get("area")
+    return area if isinstance(area, int | float) else annotation["bbox"][2] * annotation["bbox"][3]
 
 
 def _xyxy(xywh: np.ndarray) -> np.ndarray:

@@ -12,18 +12,14 @@ from torchvision.transforms.v2 import functional as F
 
 from tsdlab.data.coco import Target, Transforms
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # normalised to zero, as the padding of a batch is
 
-
-def train_transforms(
-    flip: float, scale_jitter: tuple[float, float] = (1.0, 1.0), fill: tuple[float, ...] = IMAGENET_MEAN
-) -> Transforms:
+def train_transforms(flip: float, scale_jitter: tuple[float, float], fill: tuple[float, ...]) -> Transforms:
     """What training does to `(image, target)`; the image keeps its size.
 
     Args:
         flip: probability of a horizontal flip.
         scale_jitter: range of the zoom factor: above 1 crops, below 1 pads. (1, 1) turns it off.
-        fill: RGB in 0…1 of the padding.
+        fill: RGB in 0…1 of the padding; the mean that the model subtracts makes it zero, as a batch's padding is.
 
     Returns:
         A transform of image float32 `[3, H, W]` and a target as `CocoDataset` gives it. The new target holds

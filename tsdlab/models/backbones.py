@@ -36,8 +36,9 @@ def build_backbone(config: BackboneConfig, weights: str | None = None) -> nn.Mod
     Raises:
         ValueError: unknown network, or stages it does not have.
     """
-    if not config.stages or not set(config.stages) <= {1, 2, 3, 4}:
-        raise ValueError(f"backbone.stages must be some of 1, 2, 3, 4; got {config.stages}")
+    consecutive = tuple(range(config.stages[0], config.stages[-1] + 1)) if config.stages else ()
+    if not config.stages or config.stages != consecutive or not set(config.stages) <= {1, 2, 3, 4}:
+        raise ValueError(f"backbone.stages must be some of 1, 2, 3, 4 in a row; got {config.stages}")
     if not 0 <= config.trainable_stages <= _STAGES:
         raise ValueError(f"backbone.trainable_stages must be 0…{_STAGES}, got {config.trainable_stages}")
     strides = tuple(2 ** (stage + 1) for stage in config.stages)
@@ -81,7 +82,7 @@ def _resnet(config: BackboneConfig, weights: str | None) -> ResNet:
 
 
 class TimmBackboneWithFPN(nn.Module):
-    """Any timm model that offers features, under a pyramid like torchvision's."""
+    """Any timm model with convolutional features at these strides, under a pyramid like torchvision's."""
 
     def __init__(self, config: BackboneConfig, strides: tuple[int, ...], pretrained: bool) -> None:
         super().__init__()
@@ -96,7 +97,7 @@ class TimmBackboneWithFPN(nn.Module):
         if missing:
             raise ValueError(f"timm model {name!r} has features at strides {offered}, none at {missing}")
         self.body: Any = make(pretrained=pretrained, out_indices=[offered.index(s) for s in strides])
-        self._freeze(offered, _STAGES - config.trainable_stages)
+        self._freeze(_STAGES - config.trainable_stages)
         if config.norm == "frozen":
             self.body = freeze_batch_norm_2d(self.body)
         self.fpn = FeaturePyramidNetwork(
@@ -104,19 +105,19 @@ class TimmBackboneWithFPN(nn.Module):
         )
         self.out_channels = config.fpn_channels
 
-    def _freeze(self, offered: list[int], stages: int) -> None:
-        """Freeze the first `stages` stages: every module up to the one that yields stride 2^stages."""
-        if stages == 0:
+    def _freeze(self, stages: int) -> None:
+        """Freeze the first `stages` stages: every parameter up to the module that yields stride 2^stages."""
+        frozen = [f["module"] for f in self.body.feature_info.info if f["reduction"] <= 2**stages]
+        if stages == 0 or not frozen:
             return
-        info = self.body.feature_info.info
-        last = max((i for i, f in enumerate(info) if f["reduction"] <= 2**stages), default=None)
-        if last is None:
-            return
-        last_module = info[last]["module"].replace(".", "_")
-        for name, module in self.body.named_children():
-            module.requires_grad_(False)
-            if name == last_module:
-                break
+        # "blocks.0" is called so in some of timm's wrappers and "blocks_0" in others.
+        prefixes = (frozen[-1] + ".", frozen[-1].replace(".", "_") + ".")
+        parameters = list(self.body.named_parameters())
+        inside = [i for i, (name, _) in enumerate(parameters) if name.startswith(prefixes)]
+        if not inside:
+            raise ValueError(f"cannot tell where {frozen[-1]!r} ends in this timm model; set trainable_stages=5")
+        for _, parameter in parameters[: inside[-1] + 1]:
+            parameter.requires_grad_(False)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         levels = OrderedDict((str(i), f) for i, f in enumerate(self.body(images)))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 from torch import Tensor
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
@@ -14,6 +17,22 @@ from tsdlab.models.backbones import build_backbone
 from tsdlab.models.heads import build_head
 from tsdlab.models.roi_heads import RoIHeads
 from tsdlab.ops import MultiScaleDeformRoIAlign
+from tsdlab.structures import Category
+
+
+class _FullPrecisionRPNHead(RPNHead):
+    """Answers in float32 whatever the layers computed in: half precision cannot name the pixels of a box."""
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        objectness, deltas = super().forward(x)
+        return [o.float() for o in objectness], [d.float() for d in deltas]
+
+
+class _FullPrecisionAnchors(AnchorGenerator):
+    """Anchors in float32: torchvision's take the feature maps' type, of which only the shapes matter."""
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        return super().forward(image_list, [f.new_empty((), dtype=torch.float32).expand(f.shape) for f in feature_maps])
 
 
 class Detector(GeneralizedRCNN):
@@ -21,20 +40,23 @@ class Detector(GeneralizedRCNN):
 
     `model(images, targets)` returns a dict of losses in training mode and, in eval mode, a list of
     {"boxes" [D, 4], "labels" [D], "scores" [D]}; images are [3, H, W] in 0…1, boxes xyxy in the input's pixels.
-    `model.config` is what it was built from.
+    `model.config` is what it was built from, `model.categories` what its labels mean: label i is categories[i − 1]
+    (empty until somebody knows).
     """
+
+    categories: tuple[Category, ...] = ()
 
     def __init__(self, config: Config, weights_backbone: str | None = None) -> None:
         backbone = build_backbone(config.backbone, weights_backbone)
         rpn = config.rpn
-        anchors = AnchorGenerator(
+        anchors = _FullPrecisionAnchors(
             tuple((size,) for size in rpn.anchor_sizes), (tuple(rpn.aspect_ratios),) * len(rpn.anchor_sizes)
         )
         super().__init__(
             backbone,
             RegionProposalNetwork(
                 anchors,
-                RPNHead(config.backbone.fpn_channels, anchors.num_anchors_per_location()[0]),
+                _FullPrecisionRPNHead(config.backbone.fpn_channels, anchors.num_anchors_per_location()[0]),
                 rpn.fg_iou,
                 rpn.bg_iou,
                 rpn.samples_per_image,
@@ -78,19 +100,18 @@ def load_torchvision(model: Detector, state_dict: dict[str, Tensor]) -> None:
     Raises:
         ValueError: a weight that the model needs is missing, unknown to it, or of another shape; names them.
     """
-    heads = {"sibling": "roi_heads.head.", "tsd": "roi_heads.head.sibling."}
-    prefix = heads.get(model.config.head)
+    prefix = model.roi_heads.head.torchvision_prefix
     own = model.state_dict()
     renamed: dict[str, Tensor] = {}
     for key, value in state_dict.items():
+        key = _PUBLISHED_NAME.sub(_current_name, key)
         if key.startswith("roi_heads."):
             if prefix is None:
                 continue
-            key = prefix + key.removeprefix("roi_heads.")
+            key = f"roi_heads.head.{prefix}{key.removeprefix('roi_heads.')}"
         renamed[key] = value
-    expected = {k for k in own if k.startswith(("backbone.", "rpn.", prefix or "backbone."))}
-    if prefix == heads["sibling"]:
-        expected = set(own)
+    shared = ("backbone.", "rpn.") if prefix is None else ("backbone.", "rpn.", *_shared_modules(prefix))
+    expected = {k for k in own if k.startswith(shared)}
     # BatchNorm counts batches, torchvision's FrozenBatchNorm2d does not.
     missing = {k for k in expected - renamed.keys() if not k.endswith("num_batches_tracked")}
     unknown = {k for k in renamed.keys() - own.keys() if not k.endswith("num_batches_tracked")}
@@ -104,3 +125,16 @@ def load_torchvision(model: Detector, state_dict: dict[str, Tensor]) -> None:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ValueError(f"these torchvision weights do not fit the model: {'; '.join(problems[:5])}{more}")
     model.load_state_dict(renamed, strict=False)
+
+
+# Files published before torchvision 0.13 name the convolutions of RPN and FPN without the block around them.
+_PUBLISHED_NAME = re.compile(r"^(?:(rpn\.head\.conv)|(backbone\.fpn\.(?:inner|layer)_blocks\.\d+))\.(weight|bias)$")
+
+
+def _current_name(match: re.Match[str]) -> str:
+    rpn, fpn, kind = match.groups()
+    return f"{rpn}.0.0.{kind}" if rpn else f"{fpn}.0.{kind}"
+
+
+def _shared_modules(prefix: str) -> tuple[str, ...]:
+    return tuple(f"roi_heads.head.{prefix}{module}." for module in ("box_head", "box_predictor"))

@@ -10,14 +10,13 @@ from torchvision.ops import clip_boxes_to_image
 
 from tsdlab.models.boxes import decode
 from tsdlab.models.detector import Detector
-from tsdlab.models.heads.tsd import translate
 from tsdlab.models.postprocess import detections_per_image
 from tsdlab.models.roi_heads import to_rois
-from tsdlab.ops.sampling import sample_points
+from tsdlab.ops.sampling import bin_centres
 from tsdlab.structures import BranchTrace, DetectionTrace, HeadOutput
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def trace(model: Detector, image: Tensor, proposals: Tensor | None = None) -> DetectionTrace:
     """Run `model` in eval mode on one image and keep every intermediate answer.
 
@@ -28,6 +27,9 @@ def trace(model: Detector, image: Tensor, proposals: Tensor | None = None) -> De
 
     Returns:
         The trace, in original-image pixels.
+
+    Raises:
+        ValueError: image or proposals of another shape.
     """
     if image.dim() != 3 or image.shape[0] != 3:
         raise ValueError(f"image must be [3, H, W], got {tuple(image.shape)}")
@@ -65,11 +67,6 @@ def _trace(model: Detector, image: Tensor, proposals: Tensor | None) -> Detectio
         decoded = decode(answer.deltas.flatten(0, 1).float(), answer.boxes.repeat_interleave(classes, 0).float())
         return BranchTrace(answer.logits, (clip_boxes_to_image(decoded, seen) * ratio).unflatten(0, (-1, classes)))
 
-    detection = branch(output)
-    sibling = branch(output.sibling) if output.sibling is not None else None
-    if model.config.head == "sibling":
-        sibling = detection
-    offset = output.localization_offset
     return DetectionTrace(
         image_size=original,
         features=dict(features),
@@ -83,14 +80,14 @@ def _trace(model: Detector, image: Tensor, proposals: Tensor | None) -> Detectio
         proposals=boxes * ratio,
         proposal_scores=scores,
         levels=pool.assign_levels(rois),
-        detection=detection,
-        sibling=sibling,
+        detection=branch(output),
+        sibling=None if output.sibling is None else branch(output.sibling),
         classification_offsets=output.classification_offsets,
-        localization_offset=offset,
+        localization_offset=output.localization_offset,
         classification_points=None
         if output.classification_offsets is None
         else bin_centres(boxes * ratio, output.classification_offsets),
-        localization_proposals=None if offset is None else translate(rois, offset)[:, 1:] * ratio,
+        localization_proposals=None if output.localization_offset is None else output.boxes * ratio,
         detections=detections,
     )
 
@@ -112,15 +109,3 @@ def propose(rpn: RegionProposalNetwork, images: ImageList, features: dict[str, T
     boxes = rpn.box_coder.decode(flat_deltas, anchors).view(1, -1, 4)
     proposals, scores = rpn.filter_proposals(boxes, flat_objectness, images.image_sizes, per_level)
     return proposals[0], scores[0]
-
-
-def bin_centres(boxes: Tensor, offsets: Tensor | None = None, bins: int = 7) -> Tensor:
-    """Centres [K, bins, bins, 2] (x, y) of the bins of boxes [K, 4], moved by offsets [K, bins, bins, 2] if given.
-
-    Offsets are fractions of the box's width and height; with them this is P̂_c.
-    """
-    if offsets is not None:
-        bins = offsets.shape[1]
-    ys, xs = sample_points(boxes, 1.0, (bins, bins), 1, aligned=True, offsets=offsets)
-    ys, xs = torch.broadcast_tensors(ys[..., 0] + 0.5, xs[..., 0] + 0.5)  # undo aligned's half-cell shift
-    return torch.stack([xs, ys], dim=-1)

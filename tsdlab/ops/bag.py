@@ -43,7 +43,7 @@ class FeatureTable:
             starts=counts.cumsum(0).to(device),
             heights=torch.tensor([f.shape[2] for f in features], device=device),
             widths=torch.tensor([f.shape[3] for f in features], device=device),
-            scales=torch.tensor(scales, dtype=torch.float64, device=device),
+            scales=torch.tensor(scales, dtype=torch.promote_types(features[0].dtype, torch.float32), device=device),
         )
 
 

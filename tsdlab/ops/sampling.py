@@ -78,3 +78,15 @@ def axis_taps(points: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     cells = torch.stack([low, (low + 1).clamp(max=last)], dim=-1)
     weights = torch.stack([(1 - fraction) * keep, fraction * keep], dim=-1)
     return cells, weights
+
+
+def bin_centres(boxes: Tensor, offsets: Tensor | None = None, bins: int = 7) -> Tensor:
+    """Centres [K, bins, bins, 2] (x, y) of the bins of boxes [K, 4], moved by offsets [K, bins, bins, 2] if given.
+
+    Offsets are fractions of the box's width and height; with them this is P̂_c.
+    """
+    if offsets is not None:
+        bins = offsets.shape[1]
+    ys, xs = sample_points(boxes, 1.0, (bins, bins), 1, aligned=True, offsets=offsets)
+    ys, xs = torch.broadcast_tensors(ys[..., 0] + 0.5, xs[..., 0] + 0.5)  # undo aligned's half-cell shift
+    return torch.stack([xs, ys], dim=-1)

@@ -6,6 +6,7 @@ One palette everywhere (Okabe and Ito's, safe for colour-blind readers): see `PA
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,7 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from tsdlab.analysis.slide import SlideMaps
 from tsdlab.models.boxes import paired_iou
+from tsdlab.ops.sampling import bin_centres
 from tsdlab.structures import BranchTrace, DetectionTrace
 
 PALETTE = {
@@ -113,7 +116,7 @@ def displacement(
         linestyle="--",
     )
     moved = trace.classification_points[index].flatten(0, 1).cpu().numpy()  # [bins², 2]
-    grid = _grid(proposal, trace.classification_points.shape[1])
+    grid = bin_centres(proposal[None], bins=trace.classification_points.shape[1])[0].flatten(0, 1).cpu().numpy()
     ax.plot(*grid.T, ".", color=PALETTE["proposal"], markersize=3, alpha=0.9)
     ax.quiver(
         *grid.T, *(moved - grid).T, angles="xy", scale_units="xy", scale=1, width=0.004,
@@ -127,14 +130,6 @@ def displacement(
     pad = margin * max(x2 - x1, y2 - y1)
     ax.set(xlim=(x1 - pad, x2 + pad), ylim=(y2 + pad, y1 - pad))
     return ax
-
-
-def _grid(box: Tensor, bins: int) -> np.ndarray:
-    """Bin centres [bins², 2] (x, y) of a box, row by row."""
-    x1, y1, x2, y2 = box.tolist()
-    fractions = (np.arange(bins) + 0.5) / bins
-    ys, xs = np.meshgrid(y1 + fractions * (y2 - y1), x1 + fractions * (x2 - x1), indexing="ij")
-    return np.stack([xs.ravel(), ys.ravel()], axis=1)
 
 
 def class_scores(branches: Mapping[str, BranchTrace], index: int, names: Sequence[str], ax: Axes | None = None) -> Axes:
@@ -178,30 +173,25 @@ def score_against_iou(branches: Mapping[str, BranchTrace], label: int, truth: Te
     return ax
 
 
-def slide_map(values: Tensor, shifts: Tensor, ax: Axes | None = None) -> Axes:
-    """Answers for a box slid over its object, as a heat map.
-
-    Args:
-        values: [S, S] in 0…1; row is the shift in y, column the shift in x.
-        shifts: [S] evenly spaced shifts, fractions of the box.
+def slide_map(maps: SlideMaps, task: str, ax: Axes | None = None) -> Axes:
+    """The answers of one task ("classification" or "localization") to a box slid over its object, as a heat map.
 
     A ring marks the best place, a cross the place without shift.
     """
     ax = ax or plt.gca()
-    low, high = shifts[0].item(), shifts[-1].item()
-    half = (high - low) / (len(shifts) - 1) / 2
-    extent = (low - half, high + half, high + half, low - half)
-    heat = ax.imshow(values.cpu().numpy(), extent=extent, cmap="viridis", vmin=0, vmax=1)
-    row, column = divmod(int(values.argmax()), values.shape[1])
-    ax.plot(
-        shifts[column],
-        shifts[row],
-        "o",
-        markersize=14,
-        markerfacecolor="none",
-        markeredgecolor="white",
-        markeredgewidth=2,
-    )
+    low, high = maps.shifts[0].item(), maps.shifts[-1].item()
+    half = (high - low) / (len(maps.shifts) - 1) / 2
+    heat = ax.imshow(
+        getattr(maps, task).numpy(), extent=(low - half, high + half, high + half, low - half), cmap="viridis", vmin=0,
+        vmax=1,
+    )  # fmt: skip
+    ring: dict[str, Any] = {
+        "markersize": 14,
+        "markerfacecolor": "none",
+        "markeredgecolor": "white",
+        "markeredgewidth": 2,
+    }
+    ax.plot(*maps.best_place(task).unsqueeze(1).numpy(), "o", **ring)
     ax.plot(0, 0, "+", markersize=12, color="white")
     ax.set(xlabel="shift in x (box widths)", ylabel="shift in y (box heights)")
     ax.figure.colorbar(heat, ax=ax, shrink=0.85)
@@ -210,7 +200,7 @@ def slide_map(values: Tensor, shifts: Tensor, ax: Axes | None = None) -> Axes:
 
 def training_curve(
     logs: Mapping[str, Sequence[Mapping[str, float]]],
-    key: str = "loss",
+    key: str = "total",
     smooth: int = 20,
     ax: Axes | None = None,
 ) -> Axes:

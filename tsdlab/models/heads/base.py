@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
@@ -19,6 +20,9 @@ class Head(nn.Module, ABC):
     Subclasses are built from a `Config` alone and registered in `tsdlab.models.heads.HEADS`.
     """
 
+    # Where torchvision's `box_head` and `box_predictor` fit into this head; None: nowhere.
+    torchvision_prefix: ClassVar[str | None] = None
+
     @abstractmethod
     def forward(self, pool: RegionPooler, rois: Tensor, with_sibling: bool = False) -> HeadOutput:
         """Answer for rois [K, 5] (image index, xyxy pixels).
@@ -26,7 +30,7 @@ class Head(nn.Module, ABC):
         Args:
             pool: features of the batch; `pool(rois, levels, offsets)` → [K, channels, bins, bins].
             rois: the proposals P.
-            with_sibling: also answer with a jointly trained sibling head, if this head has one.
+            with_sibling: also give the answer of the sibling head, if there is one in this head.
         """
 
     def losses(self, output: HeadOutput, samples: Samples) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 
@@ -14,6 +16,8 @@ from tsdlab.structures import HeadOutput
 class SiblingHead(Head):
     """Classification and localization from the same features of the same proposal."""
 
+    torchvision_prefix = ""
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         # torchvision's modules under torchvision's names, so that its weights fit.
@@ -21,7 +25,8 @@ class SiblingHead(Head):
         self.box_predictor = FastRCNNPredictor(config.roi.hidden, 1 + config.num_classes)
 
     def forward(self, pool: RegionPooler, rois: Tensor, with_sibling: bool = False) -> HeadOutput:
-        return self.answer(pool(rois), rois)
+        output = self.answer(pool(rois), rois)
+        return replace(output, sibling=output) if with_sibling else output
 
     def answer(self, roi_features: Tensor, rois: Tensor) -> HeadOutput:
         """The head on features already pooled: [K, C, bins, bins] of rois [K, 5]."""

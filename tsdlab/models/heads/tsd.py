@@ -24,6 +24,8 @@ from tsdlab.structures import HeadOutput, Samples
 class TSDHead(Head):
     """One proposal becomes two: a deformed one to classify from, a translated one to localize from."""
 
+    torchvision_prefix = "sibling."
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config.tsd

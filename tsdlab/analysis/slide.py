@@ -1,0 +1,67 @@
+"""A box slid over its object: where does each task want to look from?
+
+A small cousin of the paper's Figure 1 for one object: instead of every coordinate's proposal, the object's own box
+moved step by step, so that place is all that changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tsdlab.models.boxes import paired_iou
+from tsdlab.models.detector import Detector
+from tsdlab.models.trace import trace
+
+
+@dataclass(frozen=True)
+class SlideMaps:
+    """Answers at S × S places; row is the shift in y, column the shift in x."""
+
+    shifts: Tensor  # [S] fractions of the box, ascending, 0 in the middle
+    classification: Tensor  # [S, S] score of the true class, 0…1
+    localization: Tensor  # [S, S] IoU of the decoded box with the truth, 0…1
+
+    def best_place(self, task: str) -> Tensor:
+        """(dx, dy) in fractions of the box where "classification" or "localization" is answered best."""
+        values: Tensor = getattr(self, task)
+        row, column = divmod(int(values.argmax()), values.shape[1])
+        return torch.stack([self.shifts[column], self.shifts[row]])
+
+    def good_at_both(self, score: float = 0.5, iou: float = 0.75) -> float:
+        """Share of places, 0…1, where the class is scored and the box decoded at least this well."""
+        return ((self.classification >= score) & (self.localization >= iou)).float().mean().item()
+
+
+def slide_box(
+    model: Detector, image: Tensor, box: Tensor, label: int, reach: float = 0.5, steps: int = 25
+) -> SlideMaps:
+    """Ask `model` about `box` at steps × steps places around its own, in one pass over the image.
+
+    Args:
+        model: a detector of ours; the branches that detect are asked.
+        image: [3, H, W] in 0…1.
+        box: [4] xyxy, pixels of `image`: the object's ground truth, which is also what the answers are judged by.
+        label: the object's class, 1…C.
+        reach: largest shift, as a fraction of the box.
+        steps: places per side; odd, so that the box's own place is among them.
+
+    Raises:
+        ValueError: `steps` is even, or shapes do not fit.
+    """
+    if steps % 2 == 0:
+        raise ValueError(f"steps must be odd, so that the box's own place is among them; got {steps}")
+    if box.shape != (4,):
+        raise ValueError(f"box must be [4] xyxy, got {tuple(box.shape)}")
+    shifts = torch.linspace(-reach, reach, steps)
+    places = torch.cartesian_prod(shifts, shifts).flip(1)  # [S², 2] (dx, dy), row by row
+    slid = box + (places * (box[2:] - box[:2])).repeat(1, 2)
+    answer = trace(model, image, slid).detection
+    decoded = answer.boxes[:, label].cpu()
+    return SlideMaps(
+        shifts=shifts,
+        classification=answer.logits.softmax(dim=1)[:, label].cpu().view(steps, steps),
+        localization=paired_iou(decoded, box.expand_as(decoded)).view(steps, steps),
+    )
