@@ -6,7 +6,6 @@ One palette everywhere (Okabe and Ito's, safe for colour-blind readers): see `PA
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
