@@ -184,13 +184,8 @@ def slide_map(maps: SlideMaps, task: str, ax: Axes | None = None) -> Axes:
         getattr(maps, task).numpy(), extent=(low - half, high + half, high + half, low - half), cmap="viridis", vmin=0,
         vmax=1,
     )  # fmt: skip
-    ring: dict[str, Any] = {
-        "markersize": 14,
-        "markerfacecolor": "none",
-        "markeredgecolor": "white",
-        "markeredgewidth": 2,
-    }
-    ax.plot(*maps.best_place(task).unsqueeze(1).numpy(), "o", **ring)
+    dx, dy = maps.best_place(task).tolist()
+    ax.plot(dx, dy, "o", markersize=14, markerfacecolor="none", markeredgecolor="white", markeredgewidth=2)
     ax.plot(0, 0, "+", markersize=12, color="white")
     ax.set(xlabel="shift in x (box widths)", ylabel="shift in y (box heights)")
     ax.figure.colorbar(heat, ax=ax, shrink=0.85)
