@@ -60,9 +60,12 @@ def accuracy_table(name: str) -> str:
     models = json.loads((RESULTS / f"{name}.json").read_text())["models"]
     keys = ["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"]
     keys = [k for k in keys if any(model["metrics"][k] is not None for model in models.values())]
-    rows = [["head", *(k.replace("_", " ") for k in keys), "parameters"]]
+    first, *_, last = (row["step"] for row in models["tsd"]["history"])
+    early = f"AP on val at step {first:.0f} of {last:.0f}"
+    rows = [["head", *(k.replace("_", " ") for k in keys), early, "parameters"]]
     for head, model in models.items():
-        rows.append([head, *(f"{model['metrics'][k]:.1f}" for k in keys), f"{model['parameters'] / 1e6:.1f} M"])
+        numbers = [*(model["metrics"][k] for k in keys), model["history"][0]["AP"]]
+        rows.append([head, *(f"{n:.1f}" for n in numbers), f"{model['parameters'] / 1e6:.1f} M"])
     return markdown(rows)
 
 

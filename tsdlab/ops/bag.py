@@ -100,7 +100,7 @@ def pool(
     index = y_rows[..., :, None] + x_cells.flatten(3)[..., None, :]  # [K, rows, columns, 2s, 2s]
     weight = y_weights.flatten(3)[..., :, None] * x_weights.flatten(3)[..., None, :]
     pooled = F.embedding_bag(
-        index.reshape(-1, taps),
+        index.reshape(-1, taps).int(),  # the backward sorts them, which is faster in 32 bits
         table.rows,
         per_sample_weights=weight.reshape(-1, taps).to(table.rows.dtype),
         mode="sum",

@@ -225,8 +225,9 @@ def average_precision(
         at = columns + (i - (len(results) - 1) / 2) * width
         bars = ax.bar(at, [values[k] for k in keys], width * 0.94, label=model, color=_color(model, i))
         ax.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
-    ax.set(xticks=columns, xticklabels=keys, ylim=(0, 109), ylabel="percent")
+    ax.set(xticks=columns, xticklabels=keys, ylim=(0, 122), yticks=range(0, 101, 20), ylabel="percent")
     _plain_axes(ax)
+    ax.legend(loc="upper center", ncols=len(results), frameon=False, fontsize=9)  # above the highest bar's label
     return ax
 
 
