@@ -19,6 +19,9 @@ from tsdlab.models.roi_heads import RoIHeads
 from tsdlab.ops import MultiScaleDeformRoIAlign
 from tsdlab.structures import Category
 
+# Files published before torchvision 0.13 name the convolutions of RPN and FPN without the block around them.
+_PUBLISHED_NAME = re.compile(r"^(?:(rpn\.head\.conv)|(backbone\.fpn\.(?:inner|layer)_blocks\.\d+))\.(weight|bias)$")
+
 
 class _FullPrecisionRPNHead(RPNHead):
     """Answers in float32 whatever the layers computed in: half precision cannot name the pixels of a box."""
@@ -125,10 +128,6 @@ def load_torchvision(model: Detector, state_dict: dict[str, Tensor]) -> None:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ValueError(f"these torchvision weights do not fit the model: {'; '.join(problems[:5])}{more}")
     model.load_state_dict(renamed, strict=False)
-
-
-# Files published before torchvision 0.13 name the convolutions of RPN and FPN without the block around them.
-_PUBLISHED_NAME = re.compile(r"^(?:(rpn\.head\.conv)|(backbone\.fpn\.(?:inner|layer)_blocks\.\d+))\.(weight|bias)$")
 
 
 def _current_name(match: re.Match[str]) -> str:

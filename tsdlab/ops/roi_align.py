@@ -115,10 +115,6 @@ class RegionPooler:
     scheme: MultiScaleDeformRoIAlign
     table: bag.FeatureTable
 
-    @property
-    def output_size(self) -> int:
-        return self.scheme.output_size
-
     def assign_levels(self, rois: Tensor) -> Tensor:
         """[K] level of each of rois [K, 5]."""
         return self.scheme.assign_levels(rois[:, 1:])
