@@ -127,7 +127,7 @@ def test_eval_repeats_the_numbers_of_training(finished: Path, tiny_data: Path, t
     assert result["metrics"]["AP50"] == pytest.approx(trained["AP50"], abs=0.1)  # the file is in half precision
     assert result["metrics"]["AP_large"] is None
     assert result["versions"].keys() >= {"python", "torch", "torchvision", "tsdlab"}
-    assert result["command"].startswith("tsdlab ")
+    assert result["command"].startswith(f"tsdlab eval {finished / 'weights.safetensors'} --data ")
 
 
 def test_eval_takes_split_and_threshold(

@@ -1,4 +1,7 @@
-"""`tsdlab data|train|eval|detect|weights`: a command is a dataclass with a `run`; tyro makes the options."""
+"""`tsdlab data|train|eval|detect|weights`: a command is a dataclass with a `run`; tyro makes the options.
+
+`run` is told the command line it was called by, for results that record it.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ class MakeData:
     dir: Annotated[Positional[Path], arg(metavar="DIR", help="Folder to make.")]
     config: Annotated[BadgesConfig, arg(name="")] = field(default_factory=BadgesConfig)
 
-    def run(self) -> None:
+    def run(self, line: str) -> None:
         print(f"wrote {make_badges(self.dir, self.config)}")
 
 
@@ -49,7 +52,7 @@ class CheckData:
 
     dir: Annotated[Positional[Path], arg(metavar="DIR", help="Folder in COCO format.")]
 
-    def run(self) -> None:
+    def run(self, line: str) -> None:
         reports = check(self.dir)
         print(*reports, sep="\n")
         problems = sum(len(report.problems) for report in reports)
@@ -76,7 +79,7 @@ class Train:
     """Log to OUT/tensorboard as well."""
     device: Device = "auto"
 
-    def run(self) -> None:
+    def run(self, line: str) -> None:
         result = train(
             self.config,
             self.data,
@@ -108,7 +111,7 @@ class Eval:
     """File for the metrics, this command and the versions it ran with."""
     device: Device = "auto"
 
-    def run(self) -> None:
+    def run(self, line: str) -> None:
         model = load_detector(self.weights, resolve_device(self.device))
         dataset = CocoDataset(self.data, self.split)
         metrics = evaluate(model, dataset, self.batch_size, self.score_thresh, workers=self.workers)
@@ -118,7 +121,7 @@ class Eval:
                 self.json,
                 {
                     "metrics": metrics.as_dict(),
-                    "command": shlex.join(["tsdlab", *sys.argv[1:]]),
+                    "command": line,
                     "versions": versions(),
                 },
             )
@@ -136,7 +139,7 @@ class Detect:
     """Leave out detections below this score."""
     device: Device = "auto"
 
-    def run(self) -> None:
+    def run(self, line: str) -> None:
         missing = [str(path) for path in self.images if not path.is_file()]
         if missing or not self.images:
             raise FileNotFoundError(f"no image at {', '.join(missing)}" if missing else "give at least one image")
@@ -189,7 +192,7 @@ def _draw(path: Path, image: torch.Tensor, found: dict[str, torch.Tensor], names
 class ListWeights:
     """The weights that come with the repository."""
 
-    def run(self) -> None:
+    def run(self, line: str) -> None:
         shipped = shipped_weights()
         for name, path in shipped.items():
             header = read_header(path)
@@ -208,7 +211,7 @@ class ShowWeights:
 
     weights: Annotated[Positional[str], arg(metavar="NAME", help="A shipped name, or a file.")]
 
-    def run(self) -> None:
+    def run(self, line: str) -> None:
         print(json.dumps(read_header(find_weights(self.weights)).as_dict(), indent=2, ensure_ascii=False))
 
 
@@ -222,7 +225,7 @@ class ImportTorchvision:
     head: HeadName = "sibling"
     """"sibling" gives torchvision's own detections; what another head adds starts from random."""
 
-    def run(self) -> None:
+    def run(self, line: str) -> None:
         import_torchvision(self.out, self.source, self.head)
         print(f"wrote {self.out}")
 
@@ -289,10 +292,10 @@ def main(args: Sequence[str] | None = None) -> None:
     """Entry point: exits 0, 1 after an expected error, 2 on wrong usage, 128 + signal when stopped."""
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"tsdlab: warning: {message}", file=sys.stderr)
-        _run(args)
+        _run(sys.argv[1:] if args is None else list(args))
 
 
-def _run(args: Sequence[str] | None) -> None:
+def _run(args: list[str]) -> None:
     command: Any = tyro.cli(
         _Command,
         prog="tsdlab",
@@ -303,7 +306,7 @@ def _run(args: Sequence[str] | None) -> None:
     while hasattr(command, "command"):
         command = command.command
     try:
-        command.run()
+        command.run(shlex.join(["tsdlab", *args]))
     except TrainingInterrupted as stopped:
         print(f"tsdlab: {stopped}", file=sys.stderr)
         sys.exit(128 + stopped.signum)
