@@ -9,23 +9,47 @@ from tsdlab.models.detector import build_detector
 from tsdlab.models.heads import HEADS
 from tsdlab.models.trace import trace
 from tsdlab.ops import deform_roi_align
+from tsdlab.ops.fused import pool_regions
 from tsdlab.train import train
 
 pytestmark = pytest.mark.gpu
 
 
-def test_pooling_and_its_gradients_equal_the_cpus():
-    torch.manual_seed(0)
-    features, offsets = torch.randn(2, 8, 25, 34), torch.randn(40, 7, 7, 2) * 0.1
-    rois = torch.cat([torch.randint(0, 2, (40, 1)), torch.rand(40, 2) * 60, 60 + torch.rand(40, 2) * 70], 1)
-    results = {}
-    for device in ("cpu", "cuda"):
-        inputs = [t.detach().to(device).requires_grad_() for t in (features, rois, offsets)]
-        out = deform_roi_align(inputs[0], inputs[1], 7, 0.25, offsets=inputs[2])
-        out.square().sum().backward()
-        results[device] = [out, *(t.grad for t in inputs)]
-    for a, b in zip(results["cpu"], results["cuda"]):
-        torch.testing.assert_close(b.cpu(), a, rtol=1e-4, atol=1e-4)
+def pool_and_gradients(device, backend=None):
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(2, 8, 25, 34, generator=generator)
+    offsets = torch.randn(40, 7, 7, 2, generator=generator) * 0.1
+    corners = torch.rand(40, 4, generator=generator) * torch.tensor([60.0, 60.0, 70.0, 70.0])
+    rois = torch.cat([torch.arange(40)[:, None] % 2, corners + torch.tensor([0.0, 0.0, 60.0, 60.0])], 1)
+    inputs = [t.to(device).requires_grad_() for t in (features, rois, offsets)]
+    out = deform_roi_align(inputs[0], inputs[1], 7, 0.25, offsets=inputs[2], backend=backend)
+    return [t.cpu() for t in (out, *torch.autograd.grad(out.square().sum(), inputs))]
+
+
+@pytest.mark.parametrize("backend", ["triton", "bag"])
+def test_pooling_and_its_gradients_equal_the_cpus(backend):
+    for cuda, cpu in zip(pool_and_gradients("cuda", backend), pool_and_gradients("cpu")):
+        torch.testing.assert_close(cuda, cpu, rtol=1e-4, atol=1e-4)
+
+
+def test_deterministic_algorithms_repeat_every_bit():
+    torch.use_deterministic_algorithms(True)
+    try:
+        first, second = pool_and_gradients("cuda"), pool_and_gradients("cuda")
+        with pytest.raises(RuntimeError, match="adds up the gradient of the features in no fixed order"):
+            pool_and_gradients("cuda", "triton")
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(a, b) for a, b in zip(first, second))
+
+
+def test_the_operator_passes_opcheck_and_compiles():
+    features = torch.randn(1, 4, 8, 9, device="cuda").contiguous(memory_format=torch.channels_last).requires_grad_()
+    rois = torch.tensor([[0, 3.0, 4.0, 20.0, 17.0]], device="cuda", requires_grad=True)
+    levels = torch.zeros(1, dtype=torch.long, device="cuda")
+    torch.library.opcheck(pool_regions, ([features], rois, levels, None, [0.25], [2, 3], 2, True))
+    compiled = torch.compile(deform_roi_align, fullgraph=True)
+    torch.testing.assert_close(compiled(features, rois, 3, 0.25), deform_roi_align(features, rois, 3, 0.25))
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -10,6 +10,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 
 from tsdlab.ops import MultiScaleDeformRoIAlign, deform_roi_align, reference
+from tsdlab.ops.roi_align import Pyramid
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 AWKWARD = [
@@ -20,6 +21,11 @@ AWKWARD = [
     [0, 30.0, 30.0, 20.0, 25.0],  # inside out
     [1, 0.0, 0.0, 67.0, 51.0],  # everything
 ]
+
+
+@pytest.fixture(params=["numba", "bag"])
+def backend(request):
+    return request.param
 
 
 def make_features(dtype=torch.float32, images=2, channels=5, height=13, width=17):
@@ -38,20 +44,20 @@ def seed():
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("sampling_ratio", [1, 2, 3])
-def test_equals_torchvision_without_offsets(dtype, aligned, sampling_ratio):
+def test_equals_torchvision_without_offsets(backend, dtype, aligned, sampling_ratio):
     features, rois = make_features(dtype), torch.tensor(AWKWARD, dtype=dtype)
     theirs = roi_align(features, rois, (7, 5), 0.25, sampling_ratio, aligned)
-    ours = deform_roi_align(features, rois, (7, 5), 0.25, sampling_ratio, aligned)
+    ours = deform_roi_align(features, rois, (7, 5), 0.25, sampling_ratio, aligned, backend=backend)
     assert relative_error(ours, theirs) < TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equals_reference_with_offsets(dtype, aligned):
+def test_equals_reference_with_offsets(backend, dtype, aligned):
     features, rois = make_features(dtype), torch.tensor(AWKWARD, dtype=dtype)
     offsets = torch.randn(len(rois), 3, 4, 2, dtype=dtype) * 0.5
     theirs = reference.deform_roi_align(features, rois, (3, 4), 0.25, 2, aligned, offsets)
-    ours = deform_roi_align(features, rois, (3, 4), 0.25, 2, aligned, offsets)
+    ours = deform_roi_align(features, rois, (3, 4), 0.25, 2, aligned, offsets, backend)
     assert relative_error(ours, theirs) < TOLERANCE[dtype]
 
 
@@ -74,81 +80,82 @@ def test_offsets_are_fractions_of_the_rois_size():
 
 
 @pytest.mark.parametrize("aligned", [True, False])
-def test_gradients_in_float64(aligned):
+def test_gradients_in_float64(backend, aligned):
     features = make_features(torch.float64, images=2, channels=2, height=5, width=6).requires_grad_()
     boxes = torch.tensor([[1.3, 2.2, 9.1, 8.3], [-3.0, -2.0, 4.0, 5.0]], dtype=torch.float64, requires_grad=True)
     images = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
     offsets = (torch.randn(2, 3, 3, 2, dtype=torch.float64) * 0.1).requires_grad_()
 
     def op(features, boxes, offsets):
-        return deform_roi_align(features, torch.cat([images, boxes], 1), 3, 0.5, 2, aligned, offsets)
+        return deform_roi_align(features, torch.cat([images, boxes], 1), 3, 0.5, 2, aligned, offsets, backend)
 
     assert torch.autograd.gradcheck(op, (features, boxes, offsets))
 
 
-def test_gradients_over_a_pyramid():
-    """Every level and every image has rows of its own in the table."""
+def test_gradients_over_a_pyramid(backend):
+    """Every level and every image has cells of its own."""
     pyramid = [torch.randn(2, 2, s, s + 1, dtype=torch.float64, requires_grad=True) for s in (6, 3)]
     boxes = torch.tensor([[1.3, 2.2, 9.1, 8.3], [3.0, 2.0, 21.0, 19.0]] * 2, dtype=torch.float64, requires_grad=True)
     images = torch.tensor([[0.0], [0.0], [1.0], [1.0]], dtype=torch.float64)
     offsets = (torch.randn(4, 2, 2, 2, dtype=torch.float64) * 0.1).requires_grad_()
     levels = torch.tensor([0, 1, 0, 1])
-    scheme = MultiScaleDeformRoIAlign((4, 8), output_size=2)
 
     def op(fine, coarse, boxes, offsets):
-        return scheme([fine, coarse])(torch.cat([images, boxes], 1), levels, offsets)
+        pyramid = Pyramid.of([fine, coarse], [1 / 4, 1 / 8])
+        return pyramid.pool(torch.cat([images, boxes], 1), levels, (2, 2), 2, True, offsets, backend)
 
     assert torch.autograd.gradcheck(op, (*pyramid, boxes, offsets))
 
 
-def test_feature_gradient_equals_torchvision():
+def test_feature_gradient_equals_torchvision(backend):
     ours, theirs = make_features().requires_grad_(), None
     theirs = ours.detach().clone().requires_grad_()
     rois = torch.tensor(AWKWARD)
     weight = torch.randn(len(rois), 5, 7, 7)
-    (deform_roi_align(ours, rois, 7, 0.25) * weight).sum().backward()
+    (deform_roi_align(ours, rois, 7, 0.25, backend=backend) * weight).sum().backward()
     (roi_align(theirs, rois, 7, 0.25, 2, True) * weight).sum().backward()
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_rounds_once(dtype):
+def test_half_precision_rounds_once(backend, dtype):
     """Error of the half-precision op ≤ 2 × the error of rounding a float32 result (plus the rounded weights')."""
     features, rois = make_features(dtype), torch.tensor(AWKWARD)
     offsets = torch.randn(len(rois), 7, 7, 2) * 0.2
     exact = deform_roi_align(features.float(), rois, 7, 0.25, offsets=offsets)
-    ours = deform_roi_align(features, rois.to(torch.float32), 7, 0.25, offsets=offsets)
+    ours = deform_roi_align(features, rois, 7, 0.25, offsets=offsets, backend=backend)
     assert ours.dtype == dtype
     rounding = torch.finfo(dtype).eps * features.float().abs().max()
     assert (ours.float() - exact).abs().max() <= 2 * rounding
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_has_gradients(dtype):
+def test_half_precision_has_gradients(backend, dtype):
     features = make_features(dtype).requires_grad_()
     offsets = torch.zeros(len(AWKWARD), 7, 7, 2, dtype=dtype, requires_grad=True)
-    deform_roi_align(features, torch.tensor(AWKWARD), 7, 0.25, offsets=offsets).float().square().sum().backward()
+    out = deform_roi_align(features, torch.tensor(AWKWARD), 7, 0.25, offsets=offsets, backend=backend)
+    out.float().square().sum().backward()
     assert features.grad.dtype == dtype and features.grad.isfinite().all() and features.grad.any()
     assert offsets.grad.isfinite().all() and offsets.grad.any()
 
 
-def test_no_rois_still_pass_a_gradient():
+def test_no_rois_still_pass_a_gradient(backend):
     features = make_features().requires_grad_()
     offsets = torch.zeros(0, 7, 7, 2, requires_grad=True)
-    out = deform_roi_align(features, torch.zeros(0, 5), 7, 0.25, offsets=offsets)
+    out = deform_roi_align(features, torch.zeros(0, 5), 7, 0.25, offsets=offsets, backend=backend)
     assert out.shape == (0, 5, 7, 7)
     out.sum().backward()
     assert not features.grad.any() and offsets.grad.shape == offsets.shape
 
 
-def test_one_pixel_feature_map():
+def test_one_pixel_feature_map(backend):
     features = torch.full((1, 3, 1, 1), 2.5)
-    out = deform_roi_align(features, torch.tensor([[0, 0.0, 0.0, 16.0, 16.0]]), 7, 1 / 16)
+    out = deform_roi_align(features, torch.tensor([[0, 0.0, 0.0, 16.0, 16.0]]), 7, 1 / 16, backend=backend)
     torch.testing.assert_close(out, torch.full((1, 3, 7, 7), 2.5))
 
 
 @pytest.mark.parametrize("layout", ["channels_last", "strided", "expanded"])
-def test_memory_layout_does_not_matter(layout):
+def test_memory_layout_does_not_matter(backend, layout):
     dense = make_features()
     features = {
         "channels_last": dense.to(memory_format=torch.channels_last),
@@ -157,7 +164,8 @@ def test_memory_layout_does_not_matter(layout):
     }[layout]
     rois = torch.tensor(AWKWARD)
     torch.testing.assert_close(
-        deform_roi_align(features, rois, 7, 0.25), deform_roi_align(features.contiguous(), rois, 7, 0.25)
+        deform_roi_align(features, rois, 7, 0.25, backend=backend),
+        deform_roi_align(features.contiguous(), rois, 7, 0.25, backend=backend),
     )
 
 
@@ -169,13 +177,13 @@ def test_channels_last_features_are_not_copied():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e30])
-def test_hostile_values_contribute_zero(bad):
+def test_hostile_values_contribute_zero(backend, bad):
     features = make_features().requires_grad_()
     rois = torch.tensor([[0, 3.0, 4.0, 40.0, 37.0], [0, bad, 4.0, 40.0, bad]])
     offsets = torch.zeros(2, 7, 7, 2)
     offsets[0, 0, 0, 0] = bad
     offsets.requires_grad_()
-    out = deform_roi_align(features, rois, 7, 0.25, offsets=offsets)
+    out = deform_roi_align(features, rois, 7, 0.25, offsets=offsets, backend=backend)
     assert not out[1].any() and not out[0, :, 0, 0].any()
     assert out[0, :, 0, 1:].all()
     out.sum().backward()
@@ -183,8 +191,8 @@ def test_hostile_values_contribute_zero(bad):
 
 
 @pytest.mark.parametrize("image", [-1, 2, 1e9])
-def test_unknown_image_contributes_zero(image):
-    out = deform_roi_align(make_features(), torch.tensor([[image, 3.0, 4.0, 40.0, 37.0]]), 7, 0.25)
+def test_unknown_image_contributes_zero(backend, image):
+    out = deform_roi_align(make_features(), torch.tensor([[image, 3.0, 4.0, 40.0, 37.0]]), 7, 0.25, backend=backend)
     assert not out.any()
 
 
@@ -193,7 +201,7 @@ coordinate = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     boxes=st.lists(st.tuples(st.integers(-1, 2), *[coordinate] * 4), max_size=3),
     shift=st.tuples(coordinate, coordinate),
@@ -201,15 +209,33 @@ coordinate = st.one_of(
     width=st.integers(1, 6),
     aligned=st.booleans(),
 )
-def test_any_geometry_equals_the_reference(boxes, shift, height, width, aligned):
+def test_any_geometry(boxes, shift, height, width, aligned):
+    """Every backend equals the reference, and their gradients, which autograd finds in one of them, each other."""
     torch.manual_seed(0)
-    features = torch.randn(2, 2, height, width, dtype=torch.float64)
-    rois = torch.tensor(boxes, dtype=torch.float64).reshape(-1, 5)
+    features = torch.randn(2, 2, height, width, dtype=torch.float64, requires_grad=True)
+    rois = torch.tensor(boxes, dtype=torch.float64).reshape(-1, 5).requires_grad_()
     offsets = torch.zeros(len(rois), 2, 2, 2, dtype=torch.float64)
     offsets[:, 0, 1] = torch.tensor(shift, dtype=torch.float64)
-    ours = deform_roi_align(features, rois, 2, 0.5, 2, aligned, offsets)
-    theirs = reference.deform_roi_align(features, rois, (2, 2), 0.5, 2, aligned, offsets)
-    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    offsets.requires_grad_()
+    expected = reference.deform_roi_align(features.detach(), rois.detach(), (2, 2), 0.5, 2, aligned, offsets.detach())
+    weight = torch.randn(expected.shape, dtype=torch.float64)
+    gradients = {}
+    for backend in ("numba", "bag"):
+        ours = deform_roi_align(features, rois, 2, 0.5, 2, aligned, offsets, backend)
+        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)
+        gradients[backend] = torch.autograd.grad((ours * weight).sum(), (features, rois, offsets))
+    for ours, theirs in zip(gradients["numba"], gradients["bag"]):
+        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-9)
+
+
+def test_unknown_level_contributes_zero(backend):
+    pyramid = Pyramid.of([make_features(), make_features(height=7, width=9)], [1 / 4, 1 / 8])
+    rois = torch.tensor([[0, 3.0, 4.0, 40.0, 37.0]] * 4, requires_grad=True)
+    levels = torch.tensor([0, -1, 2, 1])
+    pooled = pyramid.pool(rois, levels, (3, 3), 2, True, backend=backend)
+    assert [bool(p.any()) for p in pooled] == [True, False, False, True]
+    pooled.sum().backward()
+    assert [bool(g.any()) for g in rois.grad] == [True, False, False, True]
 
 
 @pytest.mark.parametrize(
@@ -221,7 +247,8 @@ def test_any_geometry_equals_the_reference(boxes, shift, height, width, aligned)
         ({"offsets": torch.zeros(4, 7, 7)}, r"offsets must be \[4, 7, 7, 2\].*got \(4, 7, 7\)"),
         ({"output_size": 0}, "output_size must be a positive"),
         ({"sampling_ratio": 0}, "sampling_ratio must be at least 1"),
-        ({"backend": "magic"}, "unknown backend 'magic'"),
+        ({"backend": "magic"}, "backend 'magic' cannot pool"),
+        ({"backend": "triton"}, "backend 'triton' cannot pool features on cpu; use None, 'bag' or 'numba'"),
     ],
 )
 def test_bad_input_is_named(change, message):

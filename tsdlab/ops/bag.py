@@ -71,14 +71,17 @@ def pool(
     rows, columns = output_size
     if count == 0 or len(table.rows) == 0:
         # Still a function of its inputs: distributed training needs a gradient for every parameter.
-        nothing = table.rows.sum() * 0 + (0 if offsets is None else offsets.sum() * 0)
+        nothing = table.rows[:0].sum() + rois[:0].sum() + (0 if offsets is None else offsets[:0].sum())
+        nothing = nothing.to(table.rows.dtype)
         return nothing.expand(count, channels, rows, columns)
 
     # Geometry in at least float32: half precision cannot name the cells of a large map.
     dtype = torch.promote_types(table.rows.dtype, torch.float32)
     rois = rois.to(dtype)
     image, boxes = rois[:, 0].detach(), rois[:, 1:]
-    sound = torch.isfinite(rois).all(dim=1) & (image >= 0) & (image < table.images)
+    known = (levels >= 0) & (levels < len(table.scales))
+    levels = torch.where(known, levels, 0)
+    sound = torch.isfinite(rois).all(dim=1) & (image >= 0) & (image < table.images) & known
     boxes = torch.where(sound[:, None], boxes, 0.0)
     image = torch.where(sound, image, 0.0).long()
     if offsets is not None:

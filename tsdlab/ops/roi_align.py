@@ -6,18 +6,26 @@ pooling that TSD classifies from (Song et al., CVPR 2020, Eq. 6) in RoIAlign's c
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from tsdlab.ops import bag
+from tsdlab.ops import bag, fused
+from tsdlab.ops.checks import check_features, check_regions
 
-Backend = Literal["bag"]
+Backend = Literal["numba", "triton", "bag"]
+
+# The compiled backend of each kind of device, where its package is installed; "bag" needs none.
+_COMPILED = {
+    device: package for device, package in (("cpu", "numba"), ("cuda", "triton")) if importlib.util.find_spec(package)
+}
 
 
 def deform_roi_align(
@@ -43,7 +51,8 @@ def deform_roi_align(
         sampling_ratio: samples per bin and side, ≥ 1.
         aligned: True is exact; False is the convention of torchvision's own detectors and their weights.
         offsets: [K, rows, columns, 2] (dx, dy), fractions of the RoI's width and height.
-        backend: None picks one for the device; "bag" runs on any device.
+        backend: None takes the fastest: "numba" on a CPU, "triton" on CUDA. "bag" runs on any device, and is taken
+            where there is no other, and on CUDA under `torch.use_deterministic_algorithms(True)`.
 
     Returns:
         [K, C, rows, columns] of the features' dtype.
@@ -51,12 +60,46 @@ def deform_roi_align(
     Raises:
         ValueError: a shape, dtype or argument does not fit; the message names it.
     """
-    _check_features([features])
-    size = _check_regions(features, rois, output_size, sampling_ratio, offsets)
-    _check_backend(backend)
-    table = bag.FeatureTable.of([features], [spatial_scale])
-    levels = torch.zeros(len(rois), dtype=torch.long, device=rois.device)
-    return bag.pool(table, rois, levels, size, sampling_ratio, aligned, offsets)
+    check_features([features])
+    size = check_regions(features, rois, output_size, sampling_ratio, offsets)
+    levels = torch.zeros(rois.shape[0], dtype=torch.long, device=rois.device)
+    return Pyramid.of([features], [spatial_scale]).pool(rois, levels, size, sampling_ratio, aligned, offsets, backend)
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """Feature maps ready to be pooled from, as often as one likes."""
+
+    maps: tuple[Tensor, ...]  # one [N, C, H, W] per level, channels-last
+    scales: tuple[float, ...]  # feature cells per image pixel, one per level
+
+    @staticmethod
+    def of(features: Sequence[Tensor], scales: Sequence[float]) -> Pyramid:
+        """Features that are channels-last already are used as they are, others are copied."""
+        return Pyramid(tuple(f.contiguous(memory_format=torch.channels_last) for f in features), tuple(scales))
+
+    @cached_property
+    def table(self) -> bag.FeatureTable:
+        return bag.FeatureTable.of(self.maps, self.scales)
+
+    def pool(
+        self,
+        rois: Tensor,
+        levels: Tensor,
+        output_size: tuple[int, int],
+        sampling_ratio: int,
+        aligned: bool,
+        offsets: Tensor | None = None,
+        backend: Backend | None = None,
+    ) -> Tensor:
+        """As `deform_roi_align`, each RoI from its level (levels [K] int64)."""
+        if _choose_backend(self.maps[0], backend) == "bag":
+            return bag.pool(self.table, rois, levels, output_size, sampling_ratio, aligned, offsets)
+        # Geometry in at least float32: half precision cannot name the cells of a large map.
+        dtype = torch.promote_types(self.maps[0].dtype, torch.float32)
+        offsets = None if offsets is None else offsets.to(dtype)
+        maps, scales = list(self.maps), list(self.scales)
+        return fused.pool_regions(maps, rois.to(dtype), levels, offsets, scales, output_size, sampling_ratio, aligned)
 
 
 class MultiScaleDeformRoIAlign(nn.Module):
@@ -98,8 +141,8 @@ class MultiScaleDeformRoIAlign(nn.Module):
         """Prepare a pyramid (one [N, C, H, W] per stride) for any number of poolings."""
         if len(features) != len(self.strides):
             raise ValueError(f"{len(features)} feature maps given for {len(self.strides)} strides {self.strides}")
-        _check_features(features)
-        return RegionPooler(self, bag.FeatureTable.of(features, [1 / s for s in self.strides]))
+        check_features(features)
+        return RegionPooler(self, Pyramid.of(features, [1 / s for s in self.strides]))
 
     def extra_repr(self) -> str:
         return (
@@ -110,10 +153,10 @@ class MultiScaleDeformRoIAlign(nn.Module):
 
 @dataclass(frozen=True)
 class RegionPooler:
-    """A pyramid ready to be pooled from, as often as a head likes."""
+    """What a head pools with: a pyramid, and how regions of it are pooled."""
 
     scheme: MultiScaleDeformRoIAlign
-    table: bag.FeatureTable
+    pyramid: Pyramid
 
     def assign_levels(self, rois: Tensor) -> Tensor:
         """[K] level of each of rois [K, 5]."""
@@ -129,49 +172,23 @@ class RegionPooler:
             offsets: [K, bins, bins, 2] (dx, dy), fractions of each RoI's size.
         """
         scheme = self.scheme
-        size = _check_regions(self.table.rows, rois, scheme.output_size, scheme.sampling_ratio, offsets)
+        size = check_regions(self.pyramid.maps[0], rois, scheme.output_size, scheme.sampling_ratio, offsets)
         if levels is None:
             levels = self.assign_levels(rois)
         elif levels.shape != rois.shape[:1]:
-            raise ValueError(f"levels must be [{len(rois)}] for rois {tuple(rois.shape)}, got {tuple(levels.shape)}")
-        return bag.pool(self.table, rois, levels, size, scheme.sampling_ratio, scheme.aligned, offsets)
+            raise ValueError(
+                f"levels must be [{rois.shape[0]}] for rois {tuple(rois.shape)}, got {tuple(levels.shape)}"
+            )
+        return self.pyramid.pool(rois, levels, size, scheme.sampling_ratio, scheme.aligned, offsets)
 
 
-def _check_features(features: Sequence[Tensor]) -> None:
-    for f in features:
-        if f.dim() != 4:
-            raise ValueError(f"features must be [N, C, H, W], got {tuple(f.shape)}")
-        if not f.is_floating_point():
-            raise ValueError(f"features must be floating point, got {f.dtype}")
-    if len({f.shape[:2] for f in features}) > 1:
-        raise ValueError(f"feature maps differ in images or channels: {[tuple(f.shape) for f in features]}")
-
-
-def _check_regions(
-    features: Tensor,
-    rois: Tensor,
-    output_size: int | tuple[int, int],
-    sampling_ratio: int,
-    offsets: Tensor | None,
-) -> tuple[int, int]:
-    size = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
-    if len(size) != 2 or min(size) < 1:
-        raise ValueError(f"output_size must be a positive int or (rows, columns), got {output_size}")
-    if sampling_ratio < 1:
-        raise ValueError(f"sampling_ratio must be at least 1, got {sampling_ratio}; adaptive sampling is not offered")
-    if rois.dim() != 2 or rois.shape[1] != 5:
-        raise ValueError(f"rois must be [K, 5] (image index, x1, y1, x2, y2), got {tuple(rois.shape)}")
-    if offsets is not None and offsets.shape != (len(rois), *size, 2):
-        raise ValueError(
-            f"offsets must be [{len(rois)}, {size[0]}, {size[1]}, 2] for rois {tuple(rois.shape)}, "
-            f"got {tuple(offsets.shape)}"
-        )
-    for name, tensor in (("rois", rois), ("offsets", offsets)):
-        if tensor is not None and tensor.device != features.device:
-            raise ValueError(f"{name} are on {tensor.device} but features on {features.device}")
-    return size
-
-
-def _check_backend(backend: str | None) -> None:
-    if backend not in (None, "bag"):
-        raise ValueError(f'unknown backend {backend!r}; use None or "bag"')
+def _choose_backend(features: Tensor, backend: str | None) -> str:
+    """The backend asked for, if it can pool these features, or the fastest that can."""
+    compiled = _COMPILED.get(features.device.type, "bag")
+    if backend is None:
+        # Atomic additions come in any order; the threads of a CPU never meet.
+        return "bag" if compiled == "triton" and torch.are_deterministic_algorithms_enabled() else compiled
+    if backend not in (compiled, "bag"):
+        usable = " or ".join(sorted({repr(compiled), "'bag'"}))
+        raise ValueError(f"backend {backend!r} cannot pool features on {features.device}; use None, {usable}")
+    return backend

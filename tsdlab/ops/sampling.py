@@ -10,6 +10,8 @@ regions are also never smaller than one cell.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -78,6 +80,34 @@ def axis_taps(points: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     cells = torch.stack([low, (low + 1).clamp(max=last)], dim=-1)
     weights = torch.stack([(1 - fraction) * keep, fraction * keep], dim=-1)
     return cells, weights
+
+
+def regions_backward(
+    moments: Tensor, rois: Tensor, levels: Tensor, offsets: Tensor | None, scales: Sequence[float], aligned: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The chain rule of `sample_points`: from sample points back to RoIs and offsets.
+
+    Args:
+        moments: [K, rows, columns, 4] as `fused.pool_regions_backward` returns them.
+        rois, levels, offsets, scales, aligned: as given to the pooling.
+
+    Returns:
+        Gradients of rois [K, 5] (zero for the image index) and of offsets (None without offsets).
+    """
+    known = (levels >= 0) & (levels < len(scales))
+    scale = torch.tensor(scales, dtype=rois.dtype, device=rois.device)[torch.where(known, levels, 0)][:, None]
+    size = (rois[:, 3:5] - rois[:, 1:3]) * scale  # [K, 2] (w, h) in cells
+    size = torch.where(torch.isfinite(size), size, 0.0)  # such a RoI moves no sample; its moments are zero
+    shift, stretch = moments[..., 0::2], moments[..., 1::2]  # [K, rows, columns, 2] (x, y)
+    by_size = stretch.sum(dim=(1, 2))
+    if not aligned:
+        by_size = torch.where(size >= 1, by_size, 0.0)  # the grid of a smaller region stays one cell wide
+    offset_grad = None
+    if offsets is not None:
+        offset_grad = shift * size[:, None, None, :]
+        by_size = by_size + (shift * torch.where(torch.isfinite(offsets), offsets, 0.0)).sum(dim=(1, 2))
+    by_start = shift.sum(dim=(1, 2)) - by_size  # x1 moves every sample, but makes the region smaller
+    return torch.cat([torch.zeros_like(rois[:, :1]), by_start * scale, by_size * scale], dim=1), offset_grad
 
 
 def bin_centres(boxes: Tensor, offsets: Tensor | None = None, bins: int = 7) -> Tensor:

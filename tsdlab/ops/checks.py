@@ -1,0 +1,42 @@
+"""What every pooling asks of its input, before any work begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+def check_features(features: Sequence[Tensor]) -> None:
+    for f in features:
+        if f.dim() != 4:
+            raise ValueError(f"features must be [N, C, H, W], got {tuple(f.shape)}")
+        if not f.is_floating_point():
+            raise ValueError(f"features must be floating point, got {f.dtype}")
+    if len({f.shape[:2] for f in features}) > 1:
+        raise ValueError(f"feature maps differ in images or channels: {[tuple(f.shape) for f in features]}")
+
+
+def check_regions(
+    features: Tensor,
+    rois: Tensor,
+    output_size: int | tuple[int, int],
+    sampling_ratio: int,
+    offsets: Tensor | None,
+) -> tuple[int, int]:
+    size = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"output_size must be a positive int or (rows, columns), got {output_size}")
+    if sampling_ratio < 1:
+        raise ValueError(f"sampling_ratio must be at least 1, got {sampling_ratio}; adaptive sampling is not offered")
+    if rois.dim() != 2 or rois.shape[1] != 5:
+        raise ValueError(f"rois must be [K, 5] (image index, x1, y1, x2, y2), got {tuple(rois.shape)}")
+    if offsets is not None and offsets.shape != (rois.shape[0], *size, 2):
+        raise ValueError(
+            f"offsets must be [{rois.shape[0]}, {size[0]}, {size[1]}, 2] for rois {tuple(rois.shape)}, "
+            f"got {tuple(offsets.shape)}"
+        )
+    for name, tensor in (("rois", rois), ("offsets", offsets)):
+        if tensor is not None and tensor.device != features.device:
+            raise ValueError(f"{name} are on {tensor.device} but features on {features.device}")
+    return size
