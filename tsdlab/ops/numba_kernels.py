@@ -10,6 +10,7 @@ rows of the map. A cell sums its RoIs in their order, whoever does it: no result
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -19,7 +20,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-ROIS_PER_TASK = 32
+ROIS_PER_TASK = 32  # a quarter of a millisecond; much less is not worth waking a thread for
 # Rows of a feature gradient that one task owns. A RoI is worked out again for every band that it reaches into, so a
 # band is about as tall as a region on its level.
 ROWS_PER_TASK = 32
@@ -40,7 +41,8 @@ def forward(
 ) -> Tensor:
     """Pooled regions [K, C, rows, columns]; arguments as in `fused.pool_regions`."""
     pooled = torch.empty(len(rois), *output_size, features[0].shape[1], dtype=rois.dtype)
-    pooled[torch.nonzero((levels < 0) | (levels >= len(features)))] = 0  # no task visits these
+    unknown = (levels.numpy() < 0) | (levels.numpy() >= len(features))
+    pooled.numpy()[np.flatnonzero(unknown)] = 0  # no task visits these
     regions = rois.contiguous().numpy(), _offsets_or_none(rois, offsets, output_size)
     tasks = []
     for level, chosen in enumerate(_rois_of_levels(levels, len(features))):
@@ -111,14 +113,22 @@ def _cut(indices: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def _run(tasks: Iterable[Callable[[], None]]) -> None:
-    """Run tasks on as many threads as torch may use."""
-    threads = torch.get_num_threads()
-    if threads == 1:
-        for task in tasks:
-            task()
-    else:
-        for _ in _threads(os.getpid(), threads).map(lambda task: task(), tasks):
-            pass
+    """Run tasks on as many threads as torch may use, this one among them."""
+    left = deque(tasks)
+    others = torch.get_num_threads() - 1
+    helping = [_threads(os.getpid(), others).submit(_take, left) for _ in range(min(others, len(left) - 1))]
+    _take(left)
+    for helper in helping:
+        helper.result()
+
+
+def _take(left: deque[Callable[[], None]]) -> None:
+    while True:
+        try:
+            task = left.popleft()
+        except IndexError:
+            return
+        task()
 
 
 # Threads of our own, since numba's are not safe under several callers and do not heed torch.set_num_threads.
