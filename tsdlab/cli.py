@@ -29,6 +29,7 @@ from tsdlab.data.badges import BadgesConfig, make_badges
 from tsdlab.data.coco import CocoDataset, DataError, check, read_image
 from tsdlab.device import Device, resolve_device
 from tsdlab.evaluate import evaluate, versions
+from tsdlab.memory import keep_freed_memory
 from tsdlab.train import NonFiniteLossError, TrainingInterrupted, train
 from tsdlab.viz import plots
 from tsdlab.weights import find_weights, import_torchvision, load_detector, read_header, shipped_weights
@@ -292,6 +293,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Entry point: exits 0, 1 after an expected error, 2 on wrong usage, 128 + signal when stopped."""
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"tsdlab: warning: {message}", file=sys.stderr)
+        keep_freed_memory()
         _run(sys.argv[1:] if args is None else list(args))
 
 

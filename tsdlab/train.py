@@ -47,6 +47,7 @@ from tsdlab.data.transforms import train_transforms
 from tsdlab.device import Device, resolve_device
 from tsdlab.evaluate import PROGRESS_INTERVAL, Metrics, collect_detections, measure, versions
 from tsdlab.interrupt import Stop, catch_signals, leave_process_group
+from tsdlab.memory import keep_freed_memory
 from tsdlab.models.detector import Detector, build_detector
 from tsdlab.weights import find_weights, load_tensors, read_header, save_weights
 
@@ -117,6 +118,7 @@ def train(
         NonFiniteLossError: training has diverged; the last checkpoint is a good one.
         TrainingInterrupted: SIGTERM or Ctrl-C; the state was saved.
     """
+    keep_freed_memory()
     data, out = Path(data), Path(out)
     _check_schedule(config.train)
     if tensorboard and importlib.util.find_spec("tensorboard") is None:
