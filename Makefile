@@ -39,6 +39,7 @@ test-slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
 bench: $(READY)  ## measure, and write data/results/
+	$(BIN)/python benchmarks/roi_ops.py
 	$(BIN)/python benchmarks/train_step.py
 
 clean:  ## remove the environment and everything generated

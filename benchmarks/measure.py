@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import random
 import shlex
 import statistics
 import sys
@@ -25,11 +26,12 @@ def side_by_side(
 ) -> dict[str, list[float]]:
     """Seconds of every contestant in every round, after one warm-up each.
 
-    All take their turn within a round, so that a slow minute of the machine falls on all of them.
+    All take their turn within a round, so that a slow minute of the machine falls on all of them; in an order drawn
+    anew each time, so that what one leaves in the caches falls to all.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for r in tqdm(range(rounds + 1), desc="rounds", unit="round"):
-        for name, run in contestants.items():
+        for name, run in random.Random(r).sample(list(contestants.items()), len(contestants)):
             _wait(device)
             start = time.perf_counter()
             run()

@@ -83,6 +83,20 @@ def cost_table() -> str:
     return markdown(rows)
 
 
+def pooling_table() -> str:
+    """How often our pooling fits into torchvision's time, from `data/results/roi_ops-cpu.json`."""
+    settings = json.loads((RESULTS / "roi_ops-cpu.json").read_text())["settings"]
+    columns = [("forward", "tsdlab"), ("forward + backward", "tsdlab")]
+    columns += [(passes, f"{name}, offsets") for passes, name in columns]
+    rows = [["× torchvision", *(f"{passes}{name.removeprefix('tsdlab')}" for passes, name in columns), "peak memory"]]
+    for name, passes in settings.items():
+        speeds = [passes[p][contestant]["times_torchvision"] for p, contestant in columns]
+        ours, theirs = (passes["forward + backward"][who]["peak_MB"] for who in ("tsdlab, offsets", "torchvision"))
+        memory = f"{ours:.0f} against {theirs:.0f} MB" if ours is not None and theirs is not None else ""
+        rows.append([name, *(f"{speed:.1f}" for speed in speeds), memory])
+    return markdown(rows)
+
+
 def markdown(rows: list[list[str]]) -> str:
     header, *body = (f"| {' | '.join(row)} |" for row in rows)
     return "\n".join([header, "|---" + "|---:" * (len(rows[0]) - 1) + "|", *body])
@@ -90,7 +104,12 @@ def markdown(rows: list[list[str]]) -> str:
 
 def fill(text: str) -> str:
     """`text` with every table between `<!-- NAME -->` and `<!-- /NAME -->` made anew."""
-    tables = {"badges": accuracy_table("badges"), "bccd": accuracy_table("bccd"), "cost": cost_table()}
+    tables = {
+        "badges": accuracy_table("badges"),
+        "bccd": accuracy_table("bccd"),
+        "pooling": pooling_table(),
+        "cost": cost_table(),
+    }
     for name, table in tables.items():
         marked = re.compile(f"<!-- {name} -->.*?<!-- /{name} -->", re.DOTALL)
         if not marked.search(text):

@@ -19,6 +19,7 @@ from torch import nn
 from torchvision.models.detection import FasterRCNN
 
 from tsdlab.config import PRESETS, Config
+from tsdlab.memory import keep_freed_memory
 from tsdlab.models.backbones import build_backbone
 from tsdlab.models.detector import build_detector, load_torchvision
 
@@ -136,6 +137,7 @@ def measure(name: str, rounds: int, device: str) -> dict:
 
 
 def main() -> None:
+    keep_freed_memory()  # as `train` does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))

@@ -5,17 +5,21 @@ One palette everywhere (Okabe and Ito's, safe for colour-blind readers): see `PA
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from tsdlab.analysis.slide import SlideMaps
 from tsdlab.models.boxes import paired_iou
-from tsdlab.ops.sampling import bin_centres
+from tsdlab.ops.sampling import bin_centres, sample_points
 from tsdlab.structures import BranchTrace, DetectionTrace
 
 PALETTE = {
@@ -131,6 +135,76 @@ def displacement(
     return ax
 
 
+def feature_map(feature: Tensor, stride: float, ax: Axes | None = None) -> Axes:
+    """One channel of a feature map [H, W] in pixels of the image: every cell a square of `stride` pixels."""
+    ax = ax or plt.gca()
+    height, width = (cells * stride for cells in feature.shape)
+    ax.imshow(feature.cpu().numpy(), extent=(0, width, height, 0), cmap="Greys_r", interpolation="nearest")
+    return cell_grid(stride, ax)
+
+
+def cell_grid(stride: float, ax: Axes) -> Axes:
+    """The borders of the feature map's cells over an image or feature map that is drawn already; ticks go."""
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    style: dict[str, Any] = {"color": "white", "linewidth": 0.5, "alpha": 0.5}
+    ax.vlines(np.arange(left, right + 1e-6, stride), top, bottom, **style)
+    ax.hlines(np.arange(top, bottom + 1e-6, stride), left, right, **style)
+    ax.set(xticks=[], yticks=[], xlim=(left, right), ylim=(bottom, top))
+    return ax
+
+
+def region(box: Tensor, color: str, ax: Axes, offsets: Tensor | None = None, bins: int = 7, samples: int = 2) -> Axes:
+    """Where a pooled region looks: its bins as squares, its samples as dots.
+
+    Args:
+        box: [4] xyxy in pixels.
+        offsets: [bins, bins, 2] (dx, dy) in fractions of the box, or None; arrows lead from where the bins were.
+        bins, samples: bins per side of the box, samples per side of a bin.
+    """
+    if offsets is not None:
+        offsets, bins = offsets[None], offsets.shape[0]
+    ys, xs = sample_points(box[None], 1.0, (bins, bins), samples, aligned=True, offsets=offsets)
+    half = (box[2:] - box[:2]) / bins / 2  # of a bin
+    centres = bin_centres(box[None], offsets, bins)[0].flatten(0, 1)  # [bins², 2]
+    for corner in centres - half:
+        square = Rectangle(corner.tolist(), *(2 * half).tolist(), facecolor=(color, 0.12), edgecolor=(color, 0.9))
+        ax.add_patch(square)
+    points = torch.broadcast_tensors(xs[0, :, :, None, :] + 0.5, ys[0, :, :, :, None] + 0.5)  # undo aligned's half cell
+    ax.plot(
+        *(p.flatten().cpu().numpy() for p in points), "o", color=color, markersize=3, markeredgecolor="white",
+        markeredgewidth=0.3,
+    )  # fmt: skip
+    return ax if offsets is None else bin_arrows(box, offsets[0], "black", ax, zorder=0.9)
+
+
+def bin_arrows(box: Tensor, offsets: Tensor, color: str, ax: Axes, zorder: float = 3.0) -> Axes:
+    """An arrow from every bin of a box [4]: its offset [bins, bins, 2] (dx, dy), in fractions of the box."""
+    arrows = offsets * (box[2:] - box[:2])
+    tails = bin_centres(box[None], bins=offsets.shape[0])[0]
+    ax.quiver(
+        *torch.cat([tails, arrows], dim=2).flatten(0, 1).cpu().numpy().T, angles="xy", scale_units="xy", scale=1,
+        width=0.004, color=color, edgecolor="white", linewidth=0.3, zorder=zorder,
+    )  # fmt: skip
+    return ax
+
+
+def bilinear_weights(point: Tensor, stride: float, color: str, ax: Axes) -> Axes:
+    """A sample [2] (x, y; pixels) and a cell-sized square around it: its area within a cell is that cell's weight."""
+    x, y = (point / stride).tolist()
+    for column in (math.floor(x - 0.5), math.floor(x + 0.5)):
+        for row in (math.floor(y - 0.5), math.floor(y + 0.5)):
+            x1, x2 = max(column, x - 0.5), min(column + 1, x + 0.5)
+            y1, y2 = max(row, y - 0.5), min(row + 1, y + 0.5)
+            draw_box(torch.tensor([x1, y1, x2, y2]) * stride, color, ax, fill=True, facecolor=color, alpha=0.5)
+            left, top = (c + (0.2 if c > p else -0.2) for c, p in ((column + 0.5, x), (row + 0.5, y)))  # off the sample
+            ax.text(
+                left * stride, top * stride, f"{(x2 - x1) * (y2 - y1):.2f}", ha="center", va="center",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
+            )  # fmt: skip
+    ax.plot(*point.tolist(), "o", color=color, markersize=9, markeredgecolor="white")
+    return ax
+
+
 def class_scores(branches: Mapping[str, BranchTrace], index: int, names: Sequence[str], ax: Axes | None = None) -> Axes:
     """Class scores of proposal `index` by every branch, as grouped bars; background is the first class."""
     ax = ax or plt.gca()
@@ -228,6 +302,45 @@ def average_precision(
     ax.set(xticks=columns, xticklabels=keys, ylim=(0, 122), yticks=range(0, 101, 20), ylabel="percent")
     _plain_axes(ax)
     ax.legend(loc="upper center", ncols=len(results), frameon=False, fontsize=9)  # above the highest bar's label
+    return ax
+
+
+def speedup(
+    settings: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]],
+    passes: str,
+    ax: Axes | None = None,
+    peer: str = "torchvision",
+) -> Axes:
+    """How often each contestant fits into the peer's time, as bars from the peer's 1× on a log axis.
+
+    Args:
+        settings: setting → passes → contestant → figures, as `benchmarks/roi_ops.py` writes them.
+        passes: "forward" or "forward + backward".
+    """
+    ax = ax or plt.gca()
+    results = {setting: {c: v for c, v in by[passes].items() if c != peer} for setting, by in settings.items()}
+    contestants = list(dict.fromkeys(c for rows in results.values() for c in rows))
+    ours = cycle(PALETTE[key] for key in ("proposal", "classification", "d_head", "localization"))
+    for contestant in contestants:
+        color = next(ours) if contestant.startswith("tsdlab") else PALETTE["sibling"]
+        places = [g + 0.2 * (list(rows).index(contestant) - (len(rows) - 1) / 2)
+                  for g, rows in enumerate(results.values()) if contestant in rows]  # fmt: skip
+        times = np.array([rows[contestant][f"times_{peer}"] for rows in results.values() if contestant in rows])
+        ax.barh(places, times - 1, 0.18, left=1, color=color, label=contestant)
+        for place, value in zip(places, times):
+            gap, side = (4, "left") if value >= 1 else (-4, "right")
+            ax.annotate(f"{value:.1f}", (value, place), (gap, 0), textcoords="offset points", ha=side, va="center",
+                        fontsize=7.5)  # fmt: skip
+    ax.axvline(1, color="black", linewidth=1)
+    low, high = ax.dataLim.intervalx
+    ax.set(xscale="log", xlim=(low / 1.6, high * 1.6), xlabel=f"times as fast as {peer}", title=passes)
+    ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low / 1.6 <= t <= high * 1.6]
+    ax.set_xticks(ticks, [f"{t:g}×" for t in ticks])
+    ax.set_xticks([], minor=True)
+    ax.set_yticks(range(len(results)), list(results))
+    ax.set_ylim(len(results) - 0.5, -0.5)  # the first on top, also where axes share their y
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.tick_params(axis="y", length=0)
     return ax
 
 
