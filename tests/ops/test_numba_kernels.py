@@ -70,3 +70,10 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_nothing_is_compiled_at_import(backend):
     code = f"import sys, tsdlab.ops, tsdlab.models.detector; sys.exit('tsdlab.ops.{backend}_kernels' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_without_a_place_for_compiled_code():
+    code = "import torch; from tests.ops.test_numba_kernels import pool_and_gradients; pool_and_gradients()"
+    nowhere = os.environ | {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}
+    nowhere.pop("NUMBA_CACHE_DIR", None)
+    subprocess.run([sys.executable, "-c", code], env=nowhere, check=True, timeout=120)

@@ -25,8 +25,14 @@ ROIS_PER_TASK = 32  # a quarter of a millisecond; much less is not worth waking 
 # band is about as tall as a region on its level.
 ROWS_PER_TASK = 32
 
-# `reassoc` lets a sum over channels run in vector lanes; NaN and infinity keep their meaning.
-_compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+
+def _compiled(function: Callable) -> Callable:
+    # `reassoc` lets a sum over channels run in vector lanes; NaN and infinity keep their meaning.
+    compiler = partial(njit, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+    try:
+        return compiler(cache=True)(function)
+    except RuntimeError:  # no folder to keep machine code in: compile anew in every process
+        return compiler()(function)
 
 
 def forward(
