@@ -151,7 +151,7 @@ class MultiScaleDeformRoIAlign(nn.Module):
         )
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: torch.compile of torch 2.9 cannot build a frozen one
 class RegionPooler:
     """What a head pools with: a pyramid, and how regions of it are pooled."""
 
