@@ -187,8 +187,7 @@ def import_torchvision(out: Path, source: str | Path = "torchvision", head: Head
     Args:
         out: the file to write.
         source: "torchvision" downloads its COCO weights (network needed); otherwise a local .pth state dict.
-        head: "sibling" gives torchvision's own detections; other heads take backbone, RPN and whatever they
-            share with it and start from random weights elsewhere.
+        head: whose second stage it becomes; before training every head gives torchvision's own detections.
 
     Returns:
         The imported model, in eval mode.

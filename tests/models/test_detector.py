@@ -129,17 +129,20 @@ def matching_config(head, classes=5):
     )
 
 
-def test_torchvision_weights_give_torchvision_detections():
+@pytest.mark.parametrize("head", HEADS)
+def test_torchvision_weights_give_torchvision_detections(head):
+    """Of every head: its branches begin as copies of torchvision's layers, its offsets at zero."""
     theirs = torchvision_detector()
-    ours = build_detector(matching_config("sibling")).eval()
+    ours = build_detector(matching_config(head)).eval()
     load_torchvision(ours, theirs.state_dict())
     images = [torch.rand(3, 100, 150), torch.rand(3, 128, 90)]
     with torch.no_grad():
         for a, b in zip(ours(images), theirs(images)):
-            assert len(b["boxes"]) > 20
-            assert torch.equal(a["labels"], b["labels"])
-            torch.testing.assert_close(a["boxes"], b["boxes"], rtol=1e-4, atol=1e-2)
-            torch.testing.assert_close(a["scores"], b["scores"], rtol=1e-4, atol=1e-4)
+            assert len(a["boxes"]) == len(b["boxes"]) > 20
+            same = (a["labels"][:, None] == b["labels"]) & ((a["scores"][:, None] - b["scores"]).abs() < 1e-4)
+            close = (a["boxes"][:, None] - b["boxes"]).abs().amax(dim=2) < 1e-2
+            # One partner each, in whatever order: two equal scores may change places.
+            assert ((same & close).sum(dim=0) == 1).all() and ((same & close).sum(dim=1) == 1).all()
 
 
 def test_torchvision_weights_give_torchvision_losses():
@@ -158,10 +161,11 @@ def test_torchvision_weights_give_torchvision_losses():
 def test_torchvision_weights_load_into_tsds_sibling():
     theirs = torchvision_detector()
     model = build_detector(matching_config("tsd"))
-    before = model.roi_heads.head.classification.out.weight.clone()
     load_torchvision(model, theirs.state_dict())
     assert torch.equal(model.roi_heads.head.sibling.box_head.fc6.weight, theirs.roi_heads.box_head.fc6.weight)
-    assert torch.equal(model.roi_heads.head.classification.out.weight, before)
+    assert torch.equal(
+        model.roi_heads.head.sibling.box_predictor.bbox_pred.bias, theirs.roi_heads.box_predictor.bbox_pred.bias
+    )
 
 
 def test_weights_published_under_old_names_load():

@@ -96,24 +96,28 @@ def build_detector(config: Config, weights_backbone: str | None = None) -> Detec
 
 
 def load_torchvision(model: Detector, state_dict: dict[str, Tensor]) -> None:
-    """Load a torchvision Faster R-CNN with FPN into backbone, RPN and, where the head has one, sibling head.
+    """Load a torchvision Faster R-CNN with FPN into backbone, RPN and whatever of the head began as its second stage.
 
-    torchvision pools with `aligned=False`: build the model with `roi.aligned=False` for the same detections.
+    TSD's branches and D_head's become copies of torchvision's layers, so that before any training they detect as it
+    does. torchvision pools with `aligned=False`: build the model with `roi.aligned=False` for the same detections.
 
     Raises:
         ValueError: a weight that the model needs is missing, unknown to it, or of another shape; names them.
     """
-    prefix = model.roi_heads.head.torchvision_prefix
     own = model.state_dict()
+    modules = model.roi_heads.head.torchvision_modules
     renamed: dict[str, Tensor] = {}
     for key, value in state_dict.items():
         key = _PUBLISHED_NAME.sub(_current_name, key)
         if key.startswith("roi_heads."):
-            if prefix is None:
-                continue
-            key = f"roi_heads.head.{prefix}{key.removeprefix('roi_heads.')}"
-        renamed[key] = value
-    shared = ("backbone.", "rpn.") if prefix is None else ("backbone.", "rpn.", *_shared_modules(prefix))
+            name = key.removeprefix("roi_heads.")
+            for module, places in modules.items():
+                if name.startswith(f"{module}."):
+                    renamed |= {f"roi_heads.head.{place}{name.removeprefix(module)}": value for place in places}
+        else:
+            renamed[key] = value
+    places = (f"roi_heads.head.{place}." for group in modules.values() for place in group)
+    shared = ("backbone.", "rpn.", *places)
     expected = {k for k in own if k.startswith(shared)}
     # BatchNorm counts batches, torchvision's FrozenBatchNorm2d does not.
     missing = {k for k in expected - renamed.keys() if not k.endswith("num_batches_tracked")}
@@ -133,7 +137,3 @@ def load_torchvision(model: Detector, state_dict: dict[str, Tensor]) -> None:
 def _current_name(match: re.Match[str]) -> str:
     rpn, fpn, kind = match.groups()
     return f"{rpn}.0.0.{kind}" if rpn else f"{fpn}.0.{kind}"
-
-
-def _shared_modules(prefix: str) -> tuple[str, ...]:
-    return tuple(f"roi_heads.head.{prefix}{module}." for module in ("box_head", "box_predictor"))

@@ -20,8 +20,9 @@ class Head(nn.Module, ABC):
     Subclasses are built from a `Config` alone and registered in `tsdlab.models.heads.HEADS`.
     """
 
-    # Where torchvision's `box_head` and `box_predictor` fit into this head; None: nowhere.
-    torchvision_prefix: ClassVar[str | None] = None
+    # Where the modules of torchvision's second stage fit into this head: copies may go to several places. A head with
+    # all of them in the branches that answer detects at first as torchvision does.
+    torchvision_modules: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     @abstractmethod
     def forward(self, pool: RegionPooler, rois: Tensor, with_sibling: bool = False) -> HeadOutput:
@@ -49,6 +50,14 @@ class Branch(nn.Module):
 
     def forward(self, roi_features: Tensor) -> Tensor:
         return self.out(self.fc(roi_features))
+
+
+# Two branches named `classification` and `localization`, begun as copies of torchvision's trunk and its two outputs.
+BRANCH_MODULES = {
+    "box_head": ("classification.fc", "localization.fc"),
+    "box_predictor.cls_score": ("classification.out",),
+    "box_predictor.bbox_pred": ("localization.out",),
+}
 
 
 def roi_feature_size(config: Config) -> int:

@@ -5,16 +5,20 @@ The control for TSD: it has the separate branches and not the displacement.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from tsdlab.config import Config
-from tsdlab.models.heads.base import Branch, Head
+from tsdlab.models.heads.base import BRANCH_MODULES, Branch, Head
 from tsdlab.ops import RegionPooler
 from tsdlab.structures import HeadOutput
 
 
 class DHead(Head):
     """Two separate 2-FC branches on the features of one proposal."""
+
+    torchvision_modules: ClassVar = BRANCH_MODULES
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -7,14 +7,14 @@ P → pool → F ─┬→ sibling(F)                             training only;
 
 from __future__ import annotations
 
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tsdlab.config import Config
-from tsdlab.models.heads.base import Branch, Head, roi_feature_size
+from tsdlab.models.heads.base import BRANCH_MODULES, Branch, Head, roi_feature_size
 from tsdlab.models.heads.sibling import SiblingHead
 from tsdlab.models.losses import detection_losses, progressive_constraint
 from tsdlab.ops import RegionPooler
@@ -24,7 +24,12 @@ from tsdlab.structures import HeadOutput, Samples
 class TSDHead(Head):
     """One proposal becomes two: a deformed one to classify from, a translated one to localize from."""
 
-    torchvision_prefix = "sibling."
+    # The offsets start at zero, so that both regions are the proposal itself and the branches answer as the sibling.
+    torchvision_modules: ClassVar = {
+        **BRANCH_MODULES,
+        "box_head": ("sibling.box_head", *BRANCH_MODULES["box_head"]),
+        "box_predictor": ("sibling.box_predictor",),
+    }
 
     def __init__(self, config: Config) -> None:
         super().__init__()
