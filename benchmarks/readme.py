@@ -88,11 +88,17 @@ def pooling_table() -> str:
     settings = json.loads((RESULTS / "roi_ops-cpu.json").read_text())["settings"]
     columns = [("forward", "tsdlab"), ("forward + backward", "tsdlab")]
     columns += [(passes, f"{name}, offsets") for passes, name in columns]
-    rows = [["× torchvision", *(f"{passes}{name.removeprefix('tsdlab')}" for passes, name in columns), "peak memory"]]
+    rows = [
+        [
+            "× torchvision",
+            *(f"{passes}{name.removeprefix('tsdlab')}" for passes, name in columns),
+            "peak memory, ours against torchvision's",
+        ]
+    ]
     for name, passes in settings.items():
         speeds = [passes[p][contestant]["times_torchvision"] for p, contestant in columns]
         ours, theirs = (passes["forward + backward"][who]["peak_MB"] for who in ("tsdlab, offsets", "torchvision"))
-        memory = f"{ours:.0f} against {theirs:.0f} MB" if ours is not None and theirs is not None else ""
+        memory = f"{ours:.0f} : {theirs:.0f} MB" if ours is not None and theirs is not None else ""
         rows.append([name, *(f"{speed:.1f}" for speed in speeds), memory])
     return markdown(rows)
 

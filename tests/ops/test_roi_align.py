@@ -228,6 +228,26 @@ def test_any_geometry(boxes, shift, height, width, aligned):
         torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("size", [(0, 9), (9, 0)])
+def test_a_map_without_cells_contributes_zero(backend, size):
+    features = torch.randn(2, 5, *size, requires_grad=True)
+    out = deform_roi_align(features, torch.tensor(AWKWARD), 7, 0.25, backend=backend)
+    assert not out.any()
+    out.sum().backward()
+
+
+def test_what_lies_outside_reads_no_cell():
+    """An infinite first cell is not what a sample beyond the map, or at a NaN, sees."""
+    features = make_features(height=6, width=6)
+    features[..., 0, 0] = math.inf
+    features.requires_grad_()
+    rois = torch.tensor([[0, 12.0, 12.0, 60.0, 60.0], [0, math.nan, 1.0, 9.0, 9.0]], requires_grad=True)
+    out = deform_roi_align(features, rois, 7, 0.25)
+    assert out.isfinite().all()
+    out.sum().backward()
+    assert rois.grad.isfinite().all()
+
+
 def test_unknown_level_contributes_zero(backend):
     pyramid = Pyramid.of([make_features(), make_features(height=7, width=9)], [1 / 4, 1 / 8])
     rois = torch.tensor([[0, 3.0, 4.0, 40.0, 37.0]] * 4, requires_grad=True)
@@ -243,6 +263,7 @@ def test_unknown_level_contributes_zero(backend):
     [
         ({"features": torch.zeros(3, 8, 8)}, r"features must be \[N, C, H, W\], got \(3, 8, 8\)"),
         ({"features": torch.zeros(1, 3, 8, 8, dtype=torch.long)}, "floating point, got torch.int64"),
+        ({"rois": [[0, 1, 2, 3, 4]]}, "rois must be a tensor, got list"),
         ({"rois": torch.zeros(4, 4)}, r"rois must be \[K, 5\].*got \(4, 4\)"),
         ({"offsets": torch.zeros(4, 7, 7)}, r"offsets must be \[4, 7, 7, 2\].*got \(4, 7, 7\)"),
         ({"output_size": 0}, "output_size must be a positive"),
@@ -293,6 +314,10 @@ def test_a_region_can_be_pooled_from_any_level():
 def test_pyramid_names_what_does_not_fit():
     with pytest.raises(ValueError, match=r"strides must double.*\(4, 16\)"):
         MultiScaleDeformRoIAlign((4, 16))
+    with pytest.raises(ValueError, match="must be at least 1; got 0, 2, 224"):
+        MultiScaleDeformRoIAlign((4, 8), output_size=0)
+    with pytest.raises(ValueError, match=r"differ in type.*float64.*float32"):
+        MultiScaleDeformRoIAlign((4, 8))([torch.zeros(1, 2, 8, 8).double(), torch.zeros(1, 2, 4, 4)])
     with pytest.raises(ValueError, match="2 feature maps given for 3 strides"):
         MultiScaleDeformRoIAlign((4, 8, 16))(make_pyramid()[:2])
     pool = MultiScaleDeformRoIAlign((4, 8, 16))(make_pyramid())

@@ -9,10 +9,14 @@ from torch import Tensor
 
 def check_features(features: Sequence[Tensor]) -> None:
     for f in features:
+        if not isinstance(f, Tensor):
+            raise ValueError(f"features must be tensors [N, C, H, W], got {type(f).__name__}")
         if f.dim() != 4:
             raise ValueError(f"features must be [N, C, H, W], got {tuple(f.shape)}")
         if not f.is_floating_point():
             raise ValueError(f"features must be floating point, got {f.dtype}")
+    if len({f.dtype for f in features}) > 1:
+        raise ValueError(f"feature maps differ in type: {[str(f.dtype) for f in features]}")
     if len({f.shape[:2] for f in features}) > 1:
         raise ValueError(f"feature maps differ in images or channels: {[tuple(f.shape) for f in features]}")
 
@@ -29,6 +33,9 @@ def check_regions(
         raise ValueError(f"output_size must be a positive int or (rows, columns), got {output_size}")
     if sampling_ratio < 1:
         raise ValueError(f"sampling_ratio must be at least 1, got {sampling_ratio}; adaptive sampling is not offered")
+    for name, given in (("rois", rois), ("offsets", offsets)):
+        if given is not None and not isinstance(given, Tensor):
+            raise ValueError(f"{name} must be a tensor, got {type(given).__name__}")
     if rois.dim() != 2 or rois.shape[1] != 5:
         raise ValueError(f"rois must be [K, 5] (image index, x1, y1, x2, y2), got {tuple(rois.shape)}")
     if offsets is not None and offsets.shape != (rois.shape[0], *size, 2):

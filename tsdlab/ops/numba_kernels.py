@@ -146,12 +146,12 @@ def _threads(pid: int, count: int) -> ThreadPoolExecutor:  # by process: a fork 
 @_compiled
 def _pool(cells, chosen, rois, offsets, scale, sampling_ratio, aligned, pooled):
     """Forward of the RoIs `chosen`: writes their part of pooled [K, rows, columns, C]."""
-    images, height, width, channels = cells.shape
+    _, height, width, channels = cells.shape
     _, rows, columns, _ = pooled.shape
     taps_y, weights_y = _axis(sampling_ratio, cells.dtype)
     taps_x, weights_x = _axis(sampling_ratio, cells.dtype)
     for k in chosen:
-        image, frame_y, frame_x = _frames(rois[k], images, scale, aligned)
+        image, frame_y, frame_x = _frames(rois[k], cells.shape, scale, aligned)
         if image < 0:
             pooled[k] = 0
             continue
@@ -164,6 +164,8 @@ def _pool(cells, chosen, rois, offsets, scale, sampling_ratio, aligned, pooled):
                 out[:] = 0
                 for a in range(sampling_ratio):
                     for b in range(sampling_ratio):
+                        if _is_outside(weights_y, a) or _is_outside(weights_x, b):
+                            continue  # what cell its taps name may be infinite
                         w00, w01 = weights_y[2 * a] * weights_x[2 * b], weights_y[2 * a] * weights_x[2 * b + 1]
                         w10, w11 = weights_y[2 * a + 1] * weights_x[2 * b], weights_y[2 * a + 1] * weights_x[2 * b + 1]
                         f00, f01 = (
@@ -181,13 +183,13 @@ def _pool(cells, chosen, rois, offsets, scale, sampling_ratio, aligned, pooled):
 @_compiled
 def _scatter(grad_cells, image, first, last, chosen, rois, offsets, scale, sampling_ratio, aligned, grad):
     """Gradient of the features from the RoIs `chosen`: writes rows first…last of one image of grad_cells."""
-    images, height, width, channels = grad_cells.shape
+    _, height, width, channels = grad_cells.shape
     _, rows, columns, _ = grad.shape
     taps_y, weights_y = _axis(sampling_ratio, grad_cells.dtype)
     taps_x, weights_x = _axis(sampling_ratio, grad_cells.dtype)
     grad_cells[image, first:last] = 0
     for k in chosen:
-        own_image, frame_y, frame_x = _frames(rois[k], images, scale, aligned)
+        own_image, frame_y, frame_x = _frames(rois[k], grad_cells.shape, scale, aligned)
         if own_image != image or not _reaches(frame_y, offsets, k, first, last, height):
             continue
         for i in range(rows):
@@ -211,13 +213,13 @@ def _scatter(grad_cells, image, first, last, chosen, rois, offsets, scale, sampl
 @_compiled
 def _measure(cells, chosen, rois, offsets, scale, sampling_ratio, aligned, grad, moments):
     """Moments of the sample points' gradient, for the RoIs `chosen`: writes their part of moments."""
-    images, height, width, channels = cells.shape
+    _, height, width, channels = cells.shape
     _, rows, columns, _ = grad.shape
     taps_y, weights_y = _axis(sampling_ratio, cells.dtype)
     taps_x, weights_x = _axis(sampling_ratio, cells.dtype)
     zero = cells.dtype.type(0)
     for k in chosen:
-        image, frame_y, frame_x = _frames(rois[k], images, scale, aligned)
+        image, frame_y, frame_x = _frames(rois[k], cells.shape, scale, aligned)
         if image < 0:
             continue
         for i in range(rows):
@@ -228,6 +230,8 @@ def _measure(cells, chosen, rois, offsets, scale, sampling_ratio, aligned, grad,
                 out = grad[k, i, j]
                 for a in range(sampling_ratio):
                     for b in range(sampling_ratio):
+                        if _is_outside(weights_y, a) or _is_outside(weights_x, b):
+                            continue  # what cell its taps name may be infinite
                         f00, f01 = (
                             cells[image, taps_y[2 * a], taps_x[2 * b]],
                             cells[image, taps_y[2 * a], taps_x[2 * b + 1]],
@@ -252,9 +256,10 @@ def _measure(cells, chosen, rois, offsets, scale, sampling_ratio, aligned, grad,
 
 
 @_compiled
-def _frames(roi, images, scale, aligned):
+def _frames(roi, shape, scale, aligned):
     """Image of a RoI, or −1 if there is none such; along y and x its start, its size and its grid's, in cells."""
-    image = int(roi[0]) if 0 <= roi[0] < images else -1
+    images, height, width, _ = shape
+    image = int(roi[0]) if 0 <= roi[0] < images and height * width > 0 else -1
     shift = 0.5 if aligned else 0.0
     x1, y1, x2, y2 = roi[1] * scale - shift, roi[2] * scale - shift, roi[3] * scale - shift, roi[4] * scale - shift
     w, h = x2 - x1, y2 - y1
@@ -281,7 +286,7 @@ def _locate(taps, weights, frame, bin_start, bin_size, offset, cells):
     samples = len(taps) // 2
     for a in range(samples):
         point = start + (bin_start + (a + 0.5) / samples * bin_size) * grid_size + offset * roi_size
-        if not (-1 <= point <= cells) or cells == 0:  # also when it is NaN
+        if not (-1 <= point <= cells):  # also when it is NaN
             low, high, low_weight, high_weight = 0, 0, 0.0, 0.0
         elif point < 0:
             low, high, low_weight, high_weight = 0, 0, 1.0, 0.0
@@ -292,6 +297,11 @@ def _locate(taps, weights, frame, bin_start, bin_size, offset, cells):
             high, low_weight, high_weight = low + 1, 1 - (point - low), point - low
         taps[2 * a], taps[2 * a + 1] = low, high
         weights[2 * a], weights[2 * a + 1] = low_weight / samples, high_weight / samples
+
+
+@_compiled
+def _is_outside(weights, sample):
+    return weights[2 * sample] + weights[2 * sample + 1] == 0
 
 
 @_compiled

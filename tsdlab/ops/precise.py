@@ -29,7 +29,8 @@ def precise_roi_pool(
 
     A RoI contributes zero, and gets zero gradient, if it is empty, inside out or not finite, or if its image index
     does not exist. Empty includes bins thinner than the geometry's machine epsilon (1.2e-7 cells in float32), which is
-    the precision at which a bin's place within its cell is known.
+    the precision at which a bin's place within its cell is known. How many cells there are only the boxes know, so
+    `torch.compile` breaks its graph here.
 
     Args:
         features: [N, C, H, W]; channels-last memory is used as it is, other layouts are copied once.

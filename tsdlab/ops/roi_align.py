@@ -105,6 +105,8 @@ class Pyramid:
 class MultiScaleDeformRoIAlign(nn.Module):
     """`deform_roi_align` over a feature pyramid: every RoI is pooled from the level its size belongs to.
 
+    Called with the pyramid it returns a `RegionPooler`, which is called with regions.
+
     Args:
         strides: image pixels per feature cell, one per level, finest first, each twice the one before.
         output_size: bins per side.
@@ -121,7 +123,12 @@ class MultiScaleDeformRoIAlign(nn.Module):
         canonical_size: int = 224,
     ) -> None:
         super().__init__()
-        if not strides or any(b != 2 * a for a, b in pairwise(strides)):
+        if min(output_size, sampling_ratio, canonical_size) < 1:
+            raise ValueError(
+                "output_size, sampling_ratio and canonical_size must be at least 1; "
+                f"got {output_size}, {sampling_ratio}, {canonical_size}"
+            )
+        if not strides or min(strides) < 1 or any(b != 2 * a for a, b in pairwise(strides)):
             raise ValueError(f"strides must double from level to level, finest first; got {tuple(strides)}")
         self.strides = tuple(strides)
         self.output_size = output_size
@@ -151,7 +158,7 @@ class MultiScaleDeformRoIAlign(nn.Module):
         )
 
 
-@dataclass  # not frozen: torch.compile of torch 2.9 cannot build a frozen one
+@dataclass(repr=False)  # not frozen: torch.compile of torch 2.9 cannot build a frozen one
 class RegionPooler:
     """What a head pools with: a pyramid, and how regions of it are pooled."""
 
