@@ -57,6 +57,7 @@ class Metrics:
     per_class: dict[str, dict[str, float]]  # class name → AP, AP50, AP75
     images: int
     detections: int
+    per_iou: dict[str, float] = dataclasses.field(default_factory=dict)  # IoU threshold "0.50" … "0.95" → AP
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON: NaN becomes None."""
@@ -252,6 +253,9 @@ def measure(dataset: CocoDataset, detections: list[dict[str, Any]]) -> Metrics:
         per_class=per_class,
         images=len(dataset.image_ids),
         detections=len(detections),
+        per_iou={
+            f"{threshold:.2f}": _mean(precision[t]) for t, threshold in enumerate(evaluation.params.iouThrs.tolist())
+        },
     )
 
 

@@ -39,7 +39,7 @@ from tsdlab.checkpoint import (
     set_rng_state,
     write_json,
 )
-from tsdlab.config import Config, TrainConfig, config_to_dict
+from tsdlab.config import Config, TrainConfig, config_from_dict, config_to_dict
 from tsdlab.csv_log import CsvLog
 from tsdlab.data.coco import CocoDataset, DataError, collate
 from tsdlab.data.sampling import TrainingBatches
@@ -509,11 +509,13 @@ def _previous_state(out: Path, config: Config, dataset: CocoDataset) -> dict[str
     state = load_checkpoint(out / "checkpoint.pt")
     if not {"config", "step", "model"} <= state.keys():
         raise CheckpointError(f"{out / 'checkpoint.pt'} is not the checkpoint of a run")
-    before, now = _flat(state["config"]), _flat(config_to_dict(config))
+    # Through a Config, which gives fields that are younger than the run their defaults.
+    before = _flat(config_to_dict(config_from_dict(state["config"])))
+    now = _flat(config_to_dict(config))
     changed = [
-        f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
-        for name in {**before, **now}
-        if before.get(name) != now.get(name) and name not in _FREE_ON_RESUME
+        f"{name} was {before[name]!r}, is {now[name]!r}"
+        for name in now
+        if before[name] != now[name] and name not in _FREE_ON_RESUME
     ]
     if changed:
         raise CheckpointError(f"{out} was trained with another config: {'; '.join(changed)}")
