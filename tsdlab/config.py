@@ -11,7 +11,7 @@ import typing
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-HeadName = Literal["sibling", "d_head", "tsd"]
+HeadName = Literal["sibling", "d_head", "double", "iou", "tsd"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,9 @@ class BackboneConfig:
     name: str = "resnet50"  # resnet10, a torchvision ResNet or ResNeXt, or "timm:<any timm model>"
     stages: tuple[int, ...] = (1, 2, 3, 4)  # stage i has stride 2^(i+1); each becomes a pyramid level
     fpn_channels: int = 256
-    norm: Literal["frozen", "batch"] = "frozen"  # frozen: fine-tuning at small batch; batch: from scratch
+    norm: Literal["frozen", "batch", "sync"] = "frozen"  # frozen: fine-tuning at small batch; the others: from scratch
     trainable_stages: int = 3  # 0…5, counted from the last; 5 trains the stem too
+    deformable_stages: tuple[int, ...] = ()  # whose 3×3 convolutions are deformable (Dai et al. 2017); DCN: 2, 3, 4
 
 
 @dataclass(frozen=True)
@@ -64,21 +65,57 @@ class RoIConfig:
     samples_per_image: int = 512
     positive_fraction: float = 0.25
     fg_iou: float = 0.5
+    loss_weight: float = 1.0  # of all the head's losses: a control for heads that have more of them
     score_thresh: float = 0.05
-    nms_thresh: float = 0.5
+    nms: Literal["hard", "linear", "gaussian"] = "hard"  # the latter two are Soft-NMS (Bodla et al. 2017)
+    nms_thresh: float = 0.5  # IoU; "gaussian" has no threshold
+    soft_nms_sigma: float = 0.5  # "gaussian" only: a score decays by exp(−IoU² / σ)
     pre_nms_top_n: int = 2000  # best candidates that enter NMS: a score threshold of 0 stays cheap
     detections_per_image: int = 100
 
 
 @dataclass(frozen=True)
+class DoubleConfig:
+    """Double-Head R-CNN (Wu et al., CVPR 2020): fully connected layers classify, convolutions localize."""
+
+    box_scale: float = 1.3  # RoIs of the convolutional branch are enlarged by this factor, per side
+    bottlenecks: int = 4  # after the residual block that widens to roi.hidden channels
+    loss_weight: float = 2.0  # of each branch
+    extended: bool = False  # Double-Head-Ext: each branch does both tasks, their class scores are fused
+    fc_classification: float = 0.7  # λ_fc: share of classification in the fc branch's loss; "extended" only
+    conv_localization: float = 0.8  # λ_conv: share of localization in the conv branch's loss; "extended" only
+
+
+@dataclass(frozen=True)
+class IoUConfig:
+    """IoU-Net (Jiang et al., ECCV 2018): a third branch predicts how well a box fits."""
+
+    boxes_per_object: int = 16  # jittered ground-truth boxes that train the IoU branch
+    min_iou: float = 0.5  # their IoU is uniform between this and 1
+    loss_weight: float = 1.0
+    guided_nms: bool = True  # NMS by predicted IoU, instead of roi.nms
+    refinement_steps: int = 5  # T, steps of gradient ascent on predicted IoU; 0 turns refinement off
+    step_size: float = 0.5  # λ
+    min_change: float = 0.001  # Ω1: a box is done when its predicted IoU changes by less …
+    max_loss: float = 0.01  # −Ω2: … or has become worse by more
+
+
+@dataclass(frozen=True)
 class TSDConfig:
-    """Task-aware spatial disentanglement and the progressive constraint."""
+    """Task-aware spatial disentanglement and the progressive constraint; the fields are the paper's ablations."""
 
     gamma: float = 0.1  # γ, Eq. 3 and 5: scale of both offsets
     offset_hidden: int = 256
+    share_first_layer: bool = True  # of the two offset nets
+    # One displacement for each bin (deformable RoI pooling), or one for the whole proposal (Tab. 5: Point.w, Prop.w).
+    classification_region: Literal["bins", "proposal"] = "bins"
+    localization_region: Literal["bins", "proposal"] = "proposal"
+    joint_sibling: bool = True  # train the sibling head along; the constraint needs it
     progressive_constraint: bool = True
-    classification_margin: float = 0.2  # m_c; 0.2 in the paper's ablations, 0.3 in the reference configs
-    localization_margin: float = 0.2  # m_r
+    classification_margin: float | None = 0.2  # m_c; None leaves M_cls out. 0.3 in the reference configs
+    localization_margin: float | None = 0.2  # m_r; None leaves M_loc out
+    constraint_teaches_sibling: bool = False  # False as in the reference code: its score and IoU are constants
+    offsets_teach_features: bool = True  # False: the offset nets read the features and do not shape them
     # True as in the reference code: the regression target and M_loc also teach ΔR.
     # False as in simpledet's port: ΔR learns through the pooled features alone.
     boxes_teach_offset: bool = True
@@ -121,6 +158,8 @@ class Config:
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     rpn: RPNConfig = field(default_factory=RPNConfig)
     roi: RoIConfig = field(default_factory=RoIConfig)
+    double: DoubleConfig = field(default_factory=DoubleConfig)
+    iou: IoUConfig = field(default_factory=IoUConfig)
     tsd: TSDConfig = field(default_factory=TSDConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
@@ -133,6 +172,10 @@ class Config:
             )
         if self.num_classes < 1:
             raise ValueError(f"num_classes must be at least 1 (background not counted), got {self.num_classes}")
+        if self.head == "tsd" and self.tsd.progressive_constraint and not self.tsd.joint_sibling:
+            raise ValueError(
+                "tsd.progressive_constraint compares with the sibling head: without tsd.joint_sibling turn it off, too"
+            )
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:

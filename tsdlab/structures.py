@@ -38,6 +38,12 @@ class HeadOutput:
     classification_offsets: Tensor | None = None  # ΔC [K, bins, bins, 2] (dx, dy), fractions of the RoI's size
     localization_offset: Tensor | None = None  # ΔR [K, 2] (dx, dy), fractions of the RoI's size
     sibling: HeadOutput | None = None  # TSD's jointly trained sibling head, when it was asked for
+    counterpart: HeadOutput | None = None  # Double-Head-Ext: each branch's answer to the other one's task
+    fused_scores: Tensor | None = None  # [K, 1 + C] class scores, where they are not the softmax of `logits`
+
+    def scores(self) -> Tensor:
+        """Class scores [K, 1 + C] in 0…1, float32."""
+        return self.logits.float().softmax(dim=1) if self.fused_scores is None else self.fused_scores
 
 
 @dataclass

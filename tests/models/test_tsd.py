@@ -74,14 +74,14 @@ def test_what_teaches_the_localization_offset(pool, boxes_teach_offset):
     torch.nn.init.zeros_(head.localization.out.weight)
     output = head(pool, ROIS, with_sibling=True)
     truth = ROIS[:, 1:] + torch.tensor([4.0, -3.0, 4.0, -3.0])
-    losses = head.losses(output, Samples(ROIS, torch.tensor([1, 2]), truth))
+    losses = head.losses(pool, output, Samples(ROIS, torch.tensor([1, 2]), truth))
     (losses["loss_box_reg"] + losses["loss_margin_box_reg"]).backward()
     assert head.localization_offset[-1].bias.grad.any().item() is boxes_teach_offset
 
 
 def test_without_the_constraint_its_losses_are_zero(pool):
     head = TSDHead(replace(CONFIG, tsd=replace(CONFIG.tsd, progressive_constraint=False)))
-    losses = head.losses(head(pool, ROIS, with_sibling=True), Samples(ROIS, torch.tensor([1, 0]), ROIS[:, 1:]))
+    losses = head.losses(pool, head(pool, ROIS, with_sibling=True), Samples(ROIS, torch.tensor([1, 0]), ROIS[:, 1:]))
     assert losses["loss_margin_classifier"] == 0 and losses["loss_margin_box_reg"] == 0
 
 

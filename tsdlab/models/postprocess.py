@@ -28,7 +28,7 @@ def detections_per_image(
     Returns:
         Per image {"boxes" [D, 4], "labels" [D] int64 in 1…C, "scores" [D]}.
     """
-    scores = output.logits.float().softmax(dim=1)[:, 1:]  # [K, C]
+    scores = output.scores()[:, 1:]  # [K, C]
     return [
         _detections(scores, output, torch.where(rois[:, 0] == i)[0], shape, config)
         for i, shape in enumerate(image_shapes)

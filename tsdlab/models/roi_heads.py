@@ -11,7 +11,7 @@ from tsdlab.config import RoIConfig
 from tsdlab.models.heads import Head
 from tsdlab.models.postprocess import detections_per_image
 from tsdlab.ops import MultiScaleDeformRoIAlign, RegionPooler
-from tsdlab.structures import Samples
+from tsdlab.structures import HeadOutput, Samples
 
 
 class RoIHeads(nn.Module):
@@ -46,9 +46,16 @@ class RoIHeads(nn.Module):
                 raise ValueError("targets must be given in training mode")
             samples = self.sample(proposals, targets)
             output = self.head(pool, samples.rois, with_sibling=True)
-            return [], self.head.losses(output, samples)
+            losses = self.head.losses(pool, output, samples)
+            return [], {name: self.config.loss_weight * loss for name, loss in losses.items()}
         rois = to_rois(proposals)
-        return detections_per_image(self.head(pool, rois), rois, image_shapes, self.config), {}
+        return self.detect(pool, self.head(pool, rois), rois, image_shapes), {}
+
+    def detect(
+        self, pool: RegionPooler, output: HeadOutput, rois: Tensor, image_shapes: list[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
+        """Detections of every image from the head's answer to all `rois`."""
+        return detections_per_image(output, rois, image_shapes, self.config)
 
     def prepare(self, features: dict[str, Tensor]) -> RegionPooler:
         """The pooled levels of `features`, ready for any number of poolings."""

@@ -10,7 +10,6 @@ from torchvision.ops import clip_boxes_to_image
 
 from tsdlab.models.boxes import decode
 from tsdlab.models.detector import Detector
-from tsdlab.models.postprocess import detections_per_image
 from tsdlab.models.roi_heads import to_rois
 from tsdlab.ops.sampling import bin_centres
 from tsdlab.structures import BranchTrace, DetectionTrace, HeadOutput
@@ -59,7 +58,7 @@ def _trace(model: Detector, image: Tensor, proposals: Tensor | None) -> Detectio
     rois = to_rois([boxes])
     pool = heads.prepare(features)
     output: HeadOutput = heads.head(pool, rois, with_sibling=True)
-    detections = detections_per_image(output, rois, [seen], heads.config)[0]
+    detections = heads.detect(pool, output, rois, [seen])[0]
     detections["boxes"] = detections["boxes"] * ratio
 
     def branch(answer: HeadOutput) -> BranchTrace:

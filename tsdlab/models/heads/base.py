@@ -34,10 +34,28 @@ class Head(nn.Module, ABC):
             with_sibling: also give the answer of the sibling head, if there is one in this head.
         """
 
-    def losses(self, output: HeadOutput, samples: Samples) -> dict[str, Tensor]:
-        """Losses by name; always the same names, whatever the batch holds."""
+    def losses(self, pool: RegionPooler, output: HeadOutput, samples: Samples) -> dict[str, Tensor]:
+        """Losses by name; always the same names, whatever the batch holds.
+
+        Args:
+            pool: what `output` was pooled with, for a head that trains on further regions.
+            output: the answer to `samples.rois`, given with_sibling=True.
+            samples: what it should have been.
+        """
         classification, localization = detection_losses(output, samples)
         return {"loss_classifier": classification, "loss_box_reg": localization}
+
+
+    def box_confidence(self, pool: RegionPooler, rois: Tensor, labels: Tensor) -> Tensor | None:
+        """How well boxes fit objects of their class, 0…1, by which they are then ranked in NMS; None: this head
+        cannot tell.
+
+        Args:
+            pool: features of the batch.
+            rois: [D, 5] (image index, decoded box); differentiable in the boxes.
+            labels: [D] int64 in 1…C.
+        """
+        return None
 
 
 class Branch(nn.Module):

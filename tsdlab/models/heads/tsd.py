@@ -64,7 +64,7 @@ class TSDHead(Head):
         classification = self.config.gamma * self.classification_offset(hidden).view(-1, bins, bins, 2)
         return classification.float(), (self.config.gamma * self.localization_offset(hidden)).float()
 
-    def losses(self, output: HeadOutput, samples: Samples) -> dict[str, Tensor]:
+    def losses(self, pool: RegionPooler, output: HeadOutput, samples: Samples) -> dict[str, Tensor]:
         """L_cls^D, L_loc^D, L_cls, L_loc, M_cls and M_loc, all of weight 1.
 
         Without the progressive constraint its two losses are constant zeros.
