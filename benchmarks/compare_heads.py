@@ -2,7 +2,7 @@
 
     python benchmarks/compare_heads.py heads       # the systems, three seeds each → heads.json
     python benchmarks/compare_heads.py dose        # three of them over `misalignment` 0 … 2, two seeds → dose.json
-    python benchmarks/compare_heads.py ablations   # what of TSD does it → ablations.json
+    python benchmarks/compare_heads.py ablations   # what of TSD does it, two seeds → ablations.json
 
 A run is an ordinary `tsdlab train` command into runs/compare; what is complete is not run again, what was interrupted
 goes on, and the result file is written anew after every run. `--jobs` trains several at a time: by default one per
@@ -12,33 +12,57 @@ core, which on a CPU is faster than one run on all of them.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import os
 import shlex
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from measure import provenance, write_results
+
+from tsdlab.analysis.displacement import measure_displacement
+from tsdlab.checkpoint import write_json
+from tsdlab.config import config_to_dict
 from tsdlab.data.badges import BadgesConfig, make_badges
+from tsdlab.data.coco import CocoDataset
+from tsdlab.weights import load_detector
 
 ROOT = Path(__file__).parents[1]
 RUNS = Path("runs/compare")
 PRESET = "badges-tiny"
-# A fifth of the preset's schedule: the heads differ most on the way, and it lets a CPU train dozens of runs.
-RECIPE = ("--train.steps", "1000", "--train.warmup-steps", "100", "--train.eval-every", "0")
-# All worlds leave the same room around the creatures, so that the badge's place is all that differs between them.
+# A sixth of the preset's schedule: the heads differ most on the way, and it lets a CPU train dozens of runs.
+RECIPE = ("--train.steps", "800", "--train.warmup-steps", "100", "--train.eval-every", "0")
+# Up to 1 these worlds differ in the badge's place alone; beyond, a badge on its leash needs room, and fewer fit.
 MISALIGNMENTS = (0.0, 0.5, 1.0, 1.5, 2.0)
-ROOM = max(MISALIGNMENTS)
+
+NUMBERS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AR_100")
 
 SYSTEMS: dict[str, tuple[str, ...]] = {
     "sibling": ("--head", "sibling"),
     "d_head": ("--head", "d_head"),
+    "double": ("--head", "double"),
+    "iou": ("--head", "iou"),
     "tsd": ("--head", "tsd"),
     "tsd, no constraint": ("--head", "tsd", "--tsd.no-progressive-constraint"),
+    # What of TSD does it: displacement, constraint, the sibling's losses, the regions.
     "tsd, γ = 0": ("--head", "tsd", "--tsd.gamma", "0"),
     "tsd, γ = 0, no constraint": ("--head", "tsd", "--tsd.gamma", "0", "--tsd.no-progressive-constraint"),
+    "tsd, M_cls alone": ("--head", "tsd", "--tsd.localization-margin", "None"),
+    "tsd, M_loc alone": ("--head", "tsd", "--tsd.classification-margin", "None"),
+    "tsd, no sibling": ("--head", "tsd", "--tsd.no-joint-sibling", "--tsd.no-progressive-constraint"),
+    "tsd, class by proposal": ("--head", "tsd", "--tsd.classification-region", "proposal"),
+    "tsd, box by bins": ("--head", "tsd", "--tsd.localization-region", "bins"),
+    # Losses of the same total weight on the trunk: without the constraint TSD has two pairs of them.
+    "sibling, loss × 2": ("--head", "sibling", "--roi.loss-weight", "2"),
+    "d_head, loss × 2": ("--head", "d_head", "--roi.loss-weight", "2"),
+    "tsd, loss × ½": ("--head", "tsd", "--roi.loss-weight", "0.5"),
 }
 
 
@@ -56,7 +80,7 @@ class Run:
 
     @property
     def out(self) -> Path:
-        name = self.system.replace(", ", "-").replace(" ", "").replace("=", "").replace("γ", "gamma")
+        name = self.system.translate(str.maketrans({",": "-", " ": "", "=": "", "γ": "gamma", "×": "x", "½": "0.5"}))
         return RUNS / f"{self.misalignment:g}" / f"{name}-{self.seed}"
 
     def command(self) -> list[str]:
@@ -81,13 +105,13 @@ class Table:
 
 
 TABLES = {
-    "heads": Table(("tsd", "d_head", "sibling", "tsd, no constraint", "tsd, γ = 0"), (1.0,), 3),
+    "heads": Table(("tsd", "d_head", "sibling", "tsd, no constraint", "iou", "double"), (1.0,), 3),
     "dose": Table(("tsd", "d_head", "sibling"), MISALIGNMENTS, 2),
-    "ablations": Table(("tsd", "tsd, γ = 0", "tsd, no constraint", "tsd, γ = 0, no constraint"), (1.0,), 2),
+    "ablations": Table(tuple(s for s in SYSTEMS if s not in ("double", "iou")), (1.0,), 2),
 }
 
 
-def train(run: Run, threads: int) -> Run:
+def train(run: Run, threads: int) -> None:
     """Do what is left of `run`; its output goes to a log beside it."""
     log = ROOT / run.out.parent / f"{run.out.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +123,67 @@ def train(run: Run, threads: int) -> Run:
         )
     if done.returncode:
         raise RuntimeError(f"{shlex.join(line)} failed; see {log}")
-    return run
+
+
+def result(run: Run, threads: int) -> dict[str, Any]:
+    """What came of `run`, trained first where it has not been: one flat record."""
+    train(run, threads)
+    path = ROOT / run.out / "result.json"
+    if not path.exists():
+        last = json.loads((ROOT / run.out / "metrics.json").read_text())["last"]
+        model = load_detector(ROOT / run.out / "last.safetensors")
+        tsd = model.config.tsd
+        moves = model.config.head == "tsd" and tsd.gamma > 0 and tsd.localization_region == "proposal"
+        found = measure_displacement(model, CocoDataset(ROOT / run.data, "val"), progress=False) if moves else None
+        write_json(
+            path,
+            {
+                **dataclasses.asdict(run),
+                **{name: last[name] for name in NUMBERS},
+                "per_iou": last["per_iou"],
+                "displacement": None if found is None else dataclasses.asdict(found),
+                "parameters": sum(p.numel() for p in model.parameters()),
+                "train": shlex.join(run.command()),
+                "config": config_to_dict(model.config),
+            },
+        )
+    record: dict[str, Any] = json.loads(path.read_text())
+    return record
+
+
+def summary(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and standard deviation over seeds, one row per system and world."""
+    groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for record in records:
+        groups.setdefault((record["system"], record["misalignment"]), []).append(record)
+    return [
+        {
+            "system": system,
+            "misalignment": misalignment,
+            "seeds": sorted(r["seed"] for r in group),
+            "parameters": group[0]["parameters"],
+            "config": group[0]["config"],
+            **{name: spread([r[name] for r in group]) for name in NUMBERS},
+            **{
+                name: None if group[0][name] is None else spread_each([r[name] for r in group])
+                for name in ("per_iou", "displacement")
+            },
+        }
+        for (system, misalignment), group in groups.items()
+    ]
+
+
+def spread(values: list[float | None]) -> dict[str, float] | None:
+    """Mean and sample standard deviation (of one value: 0); None where there is nothing to measure."""
+    known = [v for v in values if v is not None]
+    if not known:
+        return None
+    sd = statistics.stdev(known) if len(known) > 1 else 0.0
+    return {"mean": round(statistics.mean(known), 4), "sd": round(sd, 4)}
+
+
+def spread_each(rows: list[dict[str, float]]) -> dict[str, dict[str, float] | None]:
+    return {name: spread([row[name] for row in rows]) for name in rows[0]}
 
 
 def main() -> None:
@@ -110,12 +194,26 @@ def main() -> None:
     runs = list(TABLES[arguments.table].runs())
     for misalignment, data in {run.misalignment: ROOT / run.data for run in runs}.items():
         if not data.exists():
-            make_badges(data, BadgesConfig(misalignment=misalignment, room=ROOM))
+            make_badges(data, BadgesConfig(misalignment=misalignment))
     threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
+    records: dict[Run, dict[str, Any]] = {}
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        waiting = [pool.submit(train, run, threads) for run in runs]
-        for number, future in enumerate(as_completed(waiting), 1):
-            print(f"{number}/{len(runs)} {future.result().out}", flush=True)
+        waiting = {pool.submit(result, run, threads): run for run in runs}
+        for future in as_completed(waiting):
+            run = waiting[future]
+            records[run] = future.result()
+            done = [records[r] for r in runs if r in records]
+            write_results(
+                arguments.table,
+                {
+                    "recipe": {"preset": PRESET, "options": shlex.join(RECIPE)},
+                    "summary": summary(done),
+                    "runs": [{name: value for name, value in r.items() if name != "config"} for r in done],
+                    **provenance(),
+                    "threads": threads,
+                },
+            )
+            print(f"{len(done)}/{len(runs)} {run.out}: AP {records[run]['AP']:.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 HeadName = Literal["sibling", "d_head", "double", "iou", "tsd"]
 
+TORCHVISION = "torchvision:"  # begins the backbone's name of a detector that is torchvision's up to the head
+
 
 @dataclass(frozen=True)
 class ImageConfig:
@@ -28,7 +30,9 @@ class ImageConfig:
 class BackboneConfig:
     """Backbone and feature pyramid."""
 
-    name: str = "resnet50"  # resnet10, a torchvision ResNet or ResNeXt, or "timm:<any timm model>"
+    # resnet10, a torchvision ResNet or ResNeXt, "timm:<any timm model>", or "torchvision:<builder of a Faster R-CNN>"
+    # for that builder's backbone, RPN and box head.
+    name: str = "resnet50"
     stages: tuple[int, ...] = (1, 2, 3, 4)  # stage i has stride 2^(i+1); each becomes a pyramid level
     fpn_channels: int = 256
     norm: Literal["frozen", "batch", "sync"] = "frozen"  # frozen: fine-tuning at small batch; the others: from scratch
@@ -38,7 +42,10 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class RPNConfig:
-    """Region proposal network; one anchor size per pyramid level, the extra pooled level included."""
+    """Region proposal network; one anchor size per pyramid level, the extra pooled level included.
+
+    A builder of torchvision brings its own anchors; then the fields list their sizes and ratios, each once.
+    """
 
     anchor_sizes: tuple[int, ...] = (32, 64, 128, 256, 512)  # pixels
     aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
@@ -165,7 +172,7 @@ class Config:
 
     def __post_init__(self) -> None:
         levels = len(self.backbone.stages) + 1  # and the pooled one
-        if len(self.rpn.anchor_sizes) != levels:
+        if len(self.rpn.anchor_sizes) != levels and not self.backbone.name.startswith(TORCHVISION):
             raise ValueError(
                 f"rpn.anchor_sizes has {len(self.rpn.anchor_sizes)} entries for {levels} pyramid levels "
                 f"(backbone.stages {self.backbone.stages} and one pooled level); give one size per level"
@@ -176,6 +183,8 @@ class Config:
             raise ValueError(
                 "tsd.progressive_constraint compares with the sibling head: without tsd.joint_sibling turn it off, too"
             )
+        if self.head == "iou" and self.iou.guided_nms and self.roi.nms != "hard":
+            raise ValueError(f"iou.guided_nms takes the place of roi.nms {self.roi.nms!r}: turn one of them off")
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:
@@ -219,6 +228,7 @@ _BADGES_TINY = Config(
         post_nms_test=150,
     ),
     roi=RoIConfig(canonical_size=112, hidden=256, samples_per_image=64),
+    double=DoubleConfig(bottlenecks=2),  # four would make its step four times a sibling's on a CPU
     train=TrainConfig(
         steps=5000,
         batch_size=8,
@@ -280,8 +290,33 @@ PRESETS: dict[str, Config] = {
             workers=2,
         ),
     ),
+    # A few hundred photographs of one's own, from torchvision's COCO detector: `--weights torchvision`.
+    "finetune": Config(
+        roi=RoIConfig(aligned=False),  # as these weights were trained to pool
+        train=TrainConfig(
+            steps=3000,  # 12 epochs of 500 images
+            batch_size=2,
+            lr=0.005,  # with batch size and decay from torchvision's fine-tuning tutorial
+            lr_batch_size=2,
+            weight_decay=5e-4,
+            warmup_steps=250,  # an epoch, as there
+            eval_every=500,  # the best is kept: a small set is soon learnt by heart
+            checkpoint_every=250,
+            workers=2,
+        ),
+    ),
     "coco-r50-1x": _COCO_R50,
     "coco-r101": replace(
         _COCO_R50, backbone=replace(_COCO_R50.backbone, name="resnet101"), train=_PAPER_TRAIN
+    ),
+    # The paper's largest model, 51.2 AP on test-dev when tested at several scales (`tsdlab eval --min-sizes … --flip`).
+    # The paper's: the backbone, that it is deformable, both margins. Assumed: its usual schedule; and, as in the
+    # reference code's ResNeXt101-DCN config, which stages are deformable and that stem, first stage and norms stay
+    # ImageNet's. That config trains longer (34 epochs, ÷10 at 24 and 33), at shorter sides of 400–1400.
+    "coco-senet154-dcn": replace(
+        _COCO_R50,
+        backbone=replace(_COCO_R50.backbone, name="timm:legacy_senet154", deformable_stages=(2, 3, 4)),
+        tsd=replace(_COCO_R50.tsd, classification_margin=0.5, localization_margin=0.2),
+        train=_PAPER_TRAIN,
     ),
 }  # fmt: skip

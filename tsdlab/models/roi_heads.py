@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, Matcher
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, clip_boxes_to_image
 
 from tsdlab.config import RoIConfig
 from tsdlab.models.heads import Head
-from tsdlab.models.postprocess import detections_per_image
+from tsdlab.models.postprocess import candidates_per_image, detections_of
+from tsdlab.models.refinement import RefiningHead
 from tsdlab.ops import MultiScaleDeformRoIAlign, RegionPooler
 from tsdlab.structures import HeadOutput, Samples
 
@@ -54,8 +55,18 @@ class RoIHeads(nn.Module):
     def detect(
         self, pool: RegionPooler, output: HeadOutput, rois: Tensor, image_shapes: list[tuple[int, int]]
     ) -> list[dict[str, Tensor]]:
-        """Detections of every image from the head's answer to all `rois`."""
-        return detections_per_image(output, rois, image_shapes, self.config)
+        """Detections of every image, best first, from the head's answer to all `rois`.
+
+        Per image {"boxes" [D, 4], "labels" [D] int64 in 1…C, "scores" [D]}.
+        """
+        found = candidates_per_image(output, rois, image_shapes, self.config)
+        confidence = self.head.box_confidence(pool, *_of_batch(found))
+        parts = [None] * len(found) if confidence is None else confidence.split([len(f["boxes"]) for f in found])
+        found = [detections_of(f, self.config, part) for f, part in zip(found, parts)]
+        if isinstance(self.head, RefiningHead):  # last, for a gradient of every candidate would be dear
+            boxes = self.head.refine(pool, *_of_batch(found)).split([len(f["boxes"]) for f in found])
+            found = [{**f, "boxes": clip_boxes_to_image(b, s)} for f, b, s in zip(found, boxes, image_shapes)]
+        return found
 
     def prepare(self, features: dict[str, Tensor]) -> RegionPooler:
         """The pooled levels of `features`, ready for any number of poolings."""
@@ -80,6 +91,11 @@ class RoIHeads(nn.Module):
         positive, negative = self._draw([assigned])
         keep = torch.where(positive[0] | negative[0])[0]
         return boxes[keep], assigned[keep], matched[keep]
+
+
+def _of_batch(found: list[dict[str, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Boxes of all images as rois [D, 5], and their labels [D]."""
+    return to_rois([f["boxes"] for f in found]), torch.cat([f["labels"] for f in found])
 
 
 def to_rois(boxes: list[Tensor] | tuple[Tensor, ...]) -> Tensor:

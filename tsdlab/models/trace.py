@@ -61,10 +61,13 @@ def _trace(model: Detector, image: Tensor, proposals: Tensor | None) -> Detectio
     detections = heads.detect(pool, output, rois, [seen])[0]
     detections["boxes"] = detections["boxes"] * ratio
 
+    whole = output.localization_offset is not None and output.localization_offset.dim() == 2
+
     def branch(answer: HeadOutput) -> BranchTrace:
         classes = answer.deltas.shape[1]
         decoded = decode(answer.deltas.flatten(0, 1).float(), answer.boxes.repeat_interleave(classes, 0).float())
-        return BranchTrace(answer.logits, (clip_boxes_to_image(decoded, seen) * ratio).unflatten(0, (-1, classes)))
+        on_image = (clip_boxes_to_image(decoded, seen) * ratio).unflatten(0, (-1, classes))
+        return BranchTrace(answer.logits, answer.scores(), on_image)
 
     return DetectionTrace(
         image_size=original,
@@ -82,11 +85,11 @@ def _trace(model: Detector, image: Tensor, proposals: Tensor | None) -> Detectio
         detection=branch(output),
         sibling=None if output.sibling is None else branch(output.sibling),
         classification_offsets=output.classification_offsets,
-        localization_offset=output.localization_offset,
+        localization_offset=output.localization_offset if whole else None,
         classification_points=None
         if output.classification_offsets is None
         else bin_centres(boxes * ratio, output.classification_offsets),
-        localization_proposals=None if output.localization_offset is None else output.boxes * ratio,
+        localization_proposals=output.boxes * ratio if whole else None,
         detections=detections,
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
@@ -22,7 +23,7 @@ class Head(nn.Module, ABC):
 
     # Where the modules of torchvision's second stage fit into this head: copies may go to several places. A head with
     # all of them in the branches that answer detects at first as torchvision does.
-    torchvision_modules: ClassVar[dict[str, tuple[str, ...]]] = {}
+    torchvision_modules: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
     @abstractmethod
     def forward(self, pool: RegionPooler, rois: Tensor, with_sibling: bool = False) -> HeadOutput:
@@ -44,7 +45,6 @@ class Head(nn.Module, ABC):
         """
         classification, localization = detection_losses(output, samples)
         return {"loss_classifier": classification, "loss_box_reg": localization}
-
 
     def box_confidence(self, pool: RegionPooler, rois: Tensor, labels: Tensor) -> Tensor | None:
         """How well boxes fit objects of their class, 0…1, by which they are then ranked in NMS; None: this head
