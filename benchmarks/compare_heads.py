@@ -83,6 +83,10 @@ class Run:
         name = self.system.translate(str.maketrans({",": "-", " ": "", "=": "", "γ": "gamma", "×": "x", "½": "0.5"}))
         return RUNS / f"{self.misalignment:g}" / f"{name}-{self.seed}"
 
+    @property
+    def result(self) -> Path:
+        return ROOT / self.out / "result.json"
+
     def command(self) -> list[str]:
         where = ("--data", str(self.data), "--out", str(self.out), "--resume", "--train.seed", str(self.seed))
         return ["tsdlab", "train", PRESET, *where, *RECIPE, *SYSTEMS[self.system]]
@@ -125,18 +129,17 @@ def train(run: Run, threads: int) -> None:
         raise RuntimeError(f"{shlex.join(line)} failed; see {log}")
 
 
-def result(run: Run, threads: int) -> dict[str, Any]:
-    """What came of `run`, trained first where it has not been: one flat record."""
+def result(run: Run, threads: int) -> Run:
+    """What comes of `run`, trained first where it has not been, into its folder as one flat record."""
     train(run, threads)
-    path = ROOT / run.out / "result.json"
-    if not path.exists():
+    if not run.result.exists():
         last = json.loads((ROOT / run.out / "metrics.json").read_text())["last"]
         model = load_detector(ROOT / run.out / "last.safetensors")
         tsd = model.config.tsd
         moves = model.config.head == "tsd" and tsd.gamma > 0 and tsd.localization_region == "proposal"
         found = measure_displacement(model, CocoDataset(ROOT / run.data, "val"), progress=False) if moves else None
         write_json(
-            path,
+            run.result,
             {
                 **dataclasses.asdict(run),
                 **{name: last[name] for name in NUMBERS},
@@ -147,8 +150,7 @@ def result(run: Run, threads: int) -> dict[str, Any]:
                 "config": config_to_dict(model.config),
             },
         )
-    record: dict[str, Any] = json.loads(path.read_text())
-    return record
+    return run
 
 
 def summary(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -189,31 +191,33 @@ def spread_each(rows: list[dict[str, float]]) -> dict[str, dict[str, float] | No
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=list(TABLES))
+    parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="train these; what others have is kept")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
     arguments = parser.parse_args()
     runs = list(TABLES[arguments.table].runs())
-    for misalignment, data in {run.misalignment: ROOT / run.data for run in runs}.items():
+    unknown = set(arguments.only or ()) - {run.system for run in runs}
+    if unknown:
+        parser.error(f"no system {', '.join(unknown)} in {arguments.table}; it has {TABLES[arguments.table].systems}")
+    wanted = [run for run in runs if arguments.only is None or run.system in arguments.only]
+    for misalignment, data in {run.misalignment: ROOT / run.data for run in wanted}.items():
         if not data.exists():
             make_badges(data, BadgesConfig(misalignment=misalignment))
     threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
-    records: dict[Run, dict[str, Any]] = {}
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        waiting = {pool.submit(result, run, threads): run for run in runs}
-        for future in as_completed(waiting):
-            run = waiting[future]
-            records[run] = future.result()
-            done = [records[r] for r in runs if r in records]
+        for number, future in enumerate(as_completed([pool.submit(result, run, threads) for run in wanted]), 1):
+            run = future.result()
+            records = [json.loads(r.result.read_text()) for r in runs if r.result.exists()]
             write_results(
                 arguments.table,
                 {
                     "recipe": {"preset": PRESET, "options": shlex.join(RECIPE)},
-                    "summary": summary(done),
-                    "runs": [{name: value for name, value in r.items() if name != "config"} for r in done],
+                    "summary": summary(records),
+                    "runs": [{name: value for name, value in r.items() if name != "config"} for r in records],
                     **provenance(),
                     "threads": threads,
                 },
             )
-            print(f"{len(done)}/{len(runs)} {run.out}: AP {records[run]['AP']:.1f}", flush=True)
+            print(f"{number}/{len(wanted)} {run.out}", flush=True)
 
 
 if __name__ == "__main__":
