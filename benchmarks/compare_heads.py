@@ -1,7 +1,8 @@
-"""Every system of the paper under one recipe: train, evaluate, write `data/results/{heads,dose,ablations}.json`.
+"""Every system of the paper under one recipe: train, evaluate, write `data/results/<table>.json`.
 
     python benchmarks/compare_heads.py heads       # the systems, three seeds each → heads.json
     python benchmarks/compare_heads.py dose        # three of them over `misalignment` 0 … 2, two seeds → dose.json
+    python benchmarks/compare_heads.py leash       # two of them at 1.5, for five times as long → leash.json
     python benchmarks/compare_heads.py ablations   # what of TSD does it, two seeds → ablations.json
 
 A run is an ordinary `tsdlab train` command into runs/compare; what is complete is not run again, what was interrupted
@@ -38,7 +39,8 @@ ROOT = Path(__file__).parents[1]
 RUNS = Path("runs/compare")
 PRESET = "badges-tiny"
 # A sixth of the preset's schedule: the heads differ most on the way, and it lets a CPU train dozens of runs.
-RECIPE = ("--train.steps", "800", "--train.warmup-steps", "100", "--train.eval-every", "0")
+STEPS = 800
+RECIPE = ("--train.warmup-steps", "100", "--train.eval-every", "0")
 # Up to 1 these worlds differ in the badge's place alone; beyond, a badge on its leash needs room, and fewer fit.
 MISALIGNMENTS = (0.0, 0.5, 1.0, 1.5, 2.0)
 
@@ -73,6 +75,7 @@ class Run:
     system: str
     misalignment: float
     seed: int
+    steps: int = STEPS
 
     @property
     def data(self) -> Path:
@@ -81,7 +84,8 @@ class Run:
     @property
     def out(self) -> Path:
         name = self.system.translate(str.maketrans({",": "-", " ": "", "=": "", "γ": "gamma", "×": "x", "½": "0.5"}))
-        return RUNS / f"{self.misalignment:g}" / f"{name}-{self.seed}"
+        schedule = "" if self.steps == STEPS else f"-{self.steps}"
+        return RUNS / f"{self.misalignment:g}" / f"{name}-{self.seed}{schedule}"
 
     @property
     def result(self) -> Path:
@@ -89,7 +93,7 @@ class Run:
 
     def command(self) -> list[str]:
         where = ("--data", str(self.data), "--out", str(self.out), "--resume", "--train.seed", str(self.seed))
-        return ["tsdlab", "train", PRESET, *where, *RECIPE, *SYSTEMS[self.system]]
+        return ["tsdlab", "train", PRESET, *where, "--train.steps", str(self.steps), *RECIPE, *SYSTEMS[self.system]]
 
 
 @dataclass(frozen=True)
@@ -99,18 +103,21 @@ class Table:
     systems: tuple[str, ...]
     misalignments: tuple[float, ...]
     seeds: int
+    steps: int = STEPS
 
     def runs(self) -> Iterator[Run]:
         """Seed by seed, so that what is there when the sweep is stopped can be compared."""
         for seed in range(self.seeds):
             for misalignment in self.misalignments:
                 for system in self.systems:
-                    yield Run(system, misalignment, seed)
+                    yield Run(system, misalignment, seed, self.steps)
 
 
 TABLES = {
     "heads": Table(("tsd", "d_head", "sibling", "tsd, no constraint", "iou", "double"), (1.0,), 3),
     "dose": Table(("tsd", "d_head", "sibling"), MISALIGNMENTS, 2),
+    # A badge on its leash, outside the box, and time to learn where it is: most of the preset's schedule.
+    "leash": Table(("tsd", "d_head"), (1.5,), 1, steps=4000),
     "ablations": Table(tuple(s for s in SYSTEMS if s not in ("double", "iou")), (1.0,), 2),
 }
 
@@ -210,7 +217,7 @@ def main() -> None:
             write_results(
                 arguments.table,
                 {
-                    "recipe": {"preset": PRESET, "options": shlex.join(RECIPE)},
+                    "recipe": {"preset": PRESET, "steps": wanted[0].steps, "options": shlex.join(RECIPE)},
                     "summary": summary(records),
                     "runs": [{name: value for name, value in r.items() if name != "config"} for r in records],
                     **provenance(),
