@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from measure import provenance, write_results
+from measure import RESULTS, provenance, write_results
 
 from tsdlab.analysis.displacement import measure_displacement
 from tsdlab.checkpoint import write_json
@@ -126,7 +126,7 @@ def train(run: Run, threads: int) -> None:
     """Do what is left of `run`; its output goes to a log beside it."""
     log = ROOT / run.out.parent / f"{run.out.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as file:
+    with log.open("a") as file:
         line = run.command()
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "NUMBA_NUM_THREADS": str(threads)}
         done = subprocess.run(
@@ -160,6 +160,28 @@ def result(run: Run, threads: int) -> Run:
     return run
 
 
+def write_table(table: str, record: dict[str, Any], threads: int) -> None:
+    """Put the record of one run into `data/results/<table>.json`, in the place of an older one; the others stay."""
+    path = RESULTS / f"{table}.json"
+    before = json.loads(path.read_text()) if path.exists() else {"runs": [], "configs": {}}
+    runs = list(TABLES[table].runs())
+    config = record.pop("config")
+    known = {Run(**{f.name: r[f.name] for f in dataclasses.fields(Run)}): r for r in [*before["runs"], record]}
+    records = [known[run] for run in runs if run in known]
+    write_results(
+        table,
+        {
+            "recipe": {"preset": PRESET, "steps": runs[0].steps, "options": shlex.join(RECIPE)},
+            "summary": summary(records),
+            "runs": records,
+            "configs": {**before["configs"], record["system"]: config},
+            **provenance(),
+            "command": f"python benchmarks/compare_heads.py {table}",
+            "threads": threads,
+        },
+    )
+
+
 def summary(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean and standard deviation over seeds, one row per system and world."""
     groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
@@ -171,7 +193,6 @@ def summary(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "misalignment": misalignment,
             "seeds": sorted(r["seed"] for r in group),
             "parameters": group[0]["parameters"],
-            "config": group[0]["config"],
             **{name: spread([r[name] for r in group]) for name in NUMBERS},
             **{
                 name: None if group[0][name] is None else spread_each([r[name] for r in group])
@@ -211,20 +232,14 @@ def main() -> None:
             make_badges(data, BadgesConfig(misalignment=misalignment))
     threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        for number, future in enumerate(as_completed([pool.submit(result, run, threads) for run in wanted]), 1):
-            run = future.result()
-            records = [json.loads(r.result.read_text()) for r in runs if r.result.exists()]
-            write_results(
-                arguments.table,
-                {
-                    "recipe": {"preset": PRESET, "steps": wanted[0].steps, "options": shlex.join(RECIPE)},
-                    "summary": summary(records),
-                    "runs": [{name: value for name, value in r.items() if name != "config"} for r in records],
-                    **provenance(),
-                    "threads": threads,
-                },
-            )
-            print(f"{number}/{len(wanted)} {run.out}", flush=True)
+        try:
+            for number, future in enumerate(as_completed([pool.submit(result, run, threads) for run in wanted]), 1):
+                run = future.result()
+                write_table(arguments.table, json.loads(run.result.read_text()), threads)
+                print(f"{number}/{len(wanted)} {run.out}", flush=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # what waits in the queue does not begin
+            raise
 
 
 if __name__ == "__main__":

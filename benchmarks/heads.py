@@ -18,11 +18,14 @@ import torch
 from measure import against, peak_megabytes, print_table, provenance, side_by_side, write_results
 from torch import nn
 from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.ops import MultiScaleRoIAlign
 
 from tsdlab.config import PRESETS, Config
 from tsdlab.memory import keep_freed_memory
 from tsdlab.models.backbones import build_backbone
-from tsdlab.models.detector import build_detector, from_torchvision
+from tsdlab.models.detector import build_detector, load_torchvision
 from tsdlab.models.heads import HEADS
 
 PEER = "torchvision, channels-last"
@@ -34,18 +37,14 @@ SETTINGS: dict[str, tuple[Config, tuple[int, int], int]] = {  # preset, (height,
 
 def torchvision_detector(config: Config) -> FasterRCNN:
     """torchvision's Faster R-CNN of the same shape; its random classifier is sharpened so that it detects things."""
-    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-    from torchvision.ops import MultiScaleRoIAlign
-
-    ours = build_detector(replace(config, head="sibling"))
     rpn, roi = config.rpn, config.roi
+    anchors = AnchorGenerator(tuple((size,) for size in rpn.anchor_sizes), (rpn.aspect_ratios,) * len(rpn.anchor_sizes))
     levels = [str(i) for i in range(len(config.backbone.stages))]
     model = FasterRCNN(
         build_backbone(config.backbone),
         min_size=config.image.min_size,
         max_size=config.image.max_size,
-        rpn_anchor_generator=ours.rpn.anchor_generator,
-        rpn_head=ours.rpn.head,
+        rpn_anchor_generator=anchors,
         rpn_pre_nms_top_n_train=rpn.pre_nms_train,
         rpn_pre_nms_top_n_test=rpn.pre_nms_test,
         rpn_post_nms_top_n_train=rpn.post_nms_train,
@@ -70,9 +69,8 @@ def make_contestants(config: Config) -> dict[str, nn.Module]:
     models[PEER].load_state_dict(plain.state_dict())
     models[PEER].to(memory_format=torch.channels_last)
     for head in HEADS:
-        model = from_torchvision(plain, head)
-        if head not in ("sibling", "iou"):
-            nn.init.normal_(model.roi_heads.head.classification.out.weight, std=0.5)
+        model = build_detector(replace(config, head=head))
+        load_torchvision(model, plain.state_dict())
         models[f"tsdlab {head}"] = model
     return models
 

@@ -62,7 +62,7 @@ def finished(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["train"], [*PRESETS, "resnet50 at 800 px"]),
         (["train", "finetune"], ["--weights", "torchvision"]),
         (["train", "bccd"], ["--data", "--out", "--head", "--resume", "--train.steps", "--tsd.gamma", "margin"]),
-        (["eval"], ["WEIGHTS", "--data", "--split", "--score-thresh", "--min-sizes", "--flip", "--json"]),
+        (["eval"], ["WEIGHTS", "--data", "--split", "--score-thresh", "--nms", "--min-sizes", "--flip"]),
         (["detect"], ["WEIGHTS", "IMAGE", "--out"]),
         (["weights"], ["list", "show", "import-torchvision"]),
         (["weights", "show"], ["NAME"]),
@@ -155,6 +155,8 @@ def test_eval_sees_images_several_times(
     assert measured("--score-thresh", 0, "--min-sizes", 64) == once  # the size it was trained at
     twice = measured("--score-thresh", 0, "--min-sizes", 48, 64, "--flip")
     assert twice["detections"] >= once["detections"] and twice != once
+    soft = measured("--score-thresh", 0, "--nms", "gaussian")
+    assert soft["detections"] >= once["detections"] and soft != once
     run("eval", finished / "weights.safetensors", "--data", tiny_data, "--min-sizes", 64, 0, exits=1)
     assert capsys.readouterr().err.endswith("tsdlab: min_sizes are shorter sides in pixels, at least 1; got 0\n")
 

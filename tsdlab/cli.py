@@ -13,7 +13,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
@@ -108,6 +108,8 @@ class Eval:
     split: str = "val"
     score_thresh: Annotated[float | None, arg(metavar="FLOAT")] = None
     """Leave out detections below this score; by default the weights' own threshold."""
+    nms: Annotated[Literal["hard", "linear", "gaussian"] | None, arg(metavar="RULE")] = None
+    """How overlapping detections are suppressed: hard, or Soft-NMS (linear, gaussian); by default the weights' own."""
     min_sizes: tuple[int, ...] = ()
     """Shorter sides to see every image at, in pixels; by default the weights' own."""
     flip: bool = False
@@ -120,7 +122,11 @@ class Eval:
     device: Device = "auto"
 
     def run(self, line: str) -> None:
-        model = AugmentedDetector(load_detector(self.weights, resolve_device(self.device)), self.min_sizes, self.flip)
+        detector = load_detector(self.weights, resolve_device(self.device))
+        if self.nms is not None:
+            roi = replace(detector.config.roi, nms=self.nms)
+            detector.roi_heads.config = replace(detector.config, roi=roi).roi  # checked with all else
+        model = AugmentedDetector(detector, self.min_sizes, self.flip)
         dataset = CocoDataset(self.data, self.split)
         metrics = evaluate(model, dataset, self.batch_size, self.score_thresh, workers=self.workers)
         print(metrics)

@@ -36,7 +36,7 @@ class BackboneConfig:
     stages: tuple[int, ...] = (1, 2, 3, 4)  # stage i has stride 2^(i+1); each becomes a pyramid level
     fpn_channels: int = 256
     norm: Literal["frozen", "batch", "sync"] = "frozen"  # frozen: fine-tuning at small batch; the others: from scratch
-    trainable_stages: int = 3  # 0…5, counted from the last; 5 trains the stem too
+    trainable_stages: int = 3  # 0…5, counted from the last; 5 trains the stem too (torchvision's MobileNets have 6)
     deformable_stages: tuple[int, ...] = ()  # whose 3×3 convolutions are deformable (Dai et al. 2017); DCN: 2, 3, 4
 
 
@@ -87,7 +87,7 @@ class DoubleConfig:
 
     box_scale: float = 1.3  # RoIs of the convolutional branch are enlarged by this factor, per side
     bottlenecks: int = 4  # after the residual block that widens to roi.hidden channels
-    loss_weight: float = 2.0  # of each branch
+    loss_weight: float = 2.0  # of each branch; the reference code's Ext weighs its conv branch by 2.5
     extended: bool = False  # Double-Head-Ext: each branch does both tasks, their class scores are fused
     fc_classification: float = 0.7  # λ_fc: share of classification in the fc branch's loss; "extended" only
     conv_localization: float = 0.8  # λ_conv: share of localization in the conv branch's loss; "extended" only
@@ -171,6 +171,8 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
+        _check_choices(self, "")
+        self._check_ranges()
         levels = len(self.backbone.stages) + 1  # and the pooled one
         if len(self.rpn.anchor_sizes) != levels and not self.backbone.name.startswith(TORCHVISION):
             raise ValueError(
@@ -185,6 +187,33 @@ class Config:
             )
         if self.head == "iou" and self.iou.guided_nms and self.roi.nms != "hard":
             raise ValueError(f"iou.guided_nms takes the place of roi.nms {self.roi.nms!r}: turn one of them off")
+
+    def _check_ranges(self) -> None:
+        """Raises ValueError naming a number that would train nothing, or diverge."""
+        iou, double, roi = self.iou, self.double, self.roi
+        sound = {
+            "roi.loss_weight": (roi.loss_weight, roi.loss_weight >= 0, "at least 0"),
+            "roi.soft_nms_sigma": (roi.soft_nms_sigma, roi.soft_nms_sigma > 0, "above 0"),
+            "double.box_scale": (double.box_scale, double.box_scale > 0, "above 0"),
+            "double.bottlenecks": (double.bottlenecks, double.bottlenecks >= 0, "at least 0"),
+            "iou.boxes_per_object": (iou.boxes_per_object, iou.boxes_per_object >= 1, "at least 1"),
+            "iou.min_iou": (iou.min_iou, 0 < iou.min_iou < 1, "between 0 and 1"),
+            "iou.refinement_steps": (iou.refinement_steps, iou.refinement_steps >= 0, "at least 0"),
+        }
+        for name, (value, fine, bounds) in sound.items():
+            if not fine:
+                raise ValueError(f"{name} must be {bounds}, got {value}")
+
+
+def _check_choices(config: Any, where: str) -> None:
+    """Raises ValueError naming a field, at any depth, whose value is none of its choices."""
+    for name, hint in typing.get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if dataclasses.is_dataclass(value):
+            _check_choices(value, f"{where}{name}.")
+        elif typing.get_origin(hint) is Literal and value not in typing.get_args(hint):
+            choices = ", ".join(map(repr, typing.get_args(hint)))
+            raise ValueError(f"{where}{name} must be one of {choices}; got {value!r}")
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:
@@ -228,7 +257,7 @@ _BADGES_TINY = Config(
         post_nms_test=150,
     ),
     roi=RoIConfig(canonical_size=112, hidden=256, samples_per_image=64),
-    double=DoubleConfig(bottlenecks=2),  # four would make its step four times a sibling's on a CPU
+    double=DoubleConfig(bottlenecks=2),  # the publication's four would make a step four times a sibling's on a CPU
     train=TrainConfig(
         steps=5000,
         batch_size=8,
@@ -262,6 +291,7 @@ PRESETS: dict[str, Config] = {
     "badges": replace(
         _BADGES_TINY,
         backbone=replace(_BADGES_TINY.backbone, name="resnet18", fpn_channels=128),
+        double=DoubleConfig(),
         roi=replace(_BADGES_TINY.roi, hidden=512, samples_per_image=128),
         train=replace(
             _BADGES_TINY.train,

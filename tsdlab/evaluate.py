@@ -190,6 +190,12 @@ def _as_results(found: dict[str, torch.Tensor], image_id: int, to_category: dict
 def _label_to_category(model: nn.Module, dataset: CocoDataset) -> dict[int, int]:
     own = getattr(model, "categories", ())
     if not own:  # unknown
+        config = getattr(model, "config", None)
+        if config is not None and config.num_classes != len(dataset.categories):
+            raise ValueError(
+                f"the model has {config.num_classes} classes without names, {dataset.annotation_file} has "
+                f"{len(dataset.categories)}; set model.categories, a tsdlab.structures.Category for every label"
+            )
         return {label: category.id for label, category in enumerate(dataset.categories, 1)}
     by_name = {category.name: label for label, category in enumerate(own, 1)}
     unknown = [category.name for category in dataset.categories if category.name not in by_name]

@@ -31,7 +31,7 @@ def make_images() -> list[Tensor]:
     return [torch.rand(3, 64, 64), torch.rand(3, 48, 64)]
 
 
-@torch.no_grad()
+@torch.inference_mode()  # as in evaluation
 def detect(model: nn.Module, images: list[Tensor]) -> list[Detections]:
     return model(images)
 
@@ -101,7 +101,7 @@ class Scripted(nn.Module):
         super().__init__()
         self.answers = answers
         self.roi_heads = SimpleNamespace(config=config, head=None)
-        self.transform = SimpleNamespace(min_size=(100,), max_size=150)
+        self.transform = SimpleNamespace(min_size=(100,), max_size=150, fixed_size=None, _skip_resize=False)
         self.asked: list[tuple[int, int, float]] = []
 
     def forward(self, images: list[Tensor]) -> list[Detections]:
@@ -163,3 +163,10 @@ def test_a_failing_pass_leaves_the_model_as_it_was(model: Detector) -> None:
 def test_a_size_below_one_pixel_is_refused(size: int, model: Detector) -> None:
     with pytest.raises(ValueError, match=f"min_sizes are shorter sides in pixels, at least 1; got {size}"):
         AugmentedDetector(model, [32, size])
+
+
+def test_sizes_need_a_model_that_resizes(model: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model.transform, "fixed_size", (64, 64))
+    with pytest.raises(ValueError, match="resizes images by their shorter side"):
+        AugmentedDetector(model, min_sizes=[32])
+    AugmentedDetector(model, flip=True)

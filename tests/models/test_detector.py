@@ -52,6 +52,19 @@ def test_every_loss_is_present_and_every_parameter_gets_a_gradient(head, targets
     assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
+def test_loss_weight_scales_the_head_alone():
+    torch.manual_seed(0)
+    model = build_detector(replace(TINY, head="tsd")).train()
+    losses = {}
+    for weight in (1.0, 0.5):
+        model.roi_heads.config = replace(TINY.roi, loss_weight=weight)
+        torch.manual_seed(1)
+        losses[weight] = model(make_images(), [OBJECTS, OBJECTS])
+    for name, loss in losses[1.0].items():
+        factor = 1.0 if name in ("loss_objectness", "loss_rpn_box_reg") else 0.5
+        torch.testing.assert_close(losses[0.5][name], factor * loss)
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_training_survives_an_rpn_without_proposals(head, monkeypatch):
     model = build_detector(replace(TINY, head=head)).train()

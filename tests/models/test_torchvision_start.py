@@ -180,6 +180,15 @@ def test_a_model_of_ones_own_goes_on_as_it_was(strides, head):
     assert trace(ours, IMAGES[0]).levels.max() < len(set(strides))
 
 
+@torch.no_grad()
+def test_a_model_of_another_type_goes_on_in_it():
+    model = own_model(4, 8).double()
+    images = [image.double() for image in IMAGES]
+    ours = from_torchvision(model, "tsd")
+    for found, expected in zip(ours(images), model(images)):
+        assert len(found["scores"]) == len(expected["scores"]) > 0
+
+
 def test_a_model_of_ones_own_is_made_again_to_load_its_weights(tmp_path):
     ours = from_torchvision(own_model(8, 16), "d_head")
     save_weights(tmp_path / "w.safetensors", ours, CATEGORIES, half=False)

@@ -40,7 +40,7 @@ def measure_displacement(
     """Follow ΔC and ΔR of the proposals that overlap an object, over the first `images` of the dataset.
 
     Args:
-        model: a detector whose head moves its regions.
+        model: a detector whose head moves its regions: TSD with one displacement per proposal for localization.
         dataset: every object needs a "salient_bbox".
         images: how many of its images.
         min_iou: a proposal belongs to the object it overlaps most, if at least this much.
@@ -62,7 +62,7 @@ def measure_displacement(
             raise ValueError(f'{dataset.annotation_file} has objects without "salient_bbox"')
         seen = trace(model, image)
         if seen.classification_points is None or seen.localization_proposals is None:
-            raise ValueError(f"head {model.config.head!r} does not move its regions")
+            raise ValueError(f"head {model.config.head!r} does not move its regions, or its boxes' bin by bin")
         if len(target["boxes"]) == 0:
             continue
         overlap, nearest = box_iou(seen.proposals, target["boxes"].to(seen.proposals)).max(dim=1)

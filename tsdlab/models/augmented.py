@@ -33,7 +33,7 @@ class AugmentedDetector(nn.Module):
         flip: see every size a second time, mirrored left to right.
 
     Raises:
-        ValueError: a size below one pixel.
+        ValueError: a size below one pixel, or sizes for a model that does not resize by the shorter side.
     """
 
     def __init__(self, model: Detector, min_sizes: Sequence[int] = (), flip: bool = False) -> None:
@@ -41,6 +41,8 @@ class AugmentedDetector(nn.Module):
         for size in min_sizes:
             if size < 1:
                 raise ValueError(f"min_sizes are shorter sides in pixels, at least 1; got {size}")
+        if min_sizes and (model.transform.fixed_size is not None or model.transform._skip_resize):
+            raise ValueError("min_sizes need a model whose transform resizes images by their shorter side")
         self.model = model
         self.min_sizes = tuple(min_sizes)
         self.flip = flip

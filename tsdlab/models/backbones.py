@@ -70,7 +70,7 @@ def build_backbone(config: BackboneConfig, weights: str | None = None) -> nn.Mod
             extra_blocks=LastLevelMaxPool(),
         )
         members = partial(_layer_members, backbone.body)
-    for stage in config.deformable_stages:
+    for stage in sorted(set(config.deformable_stages)):
         if make_deformable(backbone.body, members(stage)) == 0:
             raise ValueError(f"backbone {config.name!r} has no 3×3 convolution to make deformable in stage {stage}")
     if config.norm == "sync" and _can_synchronise():

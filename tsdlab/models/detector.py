@@ -14,10 +14,8 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from tsdlab.config import TORCHVISION, Config, HeadName
 from tsdlab.models.backbones import build_backbone
-from tsdlab.models.heads import build_head
-from tsdlab.models.roi_heads import RoIHeads
+from tsdlab.models.roi_heads import build_roi_heads
 from tsdlab.models.torchvision_start import Parts, copy_to_start_from, published_parts, read_config, take_over
-from tsdlab.ops import MultiScaleDeformRoIAlign
 from tsdlab.structures import Category
 
 
@@ -101,17 +99,7 @@ def _parts(config: Config, weights_backbone: str | None) -> Parts:
             {"training": rpn.post_nms_train, "testing": rpn.post_nms_test},
             rpn.nms_thresh,
         ),
-        RoIHeads(
-            config.roi,
-            MultiScaleDeformRoIAlign(
-                backbone.strides,  # type: ignore[arg-type]
-                config.roi.output_size,
-                config.roi.sampling_ratio,
-                config.roi.aligned,
-                config.roi.canonical_size,
-            ),
-            build_head(config),
-        ),
+        build_roi_heads(config, backbone.strides),  # type: ignore[arg-type]
         GeneralizedRCNNTransform(
             config.image.min_size, config.image.max_size, list(config.image.mean), list(config.image.std)
         ),

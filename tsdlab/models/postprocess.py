@@ -45,9 +45,14 @@ def _candidates(
         pairs = pairs[pair_scores[pairs].topk(config.pre_nms_top_n).indices]
     roi, label = of_image[pairs // classes], pairs % classes + 1
     boxes = decode(output.deltas[roi, label].float(), output.boxes[roi].float())
-    boxes = clip_boxes_to_image(boxes, shape)
+    return without_slivers({"boxes": boxes, "labels": label, "scores": pair_scores[pairs]}, shape)
+
+
+def without_slivers(found: dict[str, Tensor], shape: tuple[int, int]) -> dict[str, Tensor]:
+    """`found` with its boxes clipped to an image of (height, width), without those of which nothing is left."""
+    boxes = clip_boxes_to_image(found["boxes"], shape)
     big = remove_small_boxes(boxes, _MIN_SIDE)
-    return {"boxes": boxes[big], "labels": label[big], "scores": pair_scores[pairs][big]}
+    return {name: value[big] for name, value in {**found, "boxes": boxes}.items()}
 
 
 def detections_of(
@@ -99,7 +104,7 @@ def _soft(boxes: Tensor, scores: Tensor, labels: Tensor, config: RoIConfig) -> t
         iou = box_iou(boxes[best], boxes)[0]
         if config.nms == "linear":
             decay = torch.where(iou >= config.nms_thresh, 1 - iou, 1.0)
-        else:
+        else:  # "gaussian"
             decay = torch.exp(-(iou**2) / config.soft_nms_sigma)
         remaining = torch.where(labels == labels[best], remaining * decay, remaining)
         remaining[best] = -1.0  # taken; it decays to −0 at most, and is cut off at the end

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, Matcher
-from torchvision.ops import box_iou, clip_boxes_to_image
+from torchvision.ops import box_iou
 
-from tsdlab.config import RoIConfig
-from tsdlab.models.heads import Head
-from tsdlab.models.postprocess import candidates_per_image, detections_of
+from tsdlab.config import Config, RoIConfig
+from tsdlab.models.heads import Head, build_head
+from tsdlab.models.postprocess import candidates_per_image, detections_of, without_slivers
 from tsdlab.models.refinement import RefiningHead
 from tsdlab.ops import MultiScaleDeformRoIAlign, RegionPooler
 from tsdlab.structures import HeadOutput, Samples
@@ -65,7 +67,7 @@ class RoIHeads(nn.Module):
         found = [detections_of(f, self.config, part) for f, part in zip(found, parts)]
         if isinstance(self.head, RefiningHead):  # last, for a gradient of every candidate would be dear
             boxes = self.head.refine(pool, *_of_batch(found)).split([len(f["boxes"]) for f in found])
-            found = [{**f, "boxes": clip_boxes_to_image(b, s)} for f, b, s in zip(found, boxes, image_shapes)]
+            found = [without_slivers({**f, "boxes": b}, s) for f, b, s in zip(found, boxes, image_shapes)]
         return found
 
     def prepare(self, features: dict[str, Tensor]) -> RegionPooler:
@@ -91,6 +93,13 @@ class RoIHeads(nn.Module):
         positive, negative = self._draw([assigned])
         keep = torch.where(positive[0] | negative[0])[0]
         return boxes[keep], assigned[keep], matched[keep]
+
+
+def build_roi_heads(config: Config, strides: Sequence[int]) -> RoIHeads:
+    """The second stage that `config` describes, over a pyramid of these strides (pixels per cell)."""
+    roi = config.roi
+    pooler = MultiScaleDeformRoIAlign(strides, roi.output_size, roi.sampling_ratio, roi.aligned, roi.canonical_size)
+    return RoIHeads(roi, pooler, build_head(config))
 
 
 def _of_batch(found: list[dict[str, Tensor]]) -> tuple[Tensor, Tensor]:

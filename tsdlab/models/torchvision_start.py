@@ -28,9 +28,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from tsdlab.config import TORCHVISION, BackboneConfig, Config, HeadName, ImageConfig, RoIConfig, RPNConfig
-from tsdlab.models.heads import build_head
-from tsdlab.models.roi_heads import RoIHeads
-from tsdlab.ops import MultiScaleDeformRoIAlign
+from tsdlab.models.roi_heads import RoIHeads, build_roi_heads
 
 PublishedName = Literal[
     "fasterrcnn_resnet50_fpn",
@@ -142,21 +140,13 @@ def take_over(model: GeneralizedRCNN, config: Config) -> Parts:
     Copies of its box head and predictor go wherever `config.head` has places for them; pooling, sampling and
     post-processing are as `config.roi` says.
     """
-    head = build_head(config)
-    for name, places in head.torchvision_modules.items():
+    roi_heads = build_roi_heads(config, [2 ** (stage + 1) for stage in config.backbone.stages])
+    for name, places in roi_heads.head.torchvision_modules.items():
         for place in places:
-            head.set_submodule(place, copy.deepcopy(model.roi_heads.get_submodule(name)))
-    roi = config.roi
-    pooler = MultiScaleDeformRoIAlign(
-        [2 ** (stage + 1) for stage in config.backbone.stages],
-        roi.output_size,
-        roi.sampling_ratio,
-        roi.aligned,
-        roi.canonical_size,
-    )
+            roi_heads.head.set_submodule(place, copy.deepcopy(model.roi_heads.get_submodule(name)))
     model.backbone.register_forward_hook(_as_levels)
-    device = next(model.parameters()).device
-    return Parts(model.backbone, model.rpn, RoIHeads(roi, pooler, head).to(device), model.transform)
+    roi_heads.to(next(model.roi_heads.box_predictor.parameters()))  # its device and type
+    return Parts(model.backbone, model.rpn, roi_heads, model.transform)
 
 
 def published_model(
@@ -204,7 +194,7 @@ def published_parts(config: Config, weights_backbone: str | None = None) -> Part
             f"backbone.name {config.backbone.name!r} is no builder of torchvision ({', '.join(_BODIES)}). A detector "
             "that began as a torchvision model of your own is loaded in three steps: make the same torchvision model; "
             f"detector = tsdlab.from_torchvision(model, {config.head!r}, {config.num_classes}); "
-            "tsdlab.weights.load_tensors(detector, path)"
+            "tsdlab.weights.load_tensors(detector, path). It trains like any torchvision detector, in your own loop"
         )
     image, rpn = config.image, config.rpn
     model = published_model(
@@ -363,7 +353,10 @@ def _trained_parameters(name: str, norm: Any) -> list[list[bool]]:
 
 
 def _network(model: GeneralizedRCNN) -> list[Any]:
-    """What a model is beyond the values of its tensors and the fields of a config, to be compared."""
+    """What a model is beyond the values of its tensors and the fields of a config, to be compared.
+
+    As far as its modules print it: a subclass that prints like the class it changes would pass for it.
+    """
     transform, rpn, roi = model.transform, model.rpn, model.roi_heads
     parts = (model.backbone, rpn, roi.box_head, roi.box_predictor)
     return [

@@ -30,7 +30,7 @@ def ap_by_iou(rows: Sequence[Row], ax: Axes | None = None, against: str | None =
         against: a system whose mean is subtracted: what is gained over it, in percentage points.
     """
     ax = ax or plt.gca()
-    base = {row["system"]: _means(row["per_iou"]) for row in rows}.get(against or "", 0.0)
+    base = 0.0 if against is None else {row["system"]: _means(row["per_iou"]) for row in rows}[against]
     for row, color in zip(rows, _colors(rows)):
         thresholds = [float(t) for t in row["per_iou"]]
         mean, sd = _means(row["per_iou"]) - base, _sds(row["per_iou"])

@@ -10,6 +10,7 @@ wuyuebupt/doubleheadsrcnn.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import torch
@@ -30,7 +31,7 @@ class DoubleHead(Head):
     """A 2-FC branch for the class, a convolutional branch for the box."""
 
     # Only the fc branch is built as torchvision's second stage; nothing there could start the convolutions.
-    torchvision_modules = MappingProxyType(
+    torchvision_modules: Mapping[str, tuple[str, ...]] = MappingProxyType(
         {"box_head": ("classification.fc",), "box_predictor.cls_score": ("classification.out",)}
     )
 
@@ -43,6 +44,8 @@ class DoubleHead(Head):
         # Each branch's output for the other one's task. Without "extended" they would never get a gradient.
         self.fc_deltas = nn.Linear(config.roi.hidden, deltas) if config.double.extended else None
         self.conv_logits = nn.Linear(config.roi.hidden, logits) if config.double.extended else None
+        if config.double.extended:
+            self.torchvision_modules = {**self.torchvision_modules, "box_predictor.bbox_pred": ("fc_deltas",)}
 
     def forward(self, pool: RegionPooler, rois: Tensor, with_sibling: bool = False) -> HeadOutput:
         # The enlarged region stays on the level of P, as in the reference code and in mmdetection: by its own size it
