@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -140,6 +141,22 @@ def test_eval_takes_split_and_threshold(
     assert "8 images, 0 detections" in capsys.readouterr().out
     run("eval", weights_file, "--data", tiny_data, "--split", "test", exits=1)
     assert "instances_test.json" in capsys.readouterr().err
+
+
+def test_an_impossible_config_is_one_line(tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("train", "badges-tiny", "--data", tiny_data, "--out", tmp_path / "run", "--tsd.gamma", -1, exits=1)
+    assert capsys.readouterr().err == "tsdlab: tsd.gamma must be at least 0, got -1.0\n"
+
+
+def test_a_download_without_a_network_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreachable(*args: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("tsdlab.cli.import_torchvision", unreachable)
+    run("weights", "import-torchvision", tmp_path / "out.safetensors", exits=1)
+    assert "cannot download: no route to host. Without a network give a local file" in capsys.readouterr().err
 
 
 def test_eval_sees_images_several_times(

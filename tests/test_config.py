@@ -47,6 +47,8 @@ def test_a_detector_has_at_least_one_class() -> None:
         ("iou", "min_iou", 1.0, r"iou\.min_iou must be between 0 and 1"),
         ("iou", "boxes_per_object", 0, r"iou\.boxes_per_object must be at least 1"),
         ("iou", "refinement_steps", -1, r"iou\.refinement_steps must be at least 0"),
+        ("tsd", "gamma", -1.0, r"tsd\.gamma must be at least 0"),
+        ("tsd", "localization_margin", 2.0, r"the margins of tsd must be between 0 and 1, or None, got \[0\.2, 2\.0\]"),
         ("double", "box_scale", -1.0, r"double\.box_scale must be above 0"),
     ],
 )

@@ -439,7 +439,7 @@ def test_pretrained_backbones_are_recorded(
 
 def test_weights_of_which_nothing_fits_are_refused(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:
     save_file({"theirs": torch.zeros(3)}, tmp_path / "w.safetensors")
-    with pytest.raises(ValueError, match="no tensor of"):
+    with pytest.raises(ValueError, match="tensors of the model's backbone"):
         train(tiny_config, tiny_data, tmp_path / "run", progress=False, weights=tmp_path / "w.safetensors")
     assert not (tmp_path / "run").exists()
 

@@ -162,7 +162,7 @@ def test_tensors_that_do_not_fit_are_named(model: Detector, tiny_config: Config,
 def test_weights_of_which_nothing_fits_are_refused(model: Detector, tmp_path: Path) -> None:
     count = "backbone.body.bn1.num_batches_tracked"
     save_file({"theirs": torch.zeros(3), count: torch.zeros((), dtype=torch.int64)}, tmp_path / "w.safetensors")
-    with pytest.raises(ValueError, match=r"no tensor of .*w\.safetensors fits"):
+    with pytest.raises(ValueError, match=r"w\.safetensors fits \d+ of the \d+ tensors of the model's backbone"):
         load_tensors(model, tmp_path / "w.safetensors", partly=True)
 
 
@@ -250,6 +250,20 @@ def test_a_file_under_old_names_is_read(torchvision_file: Path, tmp_path: Path) 
     torch.save(old, tmp_path / "old.pth")
     model = torchvision_model(tmp_path / "old.pth", "fasterrcnn_resnet50_fpn")
     assert torch.equal(model.rpn.head.conv[0][0].weight, state["rpn.head.conv.0.0.weight"])
+
+
+def test_a_state_dict_may_lie_beside_the_optimizers(torchvision_file: Path, tmp_path: Path) -> None:
+    state = torch.load(torchvision_file, weights_only=True)
+    torch.save({"model": state, "epoch": 3}, tmp_path / "checkpoint.pth")
+    model = torchvision_model(tmp_path / "checkpoint.pth", "fasterrcnn_resnet50_fpn")
+    assert torch.equal(model.rpn.head.conv[0][0].weight, state["rpn.head.conv.0.0.weight"])
+
+
+def test_nms_may_be_another_than_the_weights_own(tiny_config: Config, tmp_path: Path) -> None:
+    save_weights(tmp_path / "w.safetensors", build_detector(replace(tiny_config, head="iou")), CATEGORIES)
+    model = load_detector(tmp_path / "w.safetensors", nms="gaussian")
+    assert (model.roi_heads.config.nms, model.roi_heads.head.config.guided_nms) == ("gaussian", False)
+    assert load_detector(tmp_path / "w.safetensors").roi_heads.head.config.guided_nms
 
 
 def test_another_state_dict_is_refused(torchvision_file: Path, tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
+from urllib.error import URLError
 
 import torch
 import tyro
@@ -109,7 +110,8 @@ class Eval:
     score_thresh: Annotated[float | None, arg(metavar="FLOAT")] = None
     """Leave out detections below this score; by default the weights' own threshold."""
     nms: Annotated[Literal["hard", "linear", "gaussian"] | None, arg(metavar="RULE")] = None
-    """How overlapping detections are suppressed: hard, or Soft-NMS (linear, gaussian); by default the weights' own."""
+    """How overlapping detections are suppressed: hard, or Soft-NMS (linear, gaussian), also in the place of IoU-guided
+    NMS; by default the weights' own."""
     min_sizes: tuple[int, ...] = ()
     """Shorter sides to see every image at, in pixels; by default the weights' own."""
     flip: bool = False
@@ -122,10 +124,7 @@ class Eval:
     device: Device = "auto"
 
     def run(self, line: str) -> None:
-        detector = load_detector(self.weights, resolve_device(self.device))
-        if self.nms is not None:
-            roi = replace(detector.config.roi, nms=self.nms)
-            detector.roi_heads.config = replace(detector.config, roi=roi).roi  # checked with all else
+        detector = load_detector(self.weights, resolve_device(self.device), nms=self.nms)
         model = AugmentedDetector(detector, self.min_sizes, self.flip)
         dataset = CocoDataset(self.data, self.split)
         metrics = evaluate(model, dataset, self.batch_size, self.score_thresh, workers=self.workers)
@@ -313,16 +312,16 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _run(args: list[str]) -> None:
-    command: Any = tyro.cli(
-        _Command,
-        prog="tsdlab",
-        description=tsdlab.__doc__,
-        args=args,
-        config=(CascadeSubcommandArgs, OmitSubcommandPrefixes),
-    )
-    while hasattr(command, "command"):
-        command = command.command
     try:
+        command: Any = tyro.cli(
+            _Command,
+            prog="tsdlab",
+            description=tsdlab.__doc__,
+            args=args,
+            config=(CascadeSubcommandArgs, OmitSubcommandPrefixes),
+        )
+        while hasattr(command, "command"):
+            command = command.command
         command.run(shlex.join(["tsdlab", *args]))
     except TrainingInterrupted as stopped:
         print(f"tsdlab: {stopped}", file=sys.stderr)
@@ -346,6 +345,8 @@ def _is_expected(error: Exception) -> bool:
 
 def _message(error: Exception) -> str:
     """What happened, without the traceback that a loader's process puts around it."""
+    if isinstance(error, URLError):
+        return f"cannot download: {error.reason}. Without a network give a local file: --weights or --source FILE.pth"
     text = str(error)
     if "in DataLoader worker process" in text:
         text = text.strip().splitlines()[-1].partition(": ")[2]

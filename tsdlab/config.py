@@ -6,6 +6,7 @@ Odd values carry their reason beside them. "Paper" is arXiv 2003.07540; "referen
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass, field, replace
@@ -190,8 +191,14 @@ class Config:
 
     def _check_ranges(self) -> None:
         """Raises ValueError naming a number that would train nothing, or diverge."""
-        iou, double, roi = self.iou, self.double, self.roi
+        iou, double, roi, tsd = self.iou, self.double, self.roi, self.tsd
+        shares = (double.fc_classification, double.conv_localization)
+        margins = [m for m in (tsd.classification_margin, tsd.localization_margin) if m is not None]
         sound = {
+            "tsd.gamma": (tsd.gamma, 0 <= tsd.gamma < math.inf, "at least 0"),
+            "tsd.offset_hidden": (tsd.offset_hidden, tsd.offset_hidden >= 1, "at least 1"),
+            "the margins of tsd": (margins, all(0 <= m <= 1 for m in margins), "between 0 and 1, or None"),
+            "the shares of double": (shares, all(0 <= share <= 1 for share in shares), "between 0 and 1"),
             "roi.loss_weight": (roi.loss_weight, roi.loss_weight >= 0, "at least 0"),
             "roi.soft_nms_sigma": (roi.soft_nms_sigma, roi.soft_nms_sigma > 0, "above 0"),
             "double.box_scale": (double.box_scale, double.box_scale > 0, "above 0"),

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -123,7 +123,10 @@ def find_weights(name_or_path: str | Path) -> Path:
 
 
 def load_detector(
-    name_or_path: str | Path, device: str | torch.device = "cpu", score_thresh: float | None = None
+    name_or_path: str | Path,
+    device: str | torch.device = "cpu",
+    score_thresh: float | None = None,
+    nms: Literal["hard", "linear", "gaussian"] | None = None,
 ) -> Detector:
     """A detector in eval mode, ready to use.
 
@@ -131,6 +134,7 @@ def load_detector(
         name_or_path: shipped weights by name ("badges-tsd"), or a file.
         device: where it goes.
         score_thresh: detections below it are dropped; None keeps the config's.
+        nms: as `roi.nms` of the config, and in the place of IoU-guided NMS; None keeps the config's.
 
     Returns:
         The model, with `model.config` and `model.categories` (label i is categories[i − 1]).
@@ -145,6 +149,8 @@ def load_detector(
     config = header.config
     if score_thresh is not None:
         config = replace(config, roi=replace(config.roi, score_thresh=score_thresh))
+    if nms is not None:
+        config = replace(config, roi=replace(config.roi, nms=nms), iou=replace(config.iou, guided_nms=False))
     model = build_detector(config)
     load_tensors(model, path)
     model.categories = header.categories
@@ -181,8 +187,13 @@ def load_tensors(model: nn.Module, path: Path, partly: bool = False) -> list[str
         if problems:
             more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
             raise ValueError(f"{path} does not fit its model: {'; '.join(problems[:8])}{more}")
-    elif not any(v.dim() for v in fitting.values()):  # a norm's count of batches fits any norm
-        raise ValueError(f"no tensor of {path} fits the model; is it of another backbone?")
+    else:
+        body = [k for k in own if k.startswith("backbone.")]
+        fits = sum(k in fitting for k in body)
+        if 2 * fits < len(body):  # some norms of any network fit those of another
+            raise ValueError(
+                f"{path} fits {fits} of the {len(body)} tensors of the model's backbone: is it of another?"
+            )
     model.load_state_dict(fitting, strict=False)
     return left
 
@@ -279,7 +290,13 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler meets foreign bytes and may fail in any way
-        raise ValueError(f"{path} is not a readable state dict ({type(error).__name__})") from error
+        raise ValueError(
+            f"{path} is not a readable state dict ({type(error).__name__}); save one by "
+            "torch.save(model.state_dict(), path)"
+        ) from error
+    for key in ("model", "state_dict"):  # as training scripts keep it, beside the optimizer's
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
     if not isinstance(state, dict) or "roi_heads.box_predictor.cls_score.weight" not in state:
         raise ValueError(f"{path} is not the state dict of a torchvision Faster R-CNN with FPN")
     return state

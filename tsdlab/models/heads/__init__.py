@@ -1,4 +1,4 @@
-"""The heads by name. A new head is one new file and one line here."""
+"""The heads by name. A new head is one new file, its name in `config.HeadName`, and one line here."""
 
 from __future__ import annotations
 
