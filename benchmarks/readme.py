@@ -94,7 +94,7 @@ def comparison_table(name: str, numbers: tuple[str, ...]) -> str:
     """Mean ± standard deviation over seeds of every system in `data/results/<name>.json`."""
     summary = json.loads((RESULTS / f"{name}.json").read_text())["summary"]
     rows = [["head", *(n.replace("_", " ") for n in numbers), "parameters"]]
-    for row in summary:
+    for row in sorted(summary, key=lambda row: row["AP"]["mean"]):
         rows.append([row["system"], *(_spread(row[n]) for n in numbers), f"{row['parameters'] / 1e6:.1f} M"])
     return markdown(rows)
 
