@@ -19,16 +19,20 @@ def test_by_hand():
     badge = torch.tensor([[60.0, 0.0, 70.0, 2.0]])  # the last bin of the first row
     points = torch.tensor([65.0, 1.0]).expand(1, 7, 7, 2)
     moved, thing = P + torch.tensor([7.0, 0.0, 7.0, 0.0]), P + torch.tensor([14.0, 0.0, 14.0, 0.0])
-    grid, on, towards, offset, before, after, shift = _follow(P, points, moved, thing, badge)[0].tolist()
+    row = _follow(P, points, moved, thing, badge)[0].tolist()
+    grid, on, towards, offset, spread, moved_spread, before, gathered, after, shift = row
     assert grid == pytest.approx(1 / 49) and on == 1
     distance = torch.linalg.vector_norm((bin_centres(P) - points) / torch.tensor([70.0, 14.0]), dim=-1).mean().item()
     assert towards == pytest.approx(distance) and offset == pytest.approx(distance)
     assert (before, after, shift) == pytest.approx((0.2, 0.1, 0.1))
+    assert gathered == pytest.approx(((65 - 49) ** 2 / 70**2 + (1 - 7) ** 2 / 14**2) ** 0.5)
+    plain = torch.linalg.vector_norm((bin_centres(P) - torch.tensor([35.0, 7.0])) / torch.tensor([70.0, 14.0]), dim=-1)
+    assert moved_spread == 0 and spread == pytest.approx(plain.mean().item())
 
 
 def test_without_displacement_nothing_changes():
     same = _follow(P, bin_centres(P), P, P, P)[0].tolist()
-    assert same == pytest.approx([1, 1, 0, 0, 0, 0, 0], abs=1e-6)
+    assert same == pytest.approx([1, 1, 0, 0, same[5], same[5], 0, 0, 0, 0], abs=1e-6)
 
 
 def test_the_shipped_model_brings_its_regions_where_they_belong():
@@ -37,7 +41,8 @@ def test_the_shipped_model_brings_its_regions_where_they_belong():
     )
     assert found.proposals > 20
     assert found.moved_on_salient > found.grid_on_salient
-    assert found.moved_centre_distance < found.centre_distance
+    assert found.localization_centre_distance < found.centre_distance
+    assert found.classification_centre_distance < found.centre_distance
 
 
 def test_what_cannot_be_followed_is_said(tiny_config, tiny_data):

@@ -29,8 +29,11 @@ class Displacement:
     moved_on_salient: float  # the same of P̂_c, the bin centres after ΔC
     towards_salient: float  # how much nearer ΔC brings a bin centre to the salient part's centre
     classification_offset: float  # |ΔC|
-    centre_distance: float  # of P from the object's centre
-    moved_centre_distance: float  # of P̂_r from it
+    grid_spread: float  # of the plain grid: how far its bin centres lie from their mean
+    moved_spread: float  # the same of P̂_c
+    centre_distance: float  # of P's centre from the object's
+    classification_centre_distance: float  # of P̂_c's mean from it
+    localization_centre_distance: float  # of P̂_r's centre from it
     localization_offset: float  # |ΔR|
 
 
@@ -84,19 +87,22 @@ def measure_displacement(
 
 
 def _follow(proposals: Tensor, points: Tensor, moved: Tensor, objects: Tensor, salient: Tensor) -> Tensor:
-    """Fields of `Displacement` after the first, [K, 7], from boxes [K, 4] and points [K, bins, bins, 2]."""
+    """Fields of `Displacement` after the first, [K, 10], from boxes [K, 4] and points [K, bins, bins, 2]."""
     size = (proposals[:, 2:] - proposals[:, :2]).clamp(min=1e-6)
     grid = bin_centres(proposals, bins=points.shape[1])
     goal = _centre(salient)[:, None, None]
     scale = size[:, None, None]
     distance, moved_distance = (torch.linalg.vector_norm((p - goal) / scale, dim=-1) for p in (grid, points))
-    centre = _centre(objects)
+    centre, mean = _centre(objects), points.mean(dim=(1, 2))
     columns = [
         _inside(grid, salient).mean(dim=(1, 2)),
         _inside(points, salient).mean(dim=(1, 2)),
         (distance - moved_distance).mean(dim=(1, 2)),
         torch.linalg.vector_norm((points - grid) / scale, dim=-1).mean(dim=(1, 2)),
+        torch.linalg.vector_norm((grid - _centre(proposals)[:, None, None]) / scale, dim=-1).mean(dim=(1, 2)),
+        torch.linalg.vector_norm((points - mean[:, None, None]) / scale, dim=-1).mean(dim=(1, 2)),
         torch.linalg.vector_norm((_centre(proposals) - centre) / size, dim=-1),
+        torch.linalg.vector_norm((mean - centre) / size, dim=-1),
         torch.linalg.vector_norm((_centre(moved) - centre) / size, dim=-1),
         torch.linalg.vector_norm((_centre(moved) - _centre(proposals)) / size, dim=-1),
     ]
