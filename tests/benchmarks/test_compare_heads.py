@@ -19,7 +19,14 @@ RUNS = {run for table in TABLES.values() for run in table.runs()}
 def record(system, seed, ap, displacement=None):
     numbers = dict.fromkeys(compare_heads.NUMBERS, ap)
     return {
-        **{"system": system, "misalignment": 1.0, "seed": seed, "steps": compare_heads.STEPS, "parameters": 7},
+        **{
+            "system": system,
+            "misalignment": 1.0,
+            "seed": seed,
+            "steps": compare_heads.STEPS,
+            "room": None,
+            "parameters": 7,
+        },
         **numbers,
         "per_iou": {"0.50": ap + 1},
         "displacement": displacement,
