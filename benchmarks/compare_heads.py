@@ -226,13 +226,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=list(TABLES))
     parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="train these; what others have is kept")
+    parser.add_argument("--seeds", type=int, help="train the first of the table's seeds")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
     arguments = parser.parse_args()
     runs = list(TABLES[arguments.table].runs())
     unknown = set(arguments.only or ()) - {run.system for run in runs}
     if unknown:
         parser.error(f"no system {', '.join(unknown)} in {arguments.table}; it has {TABLES[arguments.table].systems}")
-    wanted = [run for run in runs if arguments.only is None or run.system in arguments.only]
+    wanted = [
+        run
+        for run in runs
+        if (arguments.only is None or run.system in arguments.only)
+        and (arguments.seeds is None or run.seed < arguments.seeds)
+    ]
     for run in {run.world: run for run in wanted}.values():
         if not (ROOT / run.data).exists():
             make_badges(ROOT / run.data, BadgesConfig(misalignment=run.misalignment, room=run.room))
