@@ -93,9 +93,10 @@ def _memory(setting: dict, kind: str, name: str) -> float | None:
 def comparison_table(name: str, numbers: tuple[str, ...]) -> str:
     """Mean ± standard deviation over seeds of every system in `data/results/<name>.json`."""
     summary = json.loads((RESULTS / f"{name}.json").read_text())["summary"]
-    rows = [["head", *(n.replace("_", " ") for n in numbers), "parameters"]]
+    rows = [["head", *(n.replace("_", " ") for n in numbers), "seeds", "parameters"]]
     for row in sorted(summary, key=lambda row: row["AP"]["mean"]):
-        rows.append([row["system"], *(_spread(row[n]) for n in numbers), f"{row['parameters'] / 1e6:.1f} M"])
+        cells = [*(_spread(row, row[n]) for n in numbers), str(len(row["seeds"]))]
+        rows.append([row["system"], *cells, f"{row['parameters'] / 1e6:.1f} M"])
     return markdown(rows)
 
 
@@ -106,15 +107,18 @@ def dose_table() -> str:
     rows = [["AP at misalignment", *(f"{dose:g}" for dose in doses)]]
     for system in dict.fromkeys(row["system"] for row in summary):
         of = {row["misalignment"]: row for row in summary if row["system"] == system}
-        rows.append([system, *(_spread(of[dose]["AP"]) for dose in doses)])
-    moved = {row["misalignment"]: row["displacement"] for row in summary if row["displacement"] is not None}
+        rows.append([system, *(_spread(of[dose], of[dose]["AP"]) for dose in doses)])
+    moved = {row["misalignment"]: row for row in summary if row["displacement"] is not None}
     for key, label in (("moved_on_salient", "P̂_c"), ("grid_on_salient", "the plain grid")):
-        rows.append([f"{label} on the badge, %", *(_spread(moved[dose][key], 100) for dose in doses)])
+        shares = (_spread(moved[dose], moved[dose]["displacement"][key], 100) for dose in doses)
+        rows.append([f"{label} on the badge, %", *shares])
     return markdown(rows)
 
 
-def _spread(value: dict[str, float], scale: float = 1.0) -> str:
-    return f"{value['mean'] * scale:.1f} ± {value['sd'] * scale:.1f}"
+def _spread(row: dict, value: dict[str, float], scale: float = 1.0) -> str:
+    """Mean ± standard deviation; of a single seed there is none."""
+    mean = f"{value['mean'] * scale:.1f}"
+    return mean if len(row["seeds"]) == 1 else f"{mean} ± {value['sd'] * scale:.1f}"
 
 
 def pooling_table() -> str:
