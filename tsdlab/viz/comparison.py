@@ -7,7 +7,7 @@ percent; "per_iou" and "displacement" hold such numbers by name.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -37,7 +37,9 @@ def ap_by_iou(rows: Sequence[Row], ax: Axes | None = None, against: str | None =
         ax.plot(thresholds, mean, marker=".", color=color, label=row["system"])
         ax.fill_between(thresholds, mean - sd, mean + sd, color=color, alpha=0.15, linewidth=0)
     ax.set(xlabel="IoU threshold", ylabel="AP" if against is None else f"AP gained over {against}")
-    return _plain(ax, "lower left")
+    _plain(ax, legend=False)
+    ax.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=3, frameon=False, fontsize=9)  # lines are everywhere
+    return ax
 
 
 def ap_bars(rows: Sequence[Row], numbers: Sequence[str], ax: Axes | None = None) -> Axes:
@@ -86,7 +88,7 @@ def cost_against_ap(rows: Sequence[Row], costs: Mapping[str, float], ax: Axes | 
             ax.annotate(row["system"], (x, y["mean"]), (7, 3), textcoords="offset points", fontsize=9)
     ax.margins(x=0.2, y=0.15)
     ax.set(ylabel="AP")
-    return _plain(ax, None)
+    return _plain(ax, legend=False)
 
 
 def _means(numbers: Mapping[str, Mapping[str, float]]) -> np.ndarray:
@@ -103,10 +105,10 @@ def _colors(rows: Sequence[Row], systems: Sequence[str] | None = None) -> list[s
     return [_COLORS.get(name) or _OTHERS[unnamed.index(name) % len(_OTHERS)] for name in names]
 
 
-def _plain(ax: Axes, legend: Literal["best", "lower left"] | None = "best") -> Axes:
+def _plain(ax: Axes, legend: bool = True) -> Axes:
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis="y", alpha=0.25)
     ax.set_axisbelow(True)
     if legend and ax.get_legend_handles_labels()[0]:
-        ax.legend(loc=legend, frameon=False, fontsize=9)
+        ax.legend(frameon=False, fontsize=9)
     return ax
