@@ -40,7 +40,7 @@ test-slow: $(READY)  ## the tests that take minutes
 
 bench: $(READY)  ## measure, and write data/results/
 	$(BIN)/python benchmarks/roi_ops.py
-	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/heads.py
 
 clean:  ## remove the environment and everything generated
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis runs data/generated

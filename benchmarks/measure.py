@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import platform
 import random
@@ -55,6 +57,29 @@ def against(seconds: dict[str, list[float]], peer: str) -> dict[str, dict[str, f
         }
         for name, times in seconds.items()
     }
+
+
+def peak_megabytes(run: Callable[[], object], device: str) -> float | None:
+    """Peak memory during `run` above what is held before it; None where the system does not tell."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return round((torch.cuda.max_memory_allocated() - before) / 2**20, 1)
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # kept memory would hide what is taken of it
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here (proc(5))
+    except (AttributeError, OSError, TypeError):
+        return None
+    before = _status_kilobytes("VmRSS")
+    run()
+    return round((_status_kilobytes("VmHWM") - before) / 2**10, 1)
+
+
+def _status_kilobytes(field: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1])
 
 
 def print_table(title: str, rows: dict[str, dict[str, float]]) -> None:

@@ -70,17 +70,55 @@ def accuracy_table(name: str) -> str:
 
 
 def cost_table() -> str:
-    """Time relative to torchvision's Faster R-CNN in channels-last memory, from `data/results/train_step.json`."""
-    results = json.loads((RESULTS / "train_step.json").read_text())
+    """Against torchvision's Faster R-CNN in channels-last memory, from `data/results/cost.json`."""
+    results = json.loads((RESULTS / "cost.json").read_text())
+    header = ["", "R50 parameters", "R50 step", "its memory", "R50 inference", "at threshold 0", "its memory"]
+    rows = [[*header, "badges step", "badges inference"]]
     r50, badges = results["r50"], results["badges"]
-    rows = [["", "R50 step", "R50 inference", "at threshold 0", "badges step", "badges inference", "at threshold 0"]]
     for name in r50["train"]:
-        cells = []
-        for setting in (r50, badges):
-            cells.append(setting["train"][name]["ratio"])
-            cells += [setting["inference"][f"{name} @ {threshold}"]["ratio"] for threshold in (0.05, 0.0)]
-        rows.append([name, *(f"{ratio:.2f}" for ratio in cells)])
+        cells = [r50["train"][name]["ratio"], _memory(r50, "train", name)]
+        cells += [r50["inference"][f"{name} @ {threshold}"]["ratio"] for threshold in (0.05, 0.0)]
+        cells += [_memory(r50, "inference", name)]
+        cells += [badges["train"][name]["ratio"], badges["inference"][f"{name} @ 0.05"]["ratio"]]
+        million = f"{r50['parameters'][name] / 1e6:.1f} M"
+        rows.append([name, million, *("" if ratio is None else f"{ratio:.2f}" for ratio in cells)])
     return markdown(rows)
+
+
+def _memory(setting: dict, kind: str, name: str) -> float | None:
+    ours, theirs = (setting["peak_MB"][kind][n] for n in (name, "torchvision, channels-last"))
+    return None if ours is None or theirs is None else ours / theirs
+
+
+def comparison_table(name: str, numbers: tuple[str, ...]) -> str:
+    """Mean ± standard deviation over seeds of every system in `data/results/<name>.json`."""
+    summary = json.loads((RESULTS / f"{name}.json").read_text())["summary"]
+    rows = [["head", *(n.replace("_", " ") for n in numbers), "seeds", "parameters"]]
+    for row in sorted(summary, key=lambda row: row["AP"]["mean"]):
+        cells = [*(_spread(row, row[n]) for n in numbers), str(len(row["seeds"]))]
+        rows.append([row["system"], *cells, f"{row['parameters'] / 1e6:.1f} M"])
+    return markdown(rows)
+
+
+def dose_table() -> str:
+    """AP of every system over misalignment, and where TSD's bins lie, from `data/results/dose.json`."""
+    summary = json.loads((RESULTS / "dose.json").read_text())["summary"]
+    doses = sorted({row["misalignment"] for row in summary})
+    rows = [["AP at misalignment", *(f"{dose:g}" for dose in doses)]]
+    for system in dict.fromkeys(row["system"] for row in summary):
+        of = {row["misalignment"]: row for row in summary if row["system"] == system}
+        rows.append([system, *(_spread(of[dose], of[dose]["AP"]) for dose in doses)])
+    moved = {row["misalignment"]: row for row in summary if row["displacement"] is not None}
+    for key, label in (("moved_on_salient", "P̂_c"), ("grid_on_salient", "the plain grid")):
+        shares = (_spread(moved[dose], moved[dose]["displacement"][key], 100) for dose in doses)
+        rows.append([f"{label} on the badge, %", *shares])
+    return markdown(rows)
+
+
+def _spread(row: dict, value: dict[str, float], scale: float = 1.0) -> str:
+    """Mean ± standard deviation; of a single seed there is none."""
+    mean = f"{value['mean'] * scale:.1f}"
+    return mean if len(row["seeds"]) == 1 else f"{mean} ± {value['sd'] * scale:.1f}"
 
 
 def pooling_table() -> str:
@@ -113,6 +151,9 @@ def fill(text: str) -> str:
     tables = {
         "badges": accuracy_table("badges"),
         "bccd": accuracy_table("bccd"),
+        "heads": comparison_table("heads", ("AP", "AP50", "AP75", "AP_small", "AP_medium")),
+        "dose": dose_table(),
+        "ablations": comparison_table("ablations", ("AP", "AP50", "AP75")),
         "pooling": pooling_table(),
         "cost": cost_table(),
     }

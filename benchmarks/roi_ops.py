@@ -15,16 +15,13 @@ features' gradient written, and the cells are read again where offsets learn.
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import median
 
 import torch
-from measure import provenance, side_by_side, write_results
+from measure import peak_megabytes, provenance, side_by_side, write_results
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import MultiScaleRoIAlign, roi_align
@@ -170,29 +167,6 @@ def bandwidths(device: str) -> dict[str, float]:
     speeds["new_result_GBps"] = gigabytes_per_second(write, 1)
     keep_freed_memory()
     return {**speeds, "new_result_in_kept_memory_GBps": gigabytes_per_second(write, 1)}
-
-
-def peak_megabytes(run: Callable[[], object], device: str) -> float | None:
-    """Peak memory during `run` above what is held before it; None where the system does not tell."""
-    gc.collect()
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        return round((torch.cuda.max_memory_allocated() - before) / 2**20, 1)
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # kept memory would hide what is taken of it
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here (proc(5))
-    except (AttributeError, OSError, TypeError):
-        return None
-    before = _status_kilobytes("VmRSS")
-    run()
-    return round((_status_kilobytes("VmHWM") - before) / 2**10, 1)
-
-
-def _status_kilobytes(field: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1])
 
 
 def measure(name: str, rounds: int, device: str, copy_gbps: float) -> dict:

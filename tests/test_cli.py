@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -19,7 +20,8 @@ from PIL import Image
 from tsdlab import weights
 from tsdlab.checkpoint import load_checkpoint
 from tsdlab.cli import main
-from tsdlab.config import PRESETS, config_from_dict
+from tsdlab.config import PRESETS, BackboneConfig, config_from_dict
+from tsdlab.models.torchvision_start import published_model
 from tsdlab.weights import read_header
 
 # badges-tiny, shrunken as in conftest.tiny_config.
@@ -59,12 +61,13 @@ def finished(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["data", "make"], ["badges", "DIR", "--misalignment", "--val", "3000"]),
         (["data", "check"], ["DIR"]),
         (["train"], [*PRESETS, "resnet50 at 800 px"]),
+        (["train", "finetune"], ["--weights", "torchvision"]),
         (["train", "bccd"], ["--data", "--out", "--head", "--resume", "--train.steps", "--tsd.gamma", "margin"]),
-        (["eval"], ["WEIGHTS", "--data", "--split", "--score-thresh", "--json"]),
+        (["eval"], ["WEIGHTS", "--data", "--split", "--score-thresh", "--nms", "--min-sizes", "--flip"]),
         (["detect"], ["WEIGHTS", "IMAGE", "--out"]),
         (["weights"], ["list", "show", "import-torchvision"]),
         (["weights", "show"], ["NAME"]),
-        (["weights", "import-torchvision"], ["--source", "--head"]),
+        (["weights", "import-torchvision"], ["--source", "--head", "--model", "fasterrcnn_resnet50_fpn_v2"]),
     ],
 )
 def test_help_at_every_level(command: list[str], mentions: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,6 +141,41 @@ def test_eval_takes_split_and_threshold(
     assert "8 images, 0 detections" in capsys.readouterr().out
     run("eval", weights_file, "--data", tiny_data, "--split", "test", exits=1)
     assert "instances_test.json" in capsys.readouterr().err
+
+
+def test_an_impossible_config_is_one_line(tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("train", "badges-tiny", "--data", tiny_data, "--out", tmp_path / "run", "--tsd.gamma", -1, exits=1)
+    assert capsys.readouterr().err == "tsdlab: tsd.gamma must be at least 0, got -1.0\n"
+
+
+def test_a_download_without_a_network_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreachable(*args: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("tsdlab.cli.import_torchvision", unreachable)
+    run("weights", "import-torchvision", tmp_path / "out.safetensors", exits=1)
+    assert "cannot download: no route to host. Without a network give a local file" in capsys.readouterr().err
+
+
+def test_eval_sees_images_several_times(
+    finished: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measured(*options: object) -> dict[str, float]:
+        file = tmp_path / "result.json"
+        run("eval", finished / "weights.safetensors", "--data", tiny_data, "--json", file, "--device", "cpu", *options)
+        metrics: dict[str, float] = json.loads(file.read_text())["metrics"]
+        return metrics
+
+    once = measured("--score-thresh", 0)
+    assert measured("--score-thresh", 0, "--min-sizes", 64) == once  # the size it was trained at
+    twice = measured("--score-thresh", 0, "--min-sizes", 48, 64, "--flip")
+    assert twice["detections"] >= once["detections"] and twice != once
+    soft = measured("--score-thresh", 0, "--nms", "gaussian")
+    assert soft["detections"] >= once["detections"] and soft != once
+    run("eval", finished / "weights.safetensors", "--data", tiny_data, "--min-sizes", 64, 0, exits=1)
+    assert capsys.readouterr().err.endswith("tsdlab: min_sizes are shorter sides in pixels, at least 1; got 0\n")
 
 
 def test_detect_draws_and_lists(finished: Path, tiny_data: Path, tmp_path: Path) -> None:
@@ -219,6 +257,27 @@ def test_a_foreign_file_is_refused_in_one_line(tmp_path: Path, capsys: pytest.Ca
     torch.save({"w": torch.zeros(1)}, tmp_path / "model.pth")
     run("eval", tmp_path / "model.pth", "--data", tmp_path, exits=1)
     assert re.fullmatch(r"tsdlab: .*model\.pth is not a readable safetensors file.*\n", capsys.readouterr().err)
+
+
+def test_a_detector_of_torchvision_is_trained_on(
+    tiny_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    name = "fasterrcnn_mobilenet_v3_large_320_fpn"
+    torch.save(published_model(name, 90, BackboneConfig()).state_dict(), tmp_path / "coco.pth")
+    options = shlex.split(
+        f"--head sibling --backbone.name torchvision:{name} --backbone.stages 4 --image.min-size 64 "
+        "--image.max-size 64 --train.steps 1 --train.warmup-steps 0 --train.checkpoint-every 1 --train.workers 0"
+    )
+    start = ["train", "finetune", "--data", tiny_data, *options, "--device", "cpu"]
+    run(*start, "--out", tmp_path / "run", "--weights", tmp_path / "coco.pth")
+    said = capfd.readouterr()
+    assert f"starting from {tmp_path / 'coco.pth'}\n" in said.err + said.out
+    assert "box_predictor.cls_score.weight do not fit these weights and start from random" in said.err + said.out
+    run("eval", tmp_path / "run/weights.safetensors", "--data", tiny_data, "--device", "cpu")
+    assert capfd.readouterr().out.startswith("5 images")
+    torch.save({"w": torch.zeros(1)}, tmp_path / "other.pth")
+    run(*start, "--out", tmp_path / "other", "--weights", tmp_path / "other.pth", exits=1)
+    assert "other.pth is not the state dict of a torchvision Faster R-CNN" in capfd.readouterr().err
 
 
 # Things that go wrong while training

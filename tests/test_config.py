@@ -38,6 +38,27 @@ def test_a_detector_has_at_least_one_class() -> None:
         Config(num_classes=0)
 
 
+@pytest.mark.parametrize(
+    ("section", "field", "value", "message"),
+    [
+        ("roi", "nms", "soft", r"roi\.nms must be one of 'hard', 'linear', 'gaussian'; got 'soft'"),
+        ("tsd", "localization_region", "bin", r"tsd\.localization_region must be one of 'bins', 'proposal'"),
+        ("roi", "soft_nms_sigma", 0.0, r"roi\.soft_nms_sigma must be above 0, got 0"),
+        ("iou", "min_iou", 1.0, r"iou\.min_iou must be between 0 and 1"),
+        ("iou", "boxes_per_object", 0, r"iou\.boxes_per_object must be at least 1"),
+        ("iou", "refinement_steps", -1, r"iou\.refinement_steps must be at least 0"),
+        ("tsd", "gamma", -1.0, r"tsd\.gamma must be at least 0"),
+        ("tsd", "localization_margin", 2.0, r"the margins of tsd must be between 0 and 1, or None, got \[0\.2, 2\.0\]"),
+        ("double", "box_scale", -1.0, r"double\.box_scale must be above 0"),
+    ],
+)
+def test_impossible_values_are_named(section: str, field: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(Config(), **{section: replace(getattr(Config(), section), **{field: value})})
+    with pytest.raises(ValueError, match="head must be one of"):
+        Config(head="tds")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("head", HeadName.__args__)
 @pytest.mark.parametrize("name", ["badges-tiny", "badges", "bccd"])
 def test_every_preset_builds_with_every_head(name: str, head: HeadName) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,22 @@ def test_per_class_numbers_average_to_the_whole(tiny_data: Path) -> None:
     for name in ("AP", "AP50", "AP75"):
         mean = np.mean([values[name] for values in metrics.per_class.values()])
         assert getattr(metrics, name) == pytest.approx(mean)
+
+
+def test_ap_is_the_mean_over_iou_thresholds(tiny_data: Path) -> None:
+    dataset = CocoDataset(tiny_data, "train")
+    metrics = measure(dataset, noisy_detections(dataset))
+    assert list(metrics.per_iou) == [f"{t:.2f}" for t in np.arange(0.5, 1, 0.05)]
+    assert np.mean(list(metrics.per_iou.values())) == pytest.approx(metrics.AP)
+    assert (metrics.per_iou["0.50"], metrics.per_iou["0.75"]) == pytest.approx((metrics.AP50, metrics.AP75))
+    assert Metrics.from_dict(json.loads(json.dumps(metrics.as_dict()))).per_iou == metrics.per_iou
+
+
+def test_unnamed_classes_of_another_number_are_refused(tiny_data: Path, tiny_config: Config) -> None:
+    """By position they would silently mean other things: torchvision's COCO labels have gaps."""
+    model = build_detector(replace(tiny_config, num_classes=90))
+    with pytest.raises(ValueError, match=r"90 classes without names.* has 2; set model.categories"):
+        evaluate(model, CocoDataset(tiny_data, "val"), progress=False)
 
 
 def test_detections_are_in_the_files_category_ids(tiny_data: Path) -> None:

@@ -20,7 +20,7 @@ from lightning_fabric.plugins.precision import Precision
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tsdlab.checkpoint import CheckpointError, load_checkpoint
+from tsdlab.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from tsdlab.config import PRESETS, Config, TrainConfig, config_to_dict
 from tsdlab.csv_log import CsvLog
 from tsdlab.data.coco import DataError
@@ -251,6 +251,20 @@ def test_resuming_with_another_config_names_what_differs(tiny_config: Config, ti
         train(other, tiny_data, tmp_path / "run", resume=True, progress=False)
 
 
+def test_a_run_goes_on_under_a_younger_version(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:
+    """Fields it does not know have their defaults, and the options of heads that it has not may change."""
+    out = tmp_path / "run"
+    with pytest.raises(Killed):
+        train(tiny_config, tiny_data, out, progress=False, on_step=dies_at(5))
+    state = torch.load(out / "checkpoint.pt", weights_only=True)
+    del state["config"]["double"], state["config"]["tsd"]["share_first_layer"]
+    torch.save(state, out / "checkpoint.pt")
+    result = train(
+        replace(tiny_config, double=replace(tiny_config.double, bottlenecks=1)), tiny_data, out, True, progress=False
+    )
+    assert read_header(result.out / "last.safetensors").origin["step"] == tiny_config.train.steps
+
+
 def test_resuming_on_other_data_is_refused(
     tiny_config: Config, tiny_data: Path, tmp_path: Path, write_split: WriteSplit
 ) -> None:
@@ -383,11 +397,11 @@ def test_a_signal_ends_an_evaluation_at_once(
 # Starting from weights
 
 
-def test_init_takes_what_fits(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:
+def test_weights_give_what_fits(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:
     config = with_train(tiny_config, steps=1, lr=0.0, warmup_steps=0, eval_every=0)
     sibling = train(replace(config, head="sibling"), tiny_data, tmp_path / "sibling", progress=False)
     other = with_train(config, seed=5)
-    tsd = train(other, tiny_data, tmp_path / "tsd", progress=False, init=sibling.weights)
+    tsd = train(other, tiny_data, tmp_path / "tsd", progress=False, weights=sibling.weights)
     a, b = load_file(sibling.weights), load_file(tsd.weights)
     same = [name for name in a if name.startswith(("backbone.body.layer", "rpn.")) and a[name].dim() > 1]
     assert same and all(torch.equal(a[name], b[name]) for name in same)
@@ -395,15 +409,17 @@ def test_init_takes_what_fits(tiny_config: Config, tiny_data: Path, tmp_path: Pa
 
 def test_a_run_killed_early_keeps_what_it_started_from(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:
     config = with_train(tiny_config, steps=3, eval_every=0)
-    init = train(with_train(config, seed=5), tiny_data, tmp_path / "init", progress=False).weights
-    whole = train(config, tiny_data, tmp_path / "whole", progress=False, init=init)
+    weights = train(with_train(config, seed=5), tiny_data, tmp_path / "first", progress=False).weights
+    whole = train(config, tiny_data, tmp_path / "whole", progress=False, weights=weights)
     with pytest.raises(Killed):
-        train(config, tiny_data, tmp_path / "run", progress=False, init=init, on_step=dies_at(1))
-    assert load_checkpoint(tmp_path / "run/checkpoint.pt")["step"] == 0
+        train(config, tiny_data, tmp_path / "run", progress=False, weights=weights, on_step=dies_at(1))
+    state = load_checkpoint(tmp_path / "run/checkpoint.pt")
+    assert state["step"] == 0
+    save_checkpoint(tmp_path / "run/checkpoint.pt", {**state, "start": {"init": str(weights)}})  # its older name
     train(config, tiny_data, tmp_path / "run", resume=True, progress=False)
     assert_same_run(tmp_path / "whole", tmp_path / "run")
-    assert read_header(whole.weights).origin["init"] == str(init)
-    assert read_header(init).origin.keys() == {"step", "metrics"}
+    assert read_header(whole.weights).origin["weights"] == str(weights)
+    assert read_header(weights).origin.keys() == {"step", "metrics"}
 
 
 def test_pretrained_backbones_are_recorded(
@@ -421,10 +437,10 @@ def test_pretrained_backbones_are_recorded(
     assert asked == ["DEFAULT"] and read_header(result.weights).origin["weights_backbone"] == "DEFAULT"
 
 
-def test_init_of_which_nothing_fits_is_refused(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:
+def test_weights_of_which_nothing_fits_are_refused(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:
     save_file({"theirs": torch.zeros(3)}, tmp_path / "w.safetensors")
-    with pytest.raises(ValueError, match="no tensor of"):
-        train(tiny_config, tiny_data, tmp_path / "run", progress=False, init=tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match="tensors of the model's backbone"):
+        train(tiny_config, tiny_data, tmp_path / "run", progress=False, weights=tmp_path / "w.safetensors")
     assert not (tmp_path / "run").exists()
 
 

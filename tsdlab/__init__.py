@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 from tsdlab.config import PRESETS, Config
 from tsdlab.evaluate import evaluate
-from tsdlab.models.detector import build_detector
+from tsdlab.models.detector import build_detector, from_torchvision
 from tsdlab.models.trace import trace
 from tsdlab.train import train
 from tsdlab.weights import load_detector
@@ -17,6 +17,7 @@ __all__ = [
     "__version__",
     "build_detector",
     "evaluate",
+    "from_torchvision",
     "load_detector",
     "trace",
     "train",

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
+from urllib.error import URLError
 
 import torch
 import tyro
@@ -30,6 +31,8 @@ from tsdlab.data.coco import CocoDataset, DataError, check, read_image
 from tsdlab.device import Device, resolve_device
 from tsdlab.evaluate import evaluate, versions
 from tsdlab.memory import keep_freed_memory
+from tsdlab.models.augmented import AugmentedDetector
+from tsdlab.models.torchvision_start import PublishedName
 from tsdlab.train import NonFiniteLossError, TrainingInterrupted, train
 from tsdlab.viz import plots
 from tsdlab.weights import find_weights, import_torchvision, load_detector, read_header, shipped_weights
@@ -72,8 +75,9 @@ class Train:
     """Folder of the run: checkpoint, logs, weights."""
     resume: bool = False
     """Continue the run in OUT exactly where it was last saved."""
-    init: Annotated[str | None, arg(metavar="WEIGHTS")] = None
-    """Weights to start from: a shipped name or a file; what does not fit starts from random."""
+    weights: Annotated[str | None, arg(metavar="WEIGHTS")] = None
+    """What to start from: "torchvision" (its COCO detector, network needed), a .pth state dict of it, a shipped name or
+    a .safetensors file. Outputs for other classes start from random."""
     imagenet: bool = False
     """Start the backbone from ImageNet weights (network needed)."""
     tensorboard: bool = False
@@ -86,7 +90,7 @@ class Train:
             self.data,
             self.out,
             resume=self.resume,
-            init=self.init,
+            weights=self.weights,
             weights_backbone="DEFAULT" if self.imagenet else None,
             tensorboard=self.tensorboard,
             device=self.device,
@@ -105,6 +109,13 @@ class Eval:
     split: str = "val"
     score_thresh: Annotated[float | None, arg(metavar="FLOAT")] = None
     """Leave out detections below this score; by default the weights' own threshold."""
+    nms: Annotated[Literal["hard", "linear", "gaussian"] | None, arg(metavar="RULE")] = None
+    """How overlapping detections are suppressed: hard, or Soft-NMS (linear, gaussian), also in the place of IoU-guided
+    NMS; by default the weights' own."""
+    min_sizes: tuple[int, ...] = ()
+    """Shorter sides to see every image at, in pixels; by default the weights' own."""
+    flip: bool = False
+    """See every image a second time, mirrored."""
     batch_size: int = 8
     workers: int = 0
     """Processes that load images."""
@@ -113,7 +124,8 @@ class Eval:
     device: Device = "auto"
 
     def run(self, line: str) -> None:
-        model = load_detector(self.weights, resolve_device(self.device))
+        detector = load_detector(self.weights, resolve_device(self.device), nms=self.nms)
+        model = AugmentedDetector(detector, self.min_sizes, self.flip)
         dataset = CocoDataset(self.data, self.split)
         metrics = evaluate(model, dataset, self.batch_size, self.score_thresh, workers=self.workers)
         print(metrics)
@@ -218,16 +230,18 @@ class ShowWeights:
 
 @dataclass(frozen=True)
 class ImportTorchvision:
-    """Turn torchvision's COCO Faster R-CNN (ResNet-50, FPN) into a weights file."""
+    """Turn a Faster R-CNN of torchvision into a weights file."""
 
     out: Annotated[Positional[Path], arg(metavar="OUT", help="The .safetensors file to write.")]
     source: str = "torchvision"
     """"torchvision" downloads its COCO weights; otherwise a local .pth state dict."""
     head: HeadName = "sibling"
-    """"sibling" gives torchvision's own detections; what another head adds starts from random."""
+    """Branches like torchvision's begin as copies of it, what else a head has from random."""
+    model: PublishedName = "fasterrcnn_resnet50_fpn"
+    """Which of torchvision's detectors."""
 
     def run(self, line: str) -> None:
-        import_torchvision(self.out, self.source, self.head)
+        import_torchvision(self.out, self.source, self.head, self.model)
         print(f"wrote {self.out}")
 
 
@@ -298,16 +312,16 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _run(args: list[str]) -> None:
-    command: Any = tyro.cli(
-        _Command,
-        prog="tsdlab",
-        description=tsdlab.__doc__,
-        args=args,
-        config=(CascadeSubcommandArgs, OmitSubcommandPrefixes),
-    )
-    while hasattr(command, "command"):
-        command = command.command
     try:
+        command: Any = tyro.cli(
+            _Command,
+            prog="tsdlab",
+            description=tsdlab.__doc__,
+            args=args,
+            config=(CascadeSubcommandArgs, OmitSubcommandPrefixes),
+        )
+        while hasattr(command, "command"):
+            command = command.command
         command.run(shlex.join(["tsdlab", *args]))
     except TrainingInterrupted as stopped:
         print(f"tsdlab: {stopped}", file=sys.stderr)
@@ -331,6 +345,8 @@ def _is_expected(error: Exception) -> bool:
 
 def _message(error: Exception) -> str:
     """What happened, without the traceback that a loader's process puts around it."""
+    if isinstance(error, URLError):
+        return f"cannot download: {error.reason}. Without a network give a local file: --weights or --source FILE.pth"
     text = str(error)
     if "in DataLoader worker process" in text:
         text = text.strip().splitlines()[-1].partition(": ")[2]

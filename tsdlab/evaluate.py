@@ -57,6 +57,7 @@ class Metrics:
     per_class: dict[str, dict[str, float]]  # class name → AP, AP50, AP75
     images: int
     detections: int
+    per_iou: dict[str, float] = dataclasses.field(default_factory=dict)  # IoU threshold "0.50" … "0.95" → AP
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON: NaN becomes None."""
@@ -189,6 +190,12 @@ def _as_results(found: dict[str, torch.Tensor], image_id: int, to_category: dict
 def _label_to_category(model: nn.Module, dataset: CocoDataset) -> dict[int, int]:
     own = getattr(model, "categories", ())
     if not own:  # unknown
+        config = getattr(model, "config", None)
+        if config is not None and config.num_classes != len(dataset.categories):
+            raise ValueError(
+                f"the model has {config.num_classes} classes without names, {dataset.annotation_file} has "
+                f"{len(dataset.categories)}; set model.categories, a tsdlab.structures.Category for every label"
+            )
         return {label: category.id for label, category in enumerate(dataset.categories, 1)}
     by_name = {category.name: label for label, category in enumerate(own, 1)}
     unknown = [category.name for category in dataset.categories if category.name not in by_name]
@@ -252,6 +259,9 @@ def measure(dataset: CocoDataset, detections: list[dict[str, Any]]) -> Metrics:
         per_class=per_class,
         images=len(dataset.image_ids),
         detections=len(detections),
+        per_iou={
+            f"{threshold:.2f}": _mean(precision[t]) for t, threshold in enumerate(evaluation.params.iouThrs.tolist())
+        },
     )
 
 

@@ -36,8 +36,14 @@ class HeadOutput:
     deltas: Tensor  # [K, 1 + C, 4] one box delta per class, as torchvision's BoxCoder reads them
     boxes: Tensor  # [K, 4] the boxes the deltas are relative to: P, or P̂_r
     classification_offsets: Tensor | None = None  # ΔC [K, bins, bins, 2] (dx, dy), fractions of the RoI's size
-    localization_offset: Tensor | None = None  # ΔR [K, 2] (dx, dy), fractions of the RoI's size
+    localization_offset: Tensor | None = None  # ΔR [K, 2] (dx, dy), likewise; or one per bin, as ΔC
     sibling: HeadOutput | None = None  # TSD's jointly trained sibling head, when it was asked for
+    counterpart: HeadOutput | None = None  # Double-Head-Ext: each branch's answer to the other one's task
+    fused_scores: Tensor | None = None  # [K, 1 + C] class scores, where they are not the softmax of `logits`
+
+    def scores(self) -> Tensor:
+        """Class scores [K, 1 + C] in 0…1, float32."""
+        return self.logits.float().softmax(dim=1) if self.fused_scores is None else self.fused_scores
 
 
 @dataclass
@@ -45,6 +51,7 @@ class BranchTrace:
     """One branch's answer to every proposal of a traced image."""
 
     logits: Tensor  # [K, 1 + C]
+    scores: Tensor  # [K, 1 + C] 0…1
     boxes: Tensor  # [K, 1 + C, 4] decoded, clipped to the image; original-image pixels
 
 
@@ -53,7 +60,8 @@ class DetectionTrace:
     """Everything the detector did with one image; boxes and points in original-image pixels.
 
     `sibling` is the sibling head's answer (for a sibling model: the model's own), `detection` that of the branches
-    inference uses. Regions and offsets are None for heads that do not move their regions.
+    inference uses. Regions and offsets are None for heads that do not move their regions; those of localization also
+    for a TSD that moves them bin by bin.
     """
 
     image_size: tuple[int, int]  # (height, width)

@@ -39,7 +39,7 @@ from tsdlab.checkpoint import (
     set_rng_state,
     write_json,
 )
-from tsdlab.config import Config, TrainConfig, config_to_dict
+from tsdlab.config import Config, TrainConfig, config_from_dict, config_to_dict
 from tsdlab.csv_log import CsvLog
 from tsdlab.data.coco import CocoDataset, DataError, collate
 from tsdlab.data.sampling import TrainingBatches
@@ -49,11 +49,12 @@ from tsdlab.evaluate import PROGRESS_INTERVAL, Metrics, collect_detections, meas
 from tsdlab.interrupt import Stop, catch_signals, leave_process_group
 from tsdlab.memory import keep_freed_memory
 from tsdlab.models.detector import Detector, build_detector
-from tsdlab.weights import find_weights, load_tensors, read_header, save_weights
+from tsdlab.models.heads import HEADS
+from tsdlab.weights import read_header, save_weights, start_from
 
 Losses = dict[str, float]
 
-# Fields that change neither the weights nor the logs: a resumed run may use others.
+# Fields that change neither the weights nor the logs: a resumed run may use others. So are the options of other heads.
 _FREE_ON_RESUME = {"train.workers", "train.checkpoint_every"}
 
 
@@ -88,7 +89,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     on_step: Callable[[int, Losses], None] | None = None,
-    init: str | Path | None = None,
+    weights: str | Path | None = None,
     weights_backbone: str | None = None,
     tensorboard: bool = False,
     device: Device = "auto",
@@ -105,15 +106,17 @@ def train(
         resume: continue the run in `out`; where there is none yet, start it.
         progress: print a progress bar and each evaluation.
         on_step: called after every step with the step (from 1) and its losses, "total" included.
-        init: weights (a shipped name or a file) to start from; what does not fit them starts from random. A
-            resumed run needs neither this nor the next: what it started from is in its first checkpoint.
-        weights_backbone: "DEFAULT" starts the backbone from ImageNet weights (network needed); `init` goes first.
+        weights: what to start from: "torchvision" (its COCO detector; network needed), a .pth state dict of it, a
+            shipped name or a weights file; outputs for other classes, and of the latter two whatever does not fit,
+            start from random. A resumed run needs neither this nor the next: what it started from is in its first
+            checkpoint.
+        weights_backbone: "DEFAULT" starts the backbone from ImageNet weights (network needed); `weights` go first.
         tensorboard: also log to `out/tensorboard`; needs the tensorboard package.
         device: "auto" takes a CUDA device where there is one. Mixed precision needs CUDA.
 
     Raises:
         DataError: the data cannot be used.
-        ValueError: an impossible config or device; nothing of `init` fits; `out` holds a run (without `resume`)
+        ValueError: an impossible config or device; `weights` do not fit; `out` holds a run (without `resume`)
             or a different one (with it).
         NonFiniteLossError: training has diverged; the last checkpoint is a good one.
         TrainingInterrupted: SIGTERM or Ctrl-C; the state was saved.
@@ -135,19 +138,20 @@ def train(
             f"train.batch_size {config.train.batch_size} cannot be divided by {fabric.world_size} processes"
         )
     torch.manual_seed(config.train.seed)  # every process builds the same model …
-    if init is not None:
+    if weights is not None:
         weights_backbone = None
     model = build_detector(config, weights_backbone if state is None else None)
-    if config.backbone.norm == "frozen" and init is None and weights_backbone is None and state is None:
-        fabric.print("note: backbone.norm is frozen and the weights are random; --imagenet or --init would help")
-    if init is not None and state is None:
-        left = load_tensors(model, find_weights(init), partly=True)
-        fabric.print(
-            f"{len(left)} tensors are not in {init} and start from random" if left else f"starting from {init}"
-        )
+    if config.backbone.norm == "frozen" and weights is None and weights_backbone is None and state is None:
+        fabric.print("note: backbone.norm is frozen and the weights are random; --imagenet or --weights would help")
+    if weights is not None and state is None:
+        left = start_from(model, weights)
+        fabric.print(f"starting from {weights}")
+        if left:
+            more = f" and {len(left) - 4} more" if len(left) > 4 else ""
+            fabric.print(f"note: {', '.join(left[:4])}{more} do not fit these weights and start from random")
     torch.manual_seed(config.train.seed + fabric.global_rank)  # … and draws its own samples
 
-    start = {"init": None if init is None else str(init), "weights_backbone": weights_backbone}
+    start = {"weights": None if weights is None else str(weights), "weights_backbone": weights_backbone}
     if fabric.is_global_zero:
         out.mkdir(parents=True, exist_ok=True)
     with catch_signals() as stop:
@@ -155,7 +159,7 @@ def train(
         if state is None:
             run.start = {name: value for name, value in start.items() if value is not None}
             run.forget_logs()  # of a run whose checkpoint is gone
-            run.save()  # from here on, resuming needs no `init`
+            run.save()  # from here on, resuming needs no `weights`
         else:
             run.restore(state)
         if fabric.is_global_zero:
@@ -249,7 +253,8 @@ class _Run:
     def restore(self, state: dict[str, Any]) -> None:
         """Inverse of `save`; the logs forget what came after the checkpoint."""
         self.step = state["step"]
-        self.start = state.get("start", {})  # an older checkpoint has none
+        # An older checkpoint has none, or calls the weights "init".
+        self.start = {"weights" if name == "init" else name: value for name, value in state.get("start", {}).items()}
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if state["precision"]:  # empty when it was saved without a gradient scaler, as on the CPU
@@ -509,11 +514,14 @@ def _previous_state(out: Path, config: Config, dataset: CocoDataset) -> dict[str
     state = load_checkpoint(out / "checkpoint.pt")
     if not {"config", "step", "model"} <= state.keys():
         raise CheckpointError(f"{out / 'checkpoint.pt'} is not the checkpoint of a run")
-    before, now = _flat(state["config"]), _flat(config_to_dict(config))
+    # Through a Config, which gives fields that are younger than the run their defaults.
+    before = _flat(config_to_dict(config_from_dict(state["config"])))
+    now = _flat(config_to_dict(config))
+    others = tuple(f"{head}." for head in HEADS if head != config.head)
     changed = [
-        f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
-        for name in {**before, **now}
-        if before.get(name) != now.get(name) and name not in _FREE_ON_RESUME
+        f"{name} was {before[name]!r}, is {now[name]!r}"
+        for name in now
+        if before[name] != now[name] and name not in _FREE_ON_RESUME and not name.startswith(others)
     ]
     if changed:
         raise CheckpointError(f"{out} was trained with another config: {'; '.join(changed)}")

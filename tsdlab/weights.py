@@ -6,17 +6,22 @@ import importlib.metadata
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from textwrap import shorten
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
+from torchvision.models import get_model, get_model_weights
+from torchvision.models.detection import FasterRCNN, FasterRCNN_ResNet50_FPN_Weights
+from torchvision.models.detection._utils import overwrite_eps
 
 from tsdlab.checkpoint import atomic_write
-from tsdlab.config import Config, HeadName, RoIConfig, config_from_dict
-from tsdlab.models.detector import Detector, build_detector, load_torchvision
+from tsdlab.config import TORCHVISION, BackboneConfig, Config, HeadName, config_from_dict
+from tsdlab.models.detector import Detector, build_detector, from_torchvision, load_torchvision
+from tsdlab.models.torchvision_start import PublishedName, fold_epsilon, published_model
 from tsdlab.structures import Category
 
 SHIPPED = Path(__file__).resolve().parents[1] / "data" / "weights"
@@ -118,7 +123,10 @@ def find_weights(name_or_path: str | Path) -> Path:
 
 
 def load_detector(
-    name_or_path: str | Path, device: str | torch.device = "cpu", score_thresh: float | None = None
+    name_or_path: str | Path,
+    device: str | torch.device = "cpu",
+    score_thresh: float | None = None,
+    nms: Literal["hard", "linear", "gaussian"] | None = None,
 ) -> Detector:
     """A detector in eval mode, ready to use.
 
@@ -126,19 +134,23 @@ def load_detector(
         name_or_path: shipped weights by name ("badges-tsd"), or a file.
         device: where it goes.
         score_thresh: detections below it are dropped; None keeps the config's.
+        nms: as `roi.nms` of the config, and in the place of IoU-guided NMS; None keeps the config's.
 
     Returns:
         The model, with `model.config` and `model.categories` (label i is categories[i − 1]).
 
     Raises:
         FileNotFoundError: no such file or name.
-        ValueError: not a weights file, or tensors that do not fit its own config; names them.
+        ValueError: not a weights file, or tensors that do not fit its own config; names them. Or weights that began
+            as a torchvision model of one's own; says how to load them.
     """
     path = find_weights(name_or_path)
     header = read_header(path)
     config = header.config
     if score_thresh is not None:
         config = replace(config, roi=replace(config.roi, score_thresh=score_thresh))
+    if nms is not None:
+        config = replace(config, roi=replace(config.roi, nms=nms), iou=replace(config.iou, guided_nms=False))
     model = build_detector(config)
     load_tensors(model, path)
     model.categories = header.categories
@@ -175,47 +187,101 @@ def load_tensors(model: nn.Module, path: Path, partly: bool = False) -> list[str
         if problems:
             more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
             raise ValueError(f"{path} does not fit its model: {'; '.join(problems[:8])}{more}")
-    elif not any(v.dim() for v in fitting.values()):  # a norm's count of batches fits any norm
-        raise ValueError(f"no tensor of {path} fits the model; is it of another backbone?")
+    else:
+        body = [k for k in own if k.startswith("backbone.")]
+        fits = sum(k in fitting for k in body)
+        if 2 * fits < len(body):  # some norms of any network fit those of another
+            raise ValueError(
+                f"{path} fits {fits} of the {len(body)} tensors of the model's backbone: is it of another?"
+            )
     model.load_state_dict(fitting, strict=False)
     return left
 
 
-def import_torchvision(out: Path, source: str | Path = "torchvision", head: HeadName = "sibling") -> Detector:
-    """Turn torchvision's COCO Faster R-CNN (ResNet-50, FPN) into a weights file of ours.
+def start_from(model: Detector, source: str | Path) -> list[str]:
+    """Fill `model` with weights to train on from.
+
+    Args:
+        model: what is filled.
+        source: "torchvision" downloads the COCO weights of its detector (network needed), a file that ends in .pth
+            is a state dict of it; the detector is the builder that `model.config.backbone.name` names, or else
+            ResNet-50 with FPN. Otherwise shipped weights by name, or a weights file of ours.
+
+    Returns:
+        The names of the model's tensors that stay as they were: what is missing in our file or of another shape
+        there; of torchvision's only outputs for another number of classes.
+
+    Raises:
+        FileNotFoundError: no such file or name.
+        ValueError: the weights do not fit; names them.
+    """
+    if source != "torchvision" and Path(source).suffix != ".pth":
+        return load_tensors(model, find_weights(source), partly=True)
+    name = model.config.backbone.name
+    builder = name.removeprefix(TORCHVISION) if name.startswith(TORCHVISION) else "fasterrcnn_resnet50_fpn"
+    theirs = torchvision_model(source, builder)  # type: ignore[arg-type]
+    fold_epsilon(theirs)
+    return load_torchvision(model, theirs.state_dict())
+
+
+def import_torchvision(
+    out: Path,
+    source: str | Path = "torchvision",
+    head: HeadName = "sibling",
+    builder: PublishedName = "fasterrcnn_resnet50_fpn",
+) -> Detector:
+    """Turn a Faster R-CNN of torchvision into a weights file of ours.
 
     Args:
         out: the file to write.
         source: "torchvision" downloads its COCO weights (network needed); otherwise a local .pth state dict.
-        head: whose second stage it becomes; before training every head gives torchvision's own detections.
+        head: the second stage (see `from_torchvision`).
+        builder: which of torchvision's detectors it is.
 
     Returns:
         The imported model, in eval mode.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a state dict, or not of this model.
+        ValueError: not a state dict, or not of this detector.
     """
-    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights as Published
-
-    published = Published.COCO_V1
-    if source == "torchvision":
-        state = published.get_state_dict(progress=True, check_hash=True)
-    else:
-        state = _read_state_dict(Path(source))
-    if source == "torchvision" or Path(source).name == Path(published.url).name:
-        # torchvision runs this one file with an ε of 0 in its norms; ours add 1e-5 to the variance.
-        state = {k: v - 1e-5 if k.endswith("running_var") else v for k, v in state.items()}
-    num_classes = state["roi_heads.box_predictor.cls_score.weight"].shape[0] - 1
-    names = published.meta["categories"][1:]  # index is COCO's category id, with "N/A" holes
-    if num_classes != len(names):
-        names = [f"class {label}" for label in range(1, num_classes + 1)]
-    # Pooling as torchvision's does it: its weights expect half a cell of shift.
-    model = build_detector(Config(head=head, num_classes=num_classes, roi=RoIConfig(aligned=False)))
-    load_torchvision(model, state)
+    model = from_torchvision(torchvision_model(source, builder), head)
+    names = get_model_weights(builder).DEFAULT.meta["categories"][1:]  # index is COCO's category id, with "N/A" holes
+    if model.config.num_classes != len(names):
+        names = [f"class {label}" for label in range(1, model.config.num_classes + 1)]
     model.categories = tuple(Category(label, name) for label, name in enumerate(names, 1))
-    save_weights(out, model, model.categories, half=False, origin={"source": str(source)})
+    save_weights(out, model, model.categories, half=False, origin={"source": str(source), "builder": builder})
     return model.eval()
+
+
+def torchvision_model(source: str | Path, builder: PublishedName) -> FasterRCNN:
+    """One of torchvision's detectors, with its weights.
+
+    Args:
+        source: "torchvision" downloads the COCO weights (network needed); otherwise a local .pth state dict, of any
+            number of classes.
+        builder: the function of torchvision.models.detection that makes it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a state dict, or not of this detector.
+    """
+    if source == "torchvision":
+        return get_model(builder, weights="DEFAULT")
+    path = Path(source)
+    state = _read_state_dict(path)
+    # This one file is run with an ε of 0 in its norms, as torchvision does; they are frozen.
+    without_epsilon = path.name == Path(FasterRCNN_ResNet50_FPN_Weights.COCO_V1.url).name
+    counts = any(key.endswith("num_batches_tracked") for key in state)  # as batch norms do, and frozen ones do not
+    backbone = BackboneConfig(norm="batch" if counts and not without_epsilon else "frozen")
+    model = published_model(builder, len(state["roi_heads.box_predictor.cls_score.weight"]) - 1, backbone)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit torchvision's {builder}: {shorten(str(error), 400)}") from error
+    if without_epsilon:
+        overwrite_eps(model, 0.0)
+    return model
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -224,7 +290,13 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler meets foreign bytes and may fail in any way
-        raise ValueError(f"{path} is not a readable state dict ({type(error).__name__})") from error
+        raise ValueError(
+            f"{path} is not a readable state dict ({type(error).__name__}); save one by "
+            "torch.save(model.state_dict(), path)"
+        ) from error
+    for key in ("model", "state_dict"):  # as training scripts keep it, beside the optimizer's
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
     if not isinstance(state, dict) or "roi_heads.box_predictor.cls_score.weight" not in state:
         raise ValueError(f"{path} is not the state dict of a torchvision Faster R-CNN with FPN")
     return state

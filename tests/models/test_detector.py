@@ -12,12 +12,14 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from tsdlab.config import PRESETS, BackboneConfig
 from tsdlab.models.backbones import build_backbone
+from tsdlab.models.deformable import DeformableConv2d
 from tsdlab.models.detector import build_detector, load_torchvision
 from tsdlab.models.heads import HEADS
 from tsdlab.models.trace import trace
 
 TINY = PRESETS["badges-tiny"]
 CLASSIFIER_LOSSES = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
+BRANCHES = ("classification", "localization")
 TSD_LOSSES = {
     "loss_sibling_classifier",
     "loss_sibling_box_reg",
@@ -44,24 +46,23 @@ NOTHING = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long
 def test_every_loss_is_present_and_every_parameter_gets_a_gradient(head, targets):
     model = build_detector(replace(TINY, head=head)).train()
     losses = model(make_images(), targets)
-    assert set(losses) == CLASSIFIER_LOSSES | (TSD_LOSSES if head == "tsd" else set())
+    assert set(losses) == CLASSIFIER_LOSSES | {"tsd": TSD_LOSSES, "iou": {"loss_iou"}}.get(head, set())
     assert all(loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
     assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
-OPTIONS = {
-    "default": {},
-    "boxes do not teach the offset": {"boxes_teach_offset": False},
-    "no constraint": {"progressive_constraint": False},
-}
-
-
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_every_option_of_tsd_gives_every_parameter_a_gradient(options):
-    model = build_detector(replace(TINY, head="tsd", tsd=replace(TINY.tsd, **options))).train()
-    sum(model(make_images(), [OBJECTS, NOTHING]).values()).backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+def test_loss_weight_scales_the_head_alone():
+    torch.manual_seed(0)
+    model = build_detector(replace(TINY, head="tsd")).train()
+    losses = {}
+    for weight in (1.0, 0.5):
+        model.roi_heads.config = replace(TINY.roi, loss_weight=weight)
+        torch.manual_seed(1)
+        losses[weight] = model(make_images(), [OBJECTS, OBJECTS])
+    for name, loss in losses[1.0].items():
+        factor = 1.0 if name in ("loss_objectness", "loss_rpn_box_reg") else 0.5
+        torch.testing.assert_close(losses[0.5][name], factor * loss)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -129,9 +130,9 @@ def matching_config(head, classes=5):
     )
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", ["sibling", "d_head", "tsd"])
 def test_torchvision_weights_give_torchvision_detections(head):
-    """Of every head: its branches begin as copies of torchvision's layers, its offsets at zero."""
+    """Their branches begin as copies of torchvision's layers, TSD's offsets at zero."""
     theirs = torchvision_detector()
     ours = build_detector(matching_config(head)).eval()
     load_torchvision(ours, theirs.state_dict())
@@ -168,22 +169,22 @@ def test_torchvision_weights_load_into_tsds_sibling():
     )
 
 
-def test_weights_published_under_old_names_load():
-    state = torchvision_detector().state_dict()
-    old = {
-        k.replace("rpn.head.conv.0.0.", "rpn.head.conv.").replace("_blocks.0.0.", "_blocks.0."): v
-        for k, v in state.items()
-    }
-    assert "rpn.head.conv.weight" in old and "backbone.fpn.layer_blocks.0.weight" in old
-    model = build_detector(matching_config("sibling"))
-    load_torchvision(model, old)
-    assert torch.equal(model.rpn.head.conv[0][0].weight, state["rpn.head.conv.0.0.weight"])
+def test_outputs_for_other_classes_stay_as_they_are():
+    theirs = torchvision_detector()
+    model = build_detector(matching_config("d_head", classes=7))
+    head = model.roi_heads.head
+    before = head.classification.out.weight.clone()
+    outputs = [f"roi_heads.head.{branch}.out.{kind}" for branch in BRANCHES for kind in ("bias", "weight")]
+    assert load_torchvision(model, theirs.state_dict()) == outputs
+    assert torch.equal(head.classification.out.weight, before)
+    assert torch.equal(head.classification.fc.fc7.weight, theirs.roi_heads.box_head.fc7.weight)
 
 
-def test_torchvision_weights_of_other_classes_are_refused():
-    model = build_detector(matching_config("sibling", classes=7))
+def test_torchvision_weights_of_another_network_are_refused():
+    config = matching_config("sibling")
+    model = build_detector(replace(config, roi=replace(config.roi, hidden=512)))
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    with pytest.raises(ValueError, match=r"cls_score.*\(6.*does not fit \(8"):
+    with pytest.raises(ValueError, match=r"box_head.fc6.bias: \(1024,\) does not fit \(512,\)"):
         load_torchvision(model, torchvision_detector().state_dict())
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items()), "nothing half-loaded"
 
@@ -202,9 +203,12 @@ def test_backbones_have_the_levels_they_promise(name, norm):
 
 @pytest.mark.slow
 def test_senet154_builds_trains_and_detects():
-    backbone = BackboneConfig(name="timm:legacy_senet154", trainable_stages=3)
-    config = replace(TINY, backbone=backbone, rpn=replace(TINY.rpn, anchor_sizes=(16, 24, 40, 64, 96)))
-    model = build_detector(config)
+    """The preset, on a small image and with a small head."""
+    preset = PRESETS["coco-senet154-dcn"]
+    model = build_detector(replace(preset, image=TINY.image, roi=TINY.roi))
+    deformable = [name for name, m in model.backbone.body.named_modules() if isinstance(m, DeformableConv2d)]
+    blocks = [f"layer{stage}.{i}.conv2" for stage, count in ((2, 8), (3, 36), (4, 3)) for i in range(count)]
+    assert deformable == blocks
     trainable = {
         name.split(".")[2]
         for name, p in model.backbone.body.named_parameters(prefix="backbone.body")

@@ -86,6 +86,16 @@ def test_constraint_teaches_tsd_and_not_the_sibling():
     assert not answer.deltas.grad[0, 0].any(), "only the true class's deltas are compared"
 
 
+def test_constraint_may_teach_the_sibling_to_be_worse():
+    sibling = output([(0.4, 0.6)])
+    sibling.logits.requires_grad_()
+    answer = output([(0.5, 0.5)], sibling=sibling)
+    classification, _ = progressive_constraint(answer, samples([1]), 0.2, None, teaches_sibling=True)
+    assert classification.item() == pytest.approx(0.6 - 0.5 + 0.2)
+    classification.backward()
+    torch.testing.assert_close(sibling.logits.grad, torch.tensor([[-0.24, 0.24]]))  # s (1 − s) towards the true class
+
+
 @pytest.mark.parametrize("labels", [[0, 0], []])
 def test_without_positives_every_loss_is_finite_and_has_a_gradient(labels):
     count = len(labels)

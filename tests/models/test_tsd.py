@@ -74,14 +74,14 @@ def test_what_teaches_the_localization_offset(pool, boxes_teach_offset):
     torch.nn.init.zeros_(head.localization.out.weight)
     output = head(pool, ROIS, with_sibling=True)
     truth = ROIS[:, 1:] + torch.tensor([4.0, -3.0, 4.0, -3.0])
-    losses = head.losses(output, Samples(ROIS, torch.tensor([1, 2]), truth))
+    losses = head.losses(pool, output, Samples(ROIS, torch.tensor([1, 2]), truth))
     (losses["loss_box_reg"] + losses["loss_margin_box_reg"]).backward()
     assert head.localization_offset[-1].bias.grad.any().item() is boxes_teach_offset
 
 
 def test_without_the_constraint_its_losses_are_zero(pool):
     head = TSDHead(replace(CONFIG, tsd=replace(CONFIG.tsd, progressive_constraint=False)))
-    losses = head.losses(head(pool, ROIS, with_sibling=True), Samples(ROIS, torch.tensor([1, 0]), ROIS[:, 1:]))
+    losses = head.losses(pool, head(pool, ROIS, with_sibling=True), Samples(ROIS, torch.tensor([1, 0]), ROIS[:, 1:]))
     assert losses["loss_margin_classifier"] == 0 and losses["loss_margin_box_reg"] == 0
 
 
@@ -99,3 +99,92 @@ def test_bin_centres_are_the_grid_and_follow_the_offsets():
     offsets = torch.zeros(1, 7, 7, 2)
     offsets[0, 2, 3] = torch.tensor([0.1, -0.5])
     torch.testing.assert_close(bin_centres(box, offsets)[0, 2, 3], grid[0, 2, 3] + torch.tensor([7.0, -7.0]))
+
+
+# The paper's ablations
+
+VARIANTS = [
+    {},
+    {"progressive_constraint": False},
+    {"classification_margin": None},
+    {"localization_margin": None},
+    {"constraint_teaches_sibling": True},
+    {"offsets_teach_features": False},
+    {"boxes_teach_offset": False},
+    {"share_first_layer": False},
+    {"classification_region": "proposal"},
+    {"localization_region": "bins"},
+    {"joint_sibling": False, "progressive_constraint": False},
+]
+
+
+def variant(fields, displaced=False):
+    torch.manual_seed(0)
+    head = TSDHead(replace(CONFIG, tsd=replace(CONFIG.tsd, **fields)))
+    if displaced:
+        for net in (head.classification_offset, head.localization_offset):
+            torch.nn.init.normal_(net[-1].weight)
+    return head
+
+
+@pytest.mark.parametrize("labels", [[1, 2], [0, 0]])
+@pytest.mark.parametrize("fields", VARIANTS, ids=str)
+def test_every_variant_trains_every_parameter(pool, fields, labels):
+    head = variant(fields)
+    losses = head.losses(pool, head(pool, ROIS, with_sibling=True), Samples(ROIS, torch.tensor(labels), ROIS[:, 1:]))
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    assert all(p.grad is not None for p in head.parameters())
+    assert any("sibling" in name for name in losses) == head.config.joint_sibling
+
+
+def test_a_margin_of_none_leaves_its_loss_out(pool):
+    samples = Samples(ROIS, torch.tensor([1, 2]), ROIS[:, 1:] + 3)
+    losses = {}
+    for name in ("classification_margin", "localization_margin"):
+        head = variant({name: None})
+        losses[name] = head.losses(pool, head(pool, ROIS, with_sibling=True), samples)
+    assert losses["classification_margin"]["loss_margin_classifier"] == 0
+    assert losses["classification_margin"]["loss_margin_box_reg"] > 0
+    assert losses["localization_margin"]["loss_margin_classifier"] > 0
+    assert losses["localization_margin"]["loss_margin_box_reg"] == 0
+
+
+def test_one_displacement_for_classification_translates_the_proposal(pool):
+    output = (head := variant({"classification_region": "proposal"}, displaced=True))(pool, ROIS)
+    offsets = output.classification_offsets
+    assert offsets.any() and offsets.shape == (2, 7, 7, 2)
+    assert torch.equal(offsets, offsets[:, :1, :1].expand_as(offsets))
+    moved = pool(translate(ROIS, offsets[:, 0, 0]), pool.assign_levels(ROIS))
+    torch.testing.assert_close(output.logits, head.classification(moved))
+
+
+def test_localization_by_bins_answers_relative_to_the_proposal(pool):
+    head = variant({"localization_region": "bins"}, displaced=True)
+    output = head(pool, ROIS)
+    assert output.localization_offset.any() and output.localization_offset.shape == (2, 7, 7, 2)
+    assert torch.equal(output.boxes, ROIS[:, 1:])
+    answer = head.localization(pool(ROIS, offsets=output.localization_offset)).unflatten(1, (-1, 4))
+    torch.testing.assert_close(output.deltas, answer)
+
+
+def test_separate_first_layers_answer_by_themselves(pool):
+    head = variant({"share_first_layer": False}, displaced=True)
+    before = head.offsets(pool(ROIS))
+    torch.nn.init.zeros_(head.localization_trunk.weight)
+    after = head.offsets(pool(ROIS))
+    assert torch.equal(before[0], after[0]) and not torch.equal(before[1], after[1])
+
+
+@pytest.mark.parametrize("teach", [True, False])
+def test_whether_the_offset_nets_shape_the_features(teach):
+    torch.manual_seed(0)
+    maps = [torch.randn(2, 64, 128 // s, 128 // s, requires_grad=True) for s in (4, 8, 16)]
+    head = variant({"offsets_teach_features": teach}, displaced=True)
+    sum(o.sum() for o in head.offsets(MultiScaleDeformRoIAlign((4, 8, 16), canonical_size=112)(maps)(ROIS))).backward()
+    assert any(m.grad is not None and m.grad.any() for m in maps) is teach
+
+
+def test_the_constraint_without_a_sibling_is_refused():
+    with pytest.raises(ValueError, match=r"without tsd\.joint_sibling turn it off"):
+        variant({"joint_sibling": False})

@@ -248,6 +248,14 @@ def test_what_lies_outside_reads_no_cell():
     assert rois.grad.isfinite().all()
 
 
+def test_a_sample_at_the_first_cells_centre_slopes_towards_the_second(backend):
+    """There the map has a kink: backends agree on the right-hand side."""
+    features = torch.tensor([1.0, 4.0]).view(1, 1, 1, 2)
+    rois = torch.tensor([[0, 0.0, 0.0, 1.0, 1.0]], requires_grad=True)  # one sample, at x = 0 cells
+    deform_roi_align(features, rois, 1, 1.0, sampling_ratio=1, backend=backend).backward()
+    torch.testing.assert_close(rois.grad, torch.tensor([[0, 1.5, 0, 1.5, 0]]))
+
+
 def test_unknown_level_contributes_zero(backend):
     pyramid = Pyramid.of([make_features(), make_features(height=7, width=9)], [1 / 4, 1 / 8])
     rois = torch.tensor([[0, 3.0, 4.0, 40.0, 37.0]] * 4, requires_grad=True)

@@ -18,7 +18,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torchvision.ops import roi_align
 
@@ -290,6 +290,9 @@ coordinate = st.one_of(st.floats(-60, 60, width=32), st.integers(-8, 30), st.sam
     sizes=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=3, max_size=3),
     sampling_ratio=st.integers(1, 3),
     aligned=st.booleans(),
+)
+@example(
+    boxes=[(0, 0.0, 0.0, 0.0, 2)], shift=(0.0, 0.0), sizes=[(2, 1), (1, 1), (1, 1)], sampling_ratio=1, aligned=True
 )
 def test_any_geometry_equals_autograd(kernels, boxes, shift, sizes, sampling_ratio, aligned):
     features, scales = make_features(torch.float64, channels=2, sizes=sizes), (1.0, 0.5, 0.25)

@@ -62,6 +62,6 @@ def slide_box(
     decoded = answer.boxes[:, label].cpu()
     return SlideMaps(
         shifts=shifts,
-        classification=answer.logits.softmax(dim=1)[:, label].cpu().view(steps, steps),
+        classification=answer.scores[:, label].cpu().view(steps, steps),
         localization=paired_iou(decoded, box.expand_as(decoded)).view(steps, steps),
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import OrderedDict
 from functools import partial
 from typing import Any
 
 import timm
+import torch
 import torchvision
-from timm.layers import freeze_batch_norm_2d
+from timm.layers import convert_sync_batchnorm, freeze_batch_norm_2d
 from torch import Tensor, nn
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.resnet import BasicBlock, ResNet
@@ -17,6 +19,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from tsdlab.config import BackboneConfig
+from tsdlab.models.deformable import make_deformable
 
 _RESNET = re.compile(r"(wide_)?res(net|next)\d+(_.+)?")
 _STAGES = 5  # the stem and stages 1…4
@@ -24,6 +27,10 @@ _STAGES = 5  # the stem and stages 1…4
 
 def build_backbone(config: BackboneConfig, weights: str | None = None) -> nn.Module:
     """Backbone and pyramid for a torchvision detector.
+
+    "sync" norms are batch norms whose statistics, in training, are those of all processes' images. torch has them for
+    CUDA devices only: with one process they are plain batch norms (which compute the same), and with several on
+    CPUs, too (with a warning). Their weights have the names of plain batch norms'.
 
     Args:
         config: which network and which of its stages become levels.
@@ -41,10 +48,17 @@ def build_backbone(config: BackboneConfig, weights: str | None = None) -> nn.Mod
         raise ValueError(f"backbone.stages must be some of 1, 2, 3, 4 in a row; got {config.stages}")
     if not 0 <= config.trainable_stages <= _STAGES:
         raise ValueError(f"backbone.trainable_stages must be 0…{_STAGES}, got {config.trainable_stages}")
+    absent = sorted(set(config.deformable_stages) - set(range(1, config.stages[-1] + 1)))
+    if absent:
+        raise ValueError(
+            f"backbone.deformable_stages {config.deformable_stages}: there is no stage {absent[0]} "
+            f"in a network of stages 1…{config.stages[-1]} (backbone.stages)"
+        )
     strides = tuple(2 ** (stage + 1) for stage in config.stages)
-    backbone: nn.Module
+    backbone: Any
     if config.name.startswith("timm:"):
         backbone = TimmBackboneWithFPN(config, strides, pretrained=weights is not None)
+        members = backbone.members
     else:
         body = _resnet(config, weights)
         width = body.inplanes // 8
@@ -55,8 +69,32 @@ def build_backbone(config: BackboneConfig, weights: str | None = None) -> nn.Mod
             out_channels=config.fpn_channels,
             extra_blocks=LastLevelMaxPool(),
         )
-    backbone.strides = strides  # type: ignore[assignment]
+        members = partial(_layer_members, backbone.body)
+    for stage in sorted(set(config.deformable_stages)):
+        if make_deformable(backbone.body, members(stage)) == 0:
+            raise ValueError(f"backbone {config.name!r} has no 3×3 convolution to make deformable in stage {stage}")
+    if config.norm == "sync" and _can_synchronise():
+        backbone.body = convert_sync_batchnorm(backbone.body)  # timm's knows its own norms and torch's
+    backbone.strides = strides
     return backbone
+
+
+def _layer_members(body: nn.Module, stage: int) -> list[str]:
+    """Names of the modules of a torchvision network's stage."""
+    return [name for name, _ in body.named_modules() if name.startswith(f"layer{stage}.")]
+
+
+def _can_synchronise() -> bool:
+    """Whether there are other processes, and on devices for which torch synchronises batch norms."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+        return False
+    if "nccl" in distributed.get_backend():
+        return True
+    warnings.warn(
+        'backbone.norm "sync" needs CUDA devices: on these, each process normalises by its own images', stacklevel=3
+    )
+    return False
 
 
 def _resnet(config: BackboneConfig, weights: str | None) -> ResNet:
@@ -106,18 +144,30 @@ class TimmBackboneWithFPN(nn.Module):
         self.out_channels = config.fpn_channels
 
     def _freeze(self, stages: int) -> None:
-        """Freeze the first `stages` stages: every parameter up to the module that yields stride 2^stages."""
-        frozen = [f["module"] for f in self.body.feature_info.info if f["reduction"] <= 2**stages]
-        if stages == 0 or not frozen:
-            return
+        """Freeze the first `stages` stages, the stem being one."""
+        frozen = set(self._through(stages - 1))
+        for name, parameter in self.body.named_parameters():
+            if name.rpartition(".")[0] in frozen:
+                parameter.requires_grad_(False)
+
+    def members(self, stage: int) -> list[str]:
+        """Names of the modules of a stage."""
+        return self._through(stage)[len(self._through(stage - 1)) :]
+
+    def _through(self, stage: int) -> list[str]:
+        """Names of all modules up to the end of `stage` (0 is the stem), where the stride is 2^(stage + 1)."""
+        ends = [f["module"] for f in self.body.feature_info.info if f["reduction"] <= 2 ** (stage + 1)]
+        if not ends:
+            return []
         # "blocks.0" is called so in some of timm's wrappers and "blocks_0" in others.
-        prefixes = (frozen[-1] + ".", frozen[-1].replace(".", "_") + ".")
-        parameters = list(self.body.named_parameters())
-        inside = [i for i, (name, _) in enumerate(parameters) if name.startswith(prefixes)]
+        prefixes = (ends[-1] + ".", ends[-1].replace(".", "_") + ".")
+        names = [name for name, _ in self.body.named_modules()]
+        inside = [i for i, name in enumerate(names) if f"{name}.".startswith(prefixes)]
         if not inside:
-            raise ValueError(f"cannot tell where {frozen[-1]!r} ends in this timm model; set trainable_stages=5")
-        for _, parameter in parameters[: inside[-1] + 1]:
-            parameter.requires_grad_(False)
+            raise ValueError(
+                f"cannot tell where {ends[-1]!r} ends in this timm model; set trainable_stages=5, deformable_stages=()"
+            )
+        return names[: inside[-1] + 1]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         levels = OrderedDict((str(i), f) for i, f in enumerate(self.body(images)))

@@ -31,7 +31,11 @@ def detection_losses(output: HeadOutput, samples: Samples) -> tuple[Tensor, Tens
 
 
 def progressive_constraint(
-    output: HeadOutput, samples: Samples, classification_margin: float, localization_margin: float
+    output: HeadOutput,
+    samples: Samples,
+    classification_margin: float | None,
+    localization_margin: float | None,
+    teaches_sibling: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """TSD must beat its sibling by a margin (Eq. 7 and 8): M_cls and M_loc.
 
@@ -40,24 +44,39 @@ def progressive_constraint(
     m_r)|₊, with the boxes decoded for the true class. The sibling's score and IoU are constants here, and the
     smaller margin asks nothing of a proposal that is already perfect; both as in the reference code.
 
+    Args:
+        output: TSD's answer, with its sibling's.
+        samples: what it should have been.
+        classification_margin: m_c; None leaves M_cls out: it is zero.
+        localization_margin: m_r; None leaves M_loc out.
+        teaches_sibling: let the gradient reach the sibling, too, which the constraint asks to be worse.
+
     Raises:
         ValueError: `output` holds no sibling output to compare with.
     """
     sibling = output.sibling
     if sibling is None:
         raise ValueError("the progressive constraint needs the sibling's output; call the head with_sibling=True")
-    every = torch.arange(len(samples.labels), device=samples.labels.device)
-
-    sibling_score = sibling.logits.detach().float().softmax(dim=1)[every, samples.labels]
-    score = output.logits.float().softmax(dim=1)[every, samples.labels]
-    margin = (1 - sibling_score).clamp(max=classification_margin)
-    classification = F.relu(sibling_score - score + margin).sum() / max(len(every), 1)
-
-    positive = torch.where(samples.labels > 0)[0]
-    labels, truth = samples.labels[positive], samples.matched_boxes[positive]
-    sibling_boxes = decode(sibling.deltas[positive, labels].detach().float(), sibling.boxes[positive])
-    boxes = decode(output.deltas[positive, labels].float(), output.boxes[positive])
-    sibling_iou = paired_iou(sibling_boxes, truth).detach()
-    margin = (1 - sibling_iou).clamp(max=localization_margin)
-    localization = F.relu(sibling_iou - paired_iou(boxes, truth) + margin).sum() / max(len(positive), 1)
+    classification = localization = output.logits.new_zeros((), dtype=torch.float32)
+    if classification_margin is not None:
+        every = torch.arange(len(samples.labels), device=samples.labels.device)
+        score = output.logits.float().softmax(dim=1)[every, samples.labels]
+        sibling_score = sibling.logits.float().softmax(dim=1)[every, samples.labels]
+        classification = _hinge(score, sibling_score, classification_margin, teaches_sibling)
+    if localization_margin is not None:
+        positive = torch.where(samples.labels > 0)[0]
+        labels, truth = samples.labels[positive], samples.matched_boxes[positive]
+        iou, sibling_iou = (
+            paired_iou(decode(answer.deltas[positive, labels].float(), answer.boxes[positive]), truth)
+            for answer in (output, sibling)
+        )
+        localization = _hinge(iou, sibling_iou, localization_margin, teaches_sibling)
     return classification, localization
+
+
+def _hinge(value: Tensor, sibling_value: Tensor, margin: float, teaches_sibling: bool) -> Tensor:
+    """Mean over RoIs of how far `value` [K] falls short of the sibling's by the margin; all in 0…1."""
+    if not teaches_sibling:
+        sibling_value = sibling_value.detach()
+    shortfall = F.relu(sibling_value - value + (1 - sibling_value).clamp(max=margin))
+    return shortfall.sum() / max(len(value), 1)

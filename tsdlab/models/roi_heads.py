@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, Matcher
 from torchvision.ops import box_iou
 
-from tsdlab.config import RoIConfig
-from tsdlab.models.heads import Head
-from tsdlab.models.postprocess import detections_per_image
+from tsdlab.config import Config, RoIConfig
+from tsdlab.models.heads import Head, build_head
+from tsdlab.models.postprocess import candidates_per_image, detections_of, without_slivers
+from tsdlab.models.refinement import RefiningHead
 from tsdlab.ops import MultiScaleDeformRoIAlign, RegionPooler
-from tsdlab.structures import Samples
+from tsdlab.structures import HeadOutput, Samples
 
 
 class RoIHeads(nn.Module):
@@ -46,9 +49,26 @@ class RoIHeads(nn.Module):
                 raise ValueError("targets must be given in training mode")
             samples = self.sample(proposals, targets)
             output = self.head(pool, samples.rois, with_sibling=True)
-            return [], self.head.losses(output, samples)
+            losses = self.head.losses(pool, output, samples)
+            return [], {name: self.config.loss_weight * loss for name, loss in losses.items()}
         rois = to_rois(proposals)
-        return detections_per_image(self.head(pool, rois), rois, image_shapes, self.config), {}
+        return self.detect(pool, self.head(pool, rois), rois, image_shapes), {}
+
+    def detect(
+        self, pool: RegionPooler, output: HeadOutput, rois: Tensor, image_shapes: list[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
+        """Detections of every image, best first, from the head's answer to all `rois`.
+
+        Per image {"boxes" [D, 4], "labels" [D] int64 in 1…C, "scores" [D]}.
+        """
+        found = candidates_per_image(output, rois, image_shapes, self.config)
+        confidence = self.head.box_confidence(pool, *_of_batch(found))
+        parts = [None] * len(found) if confidence is None else confidence.split([len(f["boxes"]) for f in found])
+        found = [detections_of(f, self.config, part) for f, part in zip(found, parts)]
+        if isinstance(self.head, RefiningHead):  # last, for a gradient of every candidate would be dear
+            boxes = self.head.refine(pool, *_of_batch(found)).split([len(f["boxes"]) for f in found])
+            found = [without_slivers({**f, "boxes": b}, s) for f, b, s in zip(found, boxes, image_shapes)]
+        return found
 
     def prepare(self, features: dict[str, Tensor]) -> RegionPooler:
         """The pooled levels of `features`, ready for any number of poolings."""
@@ -73,6 +93,18 @@ class RoIHeads(nn.Module):
         positive, negative = self._draw([assigned])
         keep = torch.where(positive[0] | negative[0])[0]
         return boxes[keep], assigned[keep], matched[keep]
+
+
+def build_roi_heads(config: Config, strides: Sequence[int]) -> RoIHeads:
+    """The second stage that `config` describes, over a pyramid of these strides (pixels per cell)."""
+    roi = config.roi
+    pooler = MultiScaleDeformRoIAlign(strides, roi.output_size, roi.sampling_ratio, roi.aligned, roi.canonical_size)
+    return RoIHeads(roi, pooler, build_head(config))
+
+
+def _of_batch(found: list[dict[str, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Boxes of all images as rois [D, 5], and their labels [D]."""
+    return to_rois([f["boxes"] for f in found]), torch.cat([f["labels"] for f in found])
 
 
 def to_rois(boxes: list[Tensor] | tuple[Tensor, ...]) -> Tensor:

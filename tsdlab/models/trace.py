@@ -10,7 +10,6 @@ from torchvision.ops import clip_boxes_to_image
 
 from tsdlab.models.boxes import decode
 from tsdlab.models.detector import Detector
-from tsdlab.models.postprocess import detections_per_image
 from tsdlab.models.roi_heads import to_rois
 from tsdlab.ops.sampling import bin_centres
 from tsdlab.structures import BranchTrace, DetectionTrace, HeadOutput
@@ -59,13 +58,16 @@ def _trace(model: Detector, image: Tensor, proposals: Tensor | None) -> Detectio
     rois = to_rois([boxes])
     pool = heads.prepare(features)
     output: HeadOutput = heads.head(pool, rois, with_sibling=True)
-    detections = detections_per_image(output, rois, [seen], heads.config)[0]
+    detections = heads.detect(pool, output, rois, [seen])[0]
     detections["boxes"] = detections["boxes"] * ratio
+
+    whole = output.localization_offset is not None and output.localization_offset.dim() == 2
 
     def branch(answer: HeadOutput) -> BranchTrace:
         classes = answer.deltas.shape[1]
         decoded = decode(answer.deltas.flatten(0, 1).float(), answer.boxes.repeat_interleave(classes, 0).float())
-        return BranchTrace(answer.logits, (clip_boxes_to_image(decoded, seen) * ratio).unflatten(0, (-1, classes)))
+        on_image = (clip_boxes_to_image(decoded, seen) * ratio).unflatten(0, (-1, classes))
+        return BranchTrace(answer.logits, answer.scores(), on_image)
 
     return DetectionTrace(
         image_size=original,
@@ -83,11 +85,11 @@ def _trace(model: Detector, image: Tensor, proposals: Tensor | None) -> Detectio
         detection=branch(output),
         sibling=None if output.sibling is None else branch(output.sibling),
         classification_offsets=output.classification_offsets,
-        localization_offset=output.localization_offset,
+        localization_offset=output.localization_offset if whole else None,
         classification_points=None
         if output.classification_offsets is None
         else bin_centres(boxes * ratio, output.classification_offsets),
-        localization_proposals=None if output.localization_offset is None else output.boxes * ratio,
+        localization_proposals=output.boxes * ratio if whole else None,
         detections=detections,
     )
 

@@ -71,7 +71,8 @@ def axis_taps(points: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
         cells [..., 2] int64 and weights [..., 2] of the points' dtype; weights carry the gradient to `points`.
     """
     inside = (points >= -1) & (points <= size)  # False for NaN
-    points = torch.where(inside, points, 0.0).clamp(min=0.0)
+    # At 0 itself the gradient is that of the right-hand side, as in the compiled kernels; a clamp's would be zero.
+    points = torch.where(inside & (points >= 0), points, 0.0)
     last = size - 1
     points = torch.minimum(points, last.to(points.dtype))
     low = points.detach().floor().long().clamp(max=last)

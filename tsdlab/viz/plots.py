@@ -212,7 +212,7 @@ def class_scores(branches: Mapping[str, BranchTrace], index: int, names: Sequenc
     height = 0.8 / len(branches)
     rows = np.arange(len(classes))
     for i, (branch, answer) in enumerate(branches.items()):
-        scores = answer.logits[index].softmax(0).cpu().numpy()
+        scores = answer.scores[index].cpu().numpy()
         ax.barh(
             rows + (i - (len(branches) - 1) / 2) * height,
             scores,
@@ -235,7 +235,7 @@ def score_against_iou(branches: Mapping[str, BranchTrace], label: int, truth: Te
     for i, (branch, answer) in enumerate(branches.items()):
         boxes = answer.boxes[:, label]
         iou = paired_iou(boxes, truth.to(boxes).expand_as(boxes)).cpu()
-        score = answer.logits.softmax(1)[:, label].cpu()
+        score = answer.scores[:, label].cpu()
         near = iou > 0
         ax.plot(
             score[near], iou[near], "o", color=_color(branch, i), markersize=5, alpha=0.7, markeredgecolor="white",

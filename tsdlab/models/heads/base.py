@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
@@ -22,7 +23,7 @@ class Head(nn.Module, ABC):
 
     # Where the modules of torchvision's second stage fit into this head: copies may go to several places. A head with
     # all of them in the branches that answer detects at first as torchvision does.
-    torchvision_modules: ClassVar[dict[str, tuple[str, ...]]] = {}
+    torchvision_modules: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
     @abstractmethod
     def forward(self, pool: RegionPooler, rois: Tensor, with_sibling: bool = False) -> HeadOutput:
@@ -34,10 +35,27 @@ class Head(nn.Module, ABC):
             with_sibling: also give the answer of the sibling head, if there is one in this head.
         """
 
-    def losses(self, output: HeadOutput, samples: Samples) -> dict[str, Tensor]:
-        """Losses by name; always the same names, whatever the batch holds."""
+    def losses(self, pool: RegionPooler, output: HeadOutput, samples: Samples) -> dict[str, Tensor]:
+        """Losses by name; always the same names, whatever the batch holds.
+
+        Args:
+            pool: what `output` was pooled with, for a head that trains on further regions.
+            output: the answer to `samples.rois`, given with_sibling=True.
+            samples: what it should have been.
+        """
         classification, localization = detection_losses(output, samples)
         return {"loss_classifier": classification, "loss_box_reg": localization}
+
+    def box_confidence(self, pool: RegionPooler, rois: Tensor, labels: Tensor) -> Tensor | None:
+        """How well boxes fit objects of their class, 0…1, by which they are then ranked in NMS; None: this head
+        cannot tell.
+
+        Args:
+            pool: features of the batch.
+            rois: [D, 5] (image index, decoded box); differentiable in the boxes.
+            labels: [D] int64 in 1…C.
+        """
+        return None
 
 
 class Branch(nn.Module):

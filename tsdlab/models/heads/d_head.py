@@ -5,8 +5,6 @@ The control for TSD: it has the separate branches and not the displacement.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import Tensor
 
 from tsdlab.config import Config
@@ -18,7 +16,7 @@ from tsdlab.structures import HeadOutput
 class DHead(Head):
     """Two separate 2-FC branches on the features of one proposal."""
 
-    torchvision_modules: ClassVar = BRANCH_MODULES
+    torchvision_modules = BRANCH_MODULES
 
     def __init__(self, config: Config) -> None:
         super().__init__()

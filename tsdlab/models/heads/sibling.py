@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from types import MappingProxyType
 
 from torch import Tensor
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
@@ -17,7 +17,7 @@ from tsdlab.structures import HeadOutput
 class SiblingHead(Head):
     """Classification and localization from the same features of the same proposal."""
 
-    torchvision_modules: ClassVar = {"box_head": ("box_head",), "box_predictor": ("box_predictor",)}
+    torchvision_modules = MappingProxyType({"box_head": ("box_head",), "box_predictor": ("box_predictor",)})
 
     def __init__(self, config: Config) -> None:
         super().__init__()

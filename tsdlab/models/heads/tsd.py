@@ -7,7 +7,7 @@ P → pool → F ─┬→ sibling(F)                             training only;
 
 from __future__ import annotations
 
-from typing import ClassVar, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -25,61 +25,94 @@ class TSDHead(Head):
     """One proposal becomes two: a deformed one to classify from, a translated one to localize from."""
 
     # The offsets start at zero, so that both regions are the proposal itself and the branches answer as the sibling.
-    torchvision_modules: ClassVar = {
-        **BRANCH_MODULES,
-        "box_head": ("sibling.box_head", *BRANCH_MODULES["box_head"]),
-        "box_predictor": ("sibling.box_predictor",),
-    }
+    torchvision_modules = BRANCH_MODULES
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config.tsd
-        hidden, bins = config.tsd.offset_hidden, config.roi.output_size
-        self.offset_trunk = nn.Linear(roi_feature_size(config), hidden)
-        self.classification_offset = _offset_net(hidden, bins * bins * 2)
-        self.localization_offset = _offset_net(hidden, 2)
+        features, hidden, self.bins = roi_feature_size(config), config.tsd.offset_hidden, config.roi.output_size
+        self.offset_trunk = nn.Linear(features, hidden)
+        # ΔR's own first layer, where it does not share ΔC's.
+        self.localization_trunk = None if config.tsd.share_first_layer else nn.Linear(features, hidden)
+        self.classification_offset = _offset_net(hidden, 2 * self._moved_apart(config.tsd.classification_region))
+        self.localization_offset = _offset_net(hidden, 2 * self._moved_apart(config.tsd.localization_region))
         self.classification = Branch(config, 1 + config.num_classes)
         self.localization = Branch(config, 4 * (1 + config.num_classes))
-        self.sibling = SiblingHead(config)
+        self.sibling = SiblingHead(config) if config.tsd.joint_sibling else None
+        if self.sibling is not None:
+            self.torchvision_modules = {
+                **BRANCH_MODULES,
+                "box_head": ("sibling.box_head", *BRANCH_MODULES["box_head"]),
+                "box_predictor": ("sibling.box_predictor",),
+            }
+
+    def _moved_apart(self, region: str) -> int:
+        """How many displacements a region has."""
+        return self.bins**2 if region == "bins" else 1
 
     def forward(self, pool: RegionPooler, rois: Tensor, with_sibling: bool = False) -> HeadOutput:
         levels = pool.assign_levels(rois)  # P̂_c and P̂_r stay on the level of P
         roi_features = pool(rois, levels)
         classification_offsets, localization_offset = self.offsets(roi_features)
-        moved = translate(rois, localization_offset)
-        boxes = moved if self.config.boxes_teach_offset else moved.detach()
+        boxes = rois
+        if localization_offset.dim() == 2:
+            moved = translate(rois, localization_offset)
+            boxes = moved if self.config.boxes_teach_offset else moved.detach()
+            localization_features = pool(moved, levels)
+        else:
+            localization_features = pool(rois, levels, localization_offset)
         return HeadOutput(
             logits=self.classification(pool(rois, levels, classification_offsets)),
-            deltas=self.localization(pool(moved, levels)).unflatten(1, (-1, 4)),
+            deltas=self.localization(localization_features).unflatten(1, (-1, 4)),
             boxes=boxes[:, 1:],
             classification_offsets=classification_offsets,
             localization_offset=localization_offset,
-            sibling=self.sibling.answer(roi_features, rois) if with_sibling else None,
+            sibling=self.sibling.answer(roi_features, rois) if with_sibling and self.sibling is not None else None,
         )
 
     def offsets(self, roi_features: Tensor) -> tuple[Tensor, Tensor]:
-        """ΔC [K, bins, bins, 2] and ΔR [K, 2] (dx, dy) as fractions of the RoI's size (Eq. 5 and 3)."""
-        bins = roi_features.shape[-1]
-        hidden = F.relu(self.offset_trunk(roi_features.flatten(1)))
-        classification = self.config.gamma * self.classification_offset(hidden).view(-1, bins, bins, 2)
-        return classification.float(), (self.config.gamma * self.localization_offset(hidden)).float()
+        """ΔC [K, bins, bins, 2] and ΔR [K, 2] (dx, dy) as fractions of the RoI's size (Eq. 5 and 3).
 
-    def losses(self, output: HeadOutput, samples: Samples) -> dict[str, Tensor]:
+        A ΔC for the whole proposal is the same in every bin; a ΔR for every bin is [K, bins, bins, 2], too.
+        """
+        features = roi_features.flatten(1)
+        if not self.config.offsets_teach_features:
+            features = features.detach()
+        hidden = F.relu(self.offset_trunk(features))
+        classification = self.config.gamma * self.classification_offset(hidden).float()
+        if self.localization_trunk is not None:
+            hidden = F.relu(self.localization_trunk(features))
+        localization = self.config.gamma * self.localization_offset(hidden).float()
+        bins = self.bins
+        if self.config.classification_region == "bins":
+            classification = classification.view(-1, bins, bins, 2)
+        else:
+            classification = classification[:, None, None].expand(-1, bins, bins, 2)
+        if self.config.localization_region == "bins":
+            localization = localization.view(-1, bins, bins, 2)
+        return classification, localization
+
+    def losses(self, pool: RegionPooler, output: HeadOutput, samples: Samples) -> dict[str, Tensor]:
         """L_cls^D, L_loc^D, L_cls, L_loc, M_cls and M_loc, all of weight 1.
 
-        Without the progressive constraint its two losses are constant zeros.
+        Without the progressive constraint its two losses are constant zeros; without a sibling there are none of it.
         """
         classification, localization = detection_losses(output, samples)
+        losses = {"loss_classifier": classification, "loss_box_reg": localization}
+        if self.sibling is None:
+            return losses
         # forward(with_sibling=True) is the contract of training; progressive_constraint says so if it was broken.
         sibling_classification, sibling_localization = detection_losses(cast(HeadOutput, output.sibling), samples)
-        margin_classification = margin_localization = torch.zeros_like(classification)
-        if self.config.progressive_constraint:
-            margin_classification, margin_localization = progressive_constraint(
-                output, samples, self.config.classification_margin, self.config.localization_margin
-            )
+        config = self.config
+        margin_classification, margin_localization = progressive_constraint(
+            output,
+            samples,
+            config.classification_margin if config.progressive_constraint else None,
+            config.localization_margin if config.progressive_constraint else None,
+            config.constraint_teaches_sibling,
+        )
         return {
-            "loss_classifier": classification,
-            "loss_box_reg": localization,
+            **losses,
             "loss_sibling_classifier": sibling_classification,
             "loss_sibling_box_reg": sibling_localization,
             "loss_margin_classifier": margin_classification,

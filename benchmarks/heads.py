@@ -1,10 +1,11 @@
-"""What a training step and an inference cost against torchvision's Faster R-CNN, in one run.
+"""What every head costs against torchvision's Faster R-CNN, in one run: parameters, time and memory.
 
-    python benchmarks/train_step.py [--rounds 5] [--only r50 badges] [--device cpu]
+    python benchmarks/heads.py [--rounds 5] [--only r50 badges] [--device cpu]
 
 The peer is `torchvision.models.detection.FasterRCNN` with the same backbone, inputs, proposals and sampling, and the
 same weights in all that the two share. It runs twice: as it comes, and in channels-last memory, which alone makes its
-convolutions faster on a CPU; ratios are against the latter. A ratio below 1 is faster than torchvision.
+convolutions faster on a CPU; ratios are against the latter. A ratio below 1 is faster than torchvision. Memory is the
+peak of one training step, or one inference, above what the model holds.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from measure import against, print_table, provenance, side_by_side, write_results
+from measure import against, peak_megabytes, print_table, provenance, side_by_side, write_results
 from torch import nn
 from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.ops import MultiScaleRoIAlign
 
 from tsdlab.config import PRESETS, Config
 from tsdlab.memory import keep_freed_memory
 from tsdlab.models.backbones import build_backbone
 from tsdlab.models.detector import build_detector, load_torchvision
+from tsdlab.models.heads import HEADS
 
 PEER = "torchvision, channels-last"
-HEADS = ("sibling", "d_head", "tsd")
 SETTINGS: dict[str, tuple[Config, tuple[int, int], int]] = {  # preset, (height, width), images per step
     "r50": (PRESETS["coco-r50-1x"], (800, 1088), 1),
     "badges": (PRESETS["badges-tiny"], (128, 128), 8),
@@ -33,18 +37,14 @@ SETTINGS: dict[str, tuple[Config, tuple[int, int], int]] = {  # preset, (height,
 
 def torchvision_detector(config: Config) -> FasterRCNN:
     """torchvision's Faster R-CNN of the same shape; its random classifier is sharpened so that it detects things."""
-    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-    from torchvision.ops import MultiScaleRoIAlign
-
-    ours = build_detector(replace(config, head="sibling"))
     rpn, roi = config.rpn, config.roi
+    anchors = AnchorGenerator(tuple((size,) for size in rpn.anchor_sizes), (rpn.aspect_ratios,) * len(rpn.anchor_sizes))
     levels = [str(i) for i in range(len(config.backbone.stages))]
     model = FasterRCNN(
         build_backbone(config.backbone),
         min_size=config.image.min_size,
         max_size=config.image.max_size,
-        rpn_anchor_generator=ours.rpn.anchor_generator,
-        rpn_head=ours.rpn.head,
+        rpn_anchor_generator=anchors,
         rpn_pre_nms_top_n_train=rpn.pre_nms_train,
         rpn_pre_nms_top_n_test=rpn.pre_nms_test,
         rpn_post_nms_top_n_train=rpn.post_nms_train,
@@ -71,9 +71,7 @@ def make_contestants(config: Config) -> dict[str, nn.Module]:
     for head in HEADS:
         model = build_detector(replace(config, head=head))
         load_torchvision(model, plain.state_dict())
-        if head != "sibling":
-            nn.init.normal_(model.roi_heads.head.classification.out.weight, std=0.5)
-        models[f"tsdlab {head}"] = model.to(memory_format=torch.channels_last)
+        models[f"tsdlab {head}"] = model
     return models
 
 
@@ -117,10 +115,16 @@ def measure(name: str, rounds: int, device: str) -> dict:
     target = {key: value.to(device) for key, value in target.items()}
     models = {model_name: model.to(device) for model_name, model in make_contestants(config).items()}
     results: dict = {"image": [height, width], "batch": batch, "rounds": rounds}
-    results["train"] = against(
-        side_by_side({k: train_step(m, images, [target] * batch) for k, m in models.items()}, rounds, device), PEER
-    )
+    results["parameters"] = {k: sum(p.numel() for p in m.parameters()) for k, m in models.items()}
+    steps = {k: train_step(m, images, [target] * batch) for k, m in models.items()}
+    results["train"] = against(side_by_side(steps, rounds, device), PEER)
     print_table(f"{name}: training step", results["train"])
+    inferences = {k: inference(m, images, 0.05) for k, m in models.items()}
+    results["peak_MB"] = {
+        kind: {k: peak_megabytes(run, device) for k, run in runs.items()}
+        for kind, runs in {"train": steps, "inference": inferences}.items()
+    }
+    print(f"\npeak memory, MB: {results['peak_MB']}")
     by_threshold = {}
     for model_name, model in models.items():
         for threshold in (0.05, 0.0):
@@ -146,7 +150,7 @@ def main() -> None:
     for name in arguments.only:
         result = measure(name, arguments.rounds, arguments.device)
         key = name if arguments.device == "cpu" else f"{name}, {arguments.device}"
-        write_results("train_step", {key: {**result, **provenance(arguments.device)}})
+        write_results("cost", {key: {**result, **provenance(arguments.device)}})
 
 
 if __name__ == "__main__":
