@@ -128,6 +128,15 @@ TABLES = {
 }
 
 
+def ensure_world(data: Path, config: BadgesConfig) -> None:
+    """Make a badges world, unless it is there. Raises ValueError if another one is."""
+    if not data.exists():
+        make_badges(data, config)
+    found = json.loads((data / "annotations" / "instances_val.json").read_text())["info"]["config"]
+    if found != dataclasses.asdict(config):
+        raise ValueError(f"{data} was made with {found}, needed is {dataclasses.asdict(config)}; move it away")
+
+
 def train(run: Run, threads: int) -> None:
     """Do what is left of `run`; its output goes to a log beside it."""
     log = ROOT / run.out.parent / f"{run.out.name}.log"
@@ -240,8 +249,7 @@ def main() -> None:
         and (arguments.seeds is None or run.seed < arguments.seeds)
     ]
     for run in {run.world: run for run in wanted}.values():
-        if not (ROOT / run.data).exists():
-            make_badges(ROOT / run.data, BadgesConfig(misalignment=run.misalignment, room=run.room))
+        ensure_world(ROOT / run.data, BadgesConfig(misalignment=run.misalignment, room=run.room))
     threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
     with ThreadPoolExecutor(arguments.jobs) as pool:
         try:

@@ -1,5 +1,6 @@
 """The sweep behind the README's comparison: its commands, its arithmetic, and how it stops."""
 
+import dataclasses
 import json
 import sys
 import threading
@@ -12,6 +13,7 @@ import compare_heads
 from compare_heads import TABLES, Run, spread, summary
 
 from tsdlab import cli
+from tsdlab.data.badges import BadgesConfig
 
 RUNS = {run for table in TABLES.values() for run in table.runs()}
 
@@ -76,8 +78,16 @@ def test_a_failed_run_stops_the_sweep(monkeypatch):
         raise RuntimeError("no room")
 
     monkeypatch.setattr(compare_heads, "result", fails)
-    monkeypatch.setattr(compare_heads, "make_badges", lambda *args: None)
+    monkeypatch.setattr(compare_heads, "ensure_world", lambda *args: None)
     monkeypatch.setattr(sys, "argv", ["compare_heads.py", "ablations", "--jobs", "1"])
     with pytest.raises(RuntimeError, match="no room"):
         compare_heads.main()
     assert len(begun) < len(list(TABLES["ablations"].runs()))
+
+
+def test_a_world_that_was_made_otherwise_is_refused(tmp_path):
+    world = BadgesConfig(train=2, val=1, misalignment=1.0)
+    compare_heads.ensure_world(tmp_path / "badges", world)
+    compare_heads.ensure_world(tmp_path / "badges", world)
+    with pytest.raises(ValueError, match=r"was made with .*'room': None.* needed is .*'room': 2"):
+        compare_heads.ensure_world(tmp_path / "badges", dataclasses.replace(world, room=2.0))

@@ -50,11 +50,6 @@ def test_ap_by_iou_against_a_system_draws_what_is_gained(ax):
     assert ax.get_ylabel() == "AP gained over sibling"
 
 
-def test_bars_have_the_means(ax):
-    comparison.ap_bars(ROWS, ["AP", "AP50"], ax)
-    assert [bar.get_height() for bar in ax.patches] == [20, 30, 50, 60, 45, 55]
-
-
 def test_dose_response_sorts_by_dose_and_leaves_out_what_is_not_there(ax):
     moved = {"moved_on_salient": number(0.13, 0.01)}
     rows = [row("tsd", 40.0, 1.0, moved), row("tsd", 60.0, 0.0), row("sibling", 30.0, 0.0)]

@@ -116,6 +116,16 @@ def test_training_curve_is_a_running_mean(ax):
     assert x.tolist() == [3, 4, 5] and y == pytest.approx([2, 3, 4])
 
 
+def test_average_precision_with_errors(ax):
+    results = {"sibling": {"AP": 20.0, "AP50": 30.0}, "tsd": {"AP": 50.0, "AP50": 60.0}}
+    errors = {name: dict.fromkeys(values, 2.0) for name, values in results.items()}
+    plots.average_precision(results, ("AP", "AP50"), ax, errors)
+    assert [bar.get_height() for bar in ax.patches] == [20, 30, 50, 60]
+    assert not ax.texts, "whiskers in the place of values"
+    segments = ax.collections[1].get_segments()  # tsd's whiskers
+    assert [(low[1], high[1]) for low, high in segments] == [(48, 52), (58, 62)]
+
+
 def test_average_precision_bars(ax):
     plots.average_precision(
         {"sibling": {"AP": 10, "AP50": 20, "AP75": 5}, "tsd": {"AP": 30, "AP50": 50, "AP75": 28}}, ax=ax

@@ -13,12 +13,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from tsdlab.viz.plots import PALETTE
+from tsdlab.viz.plots import color_of, plain_axes
 
 Row = Mapping[str, Any]
-
-_COLORS = {**PALETTE, "double": "#009E73", "iou": "#E69F00", "tsd, no constraint": "#56B4E9"}
-_OTHERS = ("#8C6D31", "#6A3D9A", "#B15928", "#1B9E77", "#999933", "#882255", "#44AA99", "#332288")
 
 
 def ap_by_iou(rows: Sequence[Row], ax: Axes | None = None, against: str | None = None) -> Axes:
@@ -31,29 +28,16 @@ def ap_by_iou(rows: Sequence[Row], ax: Axes | None = None, against: str | None =
     """
     ax = ax or plt.gca()
     base = 0.0 if against is None else {row["system"]: _means(row["per_iou"]) for row in rows}[against]
-    for row, color in zip(rows, _colors(rows)):
+    for i, row in enumerate(rows):
+        color = color_of(row["system"], i)
         thresholds = [float(t) for t in row["per_iou"]]
         mean, sd = _means(row["per_iou"]) - base, _sds(row["per_iou"])
         ax.plot(thresholds, mean, marker=".", color=color, label=row["system"])
         ax.fill_between(thresholds, mean - sd, mean + sd, color=color, alpha=0.15, linewidth=0)
     ax.set(xlabel="IoU threshold", ylabel="AP" if against is None else f"AP gained over {against}")
-    _plain(ax, legend=False)
+    plain_axes(ax, legend=False)
     ax.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=3, frameon=False, fontsize=9)  # lines are everywhere
     return ax
-
-
-def ap_bars(rows: Sequence[Row], numbers: Sequence[str], ax: Axes | None = None) -> Axes:
-    """Groups of bars, one per number such as "AP50" or "AP_small", with the standard deviation over seeds."""
-    ax = ax or plt.gca()
-    places = np.arange(len(numbers))
-    width = 0.85 / len(rows)
-    for i, (row, color) in enumerate(zip(rows, _colors(rows))):
-        at = places + (i - (len(rows) - 1) / 2) * width
-        values, errors = ([row[n][kind] for n in numbers] for kind in ("mean", "sd"))
-        ax.bar(at, values, width * 0.92, color=color, label=row["system"])
-        ax.errorbar(at, values, errors, fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
-    ax.set(xticks=places, xticklabels=[n.replace("_", " ") for n in numbers], ylabel="percent", ylim=(0, 100))
-    return _plain(ax)
 
 
 def dose_response(rows: Sequence[Row], number: str = "AP", ax: Axes | None = None, scale: float = 1.0) -> Axes:
@@ -67,28 +51,29 @@ def dose_response(rows: Sequence[Row], number: str = "AP", ax: Axes | None = Non
     """
     ax = ax or plt.gca()
     group, _, name = number.rpartition(".")
-    for system, color in zip(systems := list(dict.fromkeys(r["system"] for r in rows)), _colors(rows, systems)):
+    for i, system in enumerate(dict.fromkeys(r["system"] for r in rows)):
         found = [(r["misalignment"], (r[group] or {}).get(name) if group else r[name])
                  for r in rows if r["system"] == system]  # fmt: skip
         known = sorted((dose, value["mean"] * scale, value["sd"] * scale) for dose, value in found if value is not None)
         if known:
             doses, means, sds = zip(*known)
-            ax.errorbar(doses, means, sds, marker="o", markersize=4, capsize=3, color=color, label=system)
+            ax.errorbar(doses, means, sds, marker="o", markersize=4, capsize=3, color=color_of(system, i),
+                        label=system)  # fmt: skip
     ax.set(xlabel="misalignment of badge and box", ylabel=name.replace("_", " "))
-    return _plain(ax)
+    return plain_axes(ax)
 
 
 def cost_against_ap(rows: Sequence[Row], costs: Mapping[str, float], ax: Axes | None = None) -> Axes:
     """AP of each system that has a cost against it (time relative to a peer), with its name beside it."""
     ax = ax or plt.gca()
-    for row, color in zip(rows, _colors(rows)):
+    for i, row in enumerate(rows):
         if row["system"] in costs:
             x, y = costs[row["system"]], row["AP"]
-            ax.errorbar(x, y["mean"], y["sd"], marker="o", color=color, capsize=3)
+            ax.errorbar(x, y["mean"], y["sd"], marker="o", color=color_of(row["system"], i), capsize=3)
             ax.annotate(row["system"], (x, y["mean"]), (7, 3), textcoords="offset points", fontsize=9)
     ax.margins(x=0.2, y=0.15)
     ax.set(ylabel="AP")
-    return _plain(ax, legend=False)
+    return plain_axes(ax, legend=False)
 
 
 def _means(numbers: Mapping[str, Mapping[str, float]]) -> np.ndarray:
@@ -97,18 +82,3 @@ def _means(numbers: Mapping[str, Mapping[str, float]]) -> np.ndarray:
 
 def _sds(numbers: Mapping[str, Mapping[str, float]]) -> np.ndarray:
     return np.array([value["sd"] for value in numbers.values()])
-
-
-def _colors(rows: Sequence[Row], systems: Sequence[str] | None = None) -> list[str]:
-    names = [row["system"] for row in rows] if systems is None else systems
-    unnamed = [name for name in names if name not in _COLORS]
-    return [_COLORS.get(name) or _OTHERS[unnamed.index(name) % len(_OTHERS)] for name in names]
-
-
-def _plain(ax: Axes, legend: bool = True) -> Axes:
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(axis="y", alpha=0.25)
-    ax.set_axisbelow(True)
-    if legend and ax.get_legend_handles_labels()[0]:
-        ax.legend(frameon=False, fontsize=9)
-    return ax

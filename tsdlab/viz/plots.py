@@ -29,7 +29,10 @@ PALETTE = {
     "truth": "#009E73",
     "sibling": "#7F7F7F",
     "d_head": "#CC79A7",
+    "double": "#009E73",
+    "iou": "#E69F00",
     "tsd": "#0072B2",
+    "tsd, no constraint": "#56B4E9",
 }
 _CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#F0E442")
 
@@ -218,11 +221,11 @@ def class_scores(branches: Mapping[str, BranchTrace], index: int, names: Sequenc
             scores,
             height,
             label=branch,
-            color=_color(branch, i),
+            color=color_of(branch, i),
         )
     ax.set(yticks=rows, yticklabels=classes, xlim=(0, 1), xlabel="score")
     ax.invert_yaxis()
-    _plain_axes(ax)
+    plain_axes(ax)
     return ax
 
 
@@ -238,11 +241,11 @@ def score_against_iou(branches: Mapping[str, BranchTrace], label: int, truth: Te
         score = answer.scores[:, label].cpu()
         near = iou > 0
         ax.plot(
-            score[near], iou[near], "o", color=_color(branch, i), markersize=5, alpha=0.7, markeredgecolor="white",
+            score[near], iou[near], "o", color=color_of(branch, i), markersize=5, alpha=0.7, markeredgecolor="white",
             markeredgewidth=0.4, label=branch,
         )  # fmt: skip
     ax.set(xlim=(-0.03, 1.03), ylim=(0, 1.03), xlabel="score of the true class", ylabel="IoU of the decoded box")
-    _plain_axes(ax)
+    plain_axes(ax)
     return ax
 
 
@@ -280,9 +283,9 @@ def training_curve(
         window = min(smooth, len(values))
         if window:
             mean = np.convolve(values, np.ones(window) / window, mode="valid")
-            ax.plot(steps[window - 1 :], mean, color=_color(run, i), label=run)
+            ax.plot(steps[window - 1 :], mean, color=color_of(run, i), label=run)
     ax.set(xlabel="step", ylabel=key)
-    _plain_axes(ax)
+    plain_axes(ax)
     return ax
 
 
@@ -290,17 +293,28 @@ def average_precision(
     results: Mapping[str, Mapping[str, float]],
     keys: Sequence[str] = ("AP", "AP50", "AP75"),
     ax: Axes | None = None,
+    errors: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Axes:
-    """AP figures (percent) of several models as grouped bars."""
+    """AP figures (percent) of several models as grouped bars; with `errors` they get whiskers, without their values."""
     ax = ax or plt.gca()
     columns = np.arange(len(keys))
     width = 0.8 / len(results)
     for i, (model, values) in enumerate(results.items()):
         at = columns + (i - (len(results) - 1) / 2) * width
-        bars = ax.bar(at, [values[k] for k in keys], width * 0.94, label=model, color=_color(model, i))
-        ax.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
-    ax.set(xticks=columns, xticklabels=keys, ylim=(0, 122), yticks=range(0, 101, 20), ylabel="percent")
-    _plain_axes(ax)
+        bars = ax.bar(at, [values[k] for k in keys], width * 0.94, label=model, color=color_of(model, i))
+        if errors is None:
+            ax.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
+        else:
+            spread = [errors[model][k] for k in keys]
+            ax.errorbar(at, [values[k] for k in keys], spread, fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
+    ax.set(
+        xticks=columns,
+        xticklabels=[key.replace("_", " ") for key in keys],
+        ylim=(0, 122),
+        yticks=range(0, 101, 20),
+        ylabel="percent",
+    )
+    plain_axes(ax, legend=False)
     ax.legend(loc="upper center", ncols=len(results), frameon=False, fontsize=9)  # above the highest bar's label
     return ax
 
@@ -344,10 +358,14 @@ def speedup(
     return ax
 
 
-def _color(name: str, position: int) -> str:
-    return PALETTE.get(name.split(" ")[0], _CYCLE[position % len(_CYCLE)])
+def color_of(name: str, position: int) -> str:
+    """A system's own colour, by its name or the name's first word; of an unknown one, that of its position."""
+    return PALETTE.get(name) or PALETTE.get(name.split(" ")[0]) or _CYCLE[position % len(_CYCLE)]
 
 
-def _plain_axes(ax: Axes) -> None:
+def plain_axes(ax: Axes, legend: bool = True) -> Axes:
+    """No frame above and to the right, and a legend without one."""
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, fontsize=9)
+    if legend and ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False, fontsize=9)
+    return ax
