@@ -31,7 +31,7 @@ def test_trace_repeats_the_models_detections(head):
     found = trace(model, image)
     for key in ("boxes", "labels", "scores"):
         torch.testing.assert_close(found.detections[key], expected[key], rtol=1e-4, atol=1e-3)
-    assert (found.sibling is None) == (head in ("d_head", "double"))
+    assert (found.sibling is None) == (head in ("d_head", "double", "iou"))
     assert (found.classification_offsets is None) == (head != "tsd")
 
 
