@@ -128,6 +128,14 @@ TABLES = {
 }
 
 
+# Of TSD's displacements (tsdlab/analysis/displacement.py).
+FOLLOWED = (
+    *("grid_on_salient", "moved_on_salient", "towards_salient", "classification_offset", "localization_offset"),
+    *("grid_spread", "moved_spread", "centre_distance", "classification_centre_distance"),
+    "localization_centre_distance",
+)
+
+
 def ensure_world(data: Path, config: BadgesConfig) -> None:
     """Make a badges world, unless it is there. Raises ValueError if another one is."""
     if not data.exists():
@@ -166,7 +174,7 @@ def result(run: Run, threads: int) -> Run:
                 **dataclasses.asdict(run),
                 **{name: last[name] for name in NUMBERS},
                 "per_iou": last["per_iou"],
-                "displacement": None if found is None else dataclasses.asdict(found),
+                "displacement": None if found is None else {name: found.mean(name) for name in FOLLOWED},
                 "parameters": sum(p.numel() for p in model.parameters()),
                 "train": shlex.join(run.command()),
                 "config": config_to_dict(model.config),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -109,9 +109,10 @@ def sensitivity_maps(
     Raises:
         ValueError: an argument is out of range, or the box does not lie on the image; names it.
     """
+    _check_choice("source", source, Source)
     probe = Probe(model, image)
     check_object(probe, box, label)
-    answers = ask_everywhere(probe, pooling) if source == "rpn" else _ask_slid(probe, box, pooling, source)
+    answers = ask_everywhere(probe, pooling) if source == "rpn" else _ask_slid(probe, box, pooling)
     return draw_maps(answers, box, label, Grid.over_image(probe.image_size, cells), sigma, aggregation)
 
 
@@ -123,9 +124,7 @@ def ask_everywhere(probe: Probe, pooling: Pooling = "assigned") -> dict[str, Ans
     }
 
 
-def _ask_slid(probe: Probe, box: Tensor, pooling: Pooling, source: str) -> dict[str, Answer]:
-    if source != "slide":
-        raise ValueError(f"source must be one of {', '.join(get_args(Source))}; got {source!r}")
+def _ask_slid(probe: Probe, box: Tensor, pooling: Pooling) -> dict[str, Answer]:
     half = (box[2:] - box[:2]) / 2
     slid = {}
     for name, feature in probe.features.items():
@@ -140,8 +139,7 @@ def _ask_slid(probe: Probe, box: Tensor, pooling: Pooling, source: str) -> dict[
 
 def _levels(probe: Probe, by_level: dict, pooling: str) -> list[tuple[tuple, str | None]]:
     """Items of `by_level`, each with the level to pool them from."""
-    if pooling not in get_args(Pooling):
-        raise ValueError(f"pooling must be one of {', '.join(get_args(Pooling))}; got {pooling!r}")
+    _check_choice("pooling", pooling, Pooling)
     if pooling == "assigned":
         return [(item, None) for item in by_level.items()]
     return [(item, item[0]) for item in by_level.items() if item[0] in probe.pooled]
@@ -163,6 +161,7 @@ def draw_maps(
     """
     if sigma <= 0:
         raise ValueError(f"sigma must be positive, got {sigma}")
+    _check_choice("aggregation", aggregation, Aggregation)
     levels = {}
     for level, answer in answers.items():
         box = box.to(answer.proposals)
@@ -189,8 +188,6 @@ def _accumulate(proposals: Tensor, values: Tensor, grid: Grid, sigma: float, agg
             for i in range(values.shape[1]):
                 torch.maximum(best[i], (v[:, i, None, None] * weights).amax(dim=0), out=best[i])
         return best
-    if aggregation not in get_args(Aggregation):
-        raise ValueError(f"aggregation must be one of {', '.join(get_args(Aggregation))}; got {aggregation!r}")
     total = (values[:, :, None] * along_y[:, None, :]).flatten(1).T @ along_x  # [V·rows, columns]
     total = total.unflatten(0, (values.shape[1], -1))
     if aggregation == "sum":
@@ -237,22 +234,26 @@ def differentiate(
     probe: Probe, box: Tensor, label: int, grid: Grid, pooling: Pooling = "assigned", proposals: Tensor | None = None
 ) -> SensitivityMaps:
     """`gradient_maps` of an image already probed, on any grid; `proposals` [K, 4] spares the RPN a second call."""
+    _check_choice("pooling", pooling, Pooling)
     proposals = probe.propose()[0] if proposals is None else proposals
     box = box.to(proposals)
     near = proposals[box_iou(proposals, box[None])[:, 0] >= 0.5]
     near = near if len(near) else box[None]
     levels: dict[str, dict[str, TaskMaps]] = {}
-    for (level, feature), pooled in _levels(probe, {name: probe.features[name] for name in probe.pooled}, pooling):
-        watched = feature.detach().requires_grad_()
-        answer = probe.answer(probe.pool(pooled, {**probe.features, level: watched}), near)
-        place = _places(probe, feature, level, grid)
-        levels[level] = {}
-        for name, branch in answer.branches.items():
-            decoded = branch.boxes[:, label]
-            levels[level][name] = TaskMaps(
-                _gradient(_log_odds(branch.logits, label), watched, place),
-                _gradient(paired_iou(decoded, box.expand_as(decoded)), watched, place),
-            )
+    # As assigned one answer has all the gradients; level by level each has an answer of its own.
+    asked = [(None, probe.pooled)] if pooling == "assigned" else [(level, (level,)) for level in probe.pooled]
+    for pooled, names in asked:
+        watched = {name: probe.features[name].detach().requires_grad_() for name in names}
+        answer = probe.answer(probe.pool(pooled, {**probe.features, **watched}), near)
+        for name in names:
+            levels[name] = {}
+            place = _places(probe, name, grid)
+            for branch, said in answer.branches.items():
+                decoded = said.boxes[:, label]
+                levels[name][branch] = TaskMaps(
+                    _gradient(_log_odds(said.logits, label), watched[name], place),
+                    _gradient(paired_iou(decoded, box.expand_as(decoded)), watched[name], place),
+                )
     return SensitivityMaps(box.cpu(), label, grid, levels)
 
 
@@ -262,9 +263,10 @@ def _log_odds(logits: Tensor, label: int) -> Tensor:
     return logits[:, label] - others.logsumexp(dim=1)
 
 
-def _places(probe: Probe, feature: Tensor, level: str, grid: Grid) -> Tensor:
+def _places(probe: Probe, level: str, grid: Grid) -> Tensor:
     """[1, rows, columns, 2] the grid's cells in the coordinates −1…1 of a feature map, for `grid_sample`."""
     ys, xs = grid.axes()
+    feature = probe.features[level]
     (stride_y, stride_x), (height, width) = probe.strides[level], feature.shape[-2:]
     y, x = torch.meshgrid(2 * ys / (stride_y * height) - 1, 2 * xs / (stride_x * width) - 1, indexing="ij")
     return torch.stack([x, y], dim=-1)[None].to(feature)
@@ -288,3 +290,8 @@ def check_object(probe: Probe, box: Tensor, label: int) -> None:
     x1, y1, x2, y2 = box.tolist()
     if not (min(x2, width) > max(x1, 0) and min(y2, height) > max(y1, 0)):  # NaN fails, too
         raise ValueError(f"box {[round(v, 1) for v in box.tolist()]} has no area on the image of {width}×{height}")
+
+
+def _check_choice(name: str, value: str, choices: Any) -> None:
+    if value not in get_args(choices):
+        raise ValueError(f"{name} must be one of {', '.join(get_args(choices))}; got {value!r}")

@@ -17,6 +17,9 @@ from torch import distributed
 REPLICATES = 1000
 _TAILS = (0.025, 0.975)  # of a 95% interval
 
+# What was observed is named by a path, such as ("maps", level, branch, measure).
+Name = tuple[str, ...]
+
 # Ranks are those of cells: finest where scores crowd, near 0 and 1.
 _RANK_EDGES = 1 / (1 + np.exp(-np.linspace(-9, 9, 47)))
 
@@ -36,6 +39,9 @@ class Estimate:
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
+_NOTHING = Estimate(None, None, None, 0)
+
+
 class Tally:
     """What was observed over a data set, by name: means, correlations and shares.
 
@@ -49,7 +55,7 @@ class Tally:
     def __init__(self, replicates: int = REPLICATES, seed: int = 0) -> None:
         self.replicates = replicates
         self.seed = seed
-        self._sums: dict[str, np.ndarray] = {}  # name → [sums, 1 + replicates]; the first column is the data's own
+        self._sums: dict[Name, np.ndarray] = {}  # name → [sums, 1 + replicates]; the first column is the data's own
         self._weights = np.ones(0)
 
     def begin(self, image: int) -> None:
@@ -57,31 +63,31 @@ class Tally:
         drawn = np.random.default_rng([self.seed, image]).poisson(1.0, self.replicates)
         self._weights = np.concatenate([[1.0], drawn])
 
-    def add(self, name: str, values: Any) -> None:
+    def add(self, name: Name, values: Any) -> None:
         """Values [n] or [n, columns], of which `mean` or `means` will be asked."""
         columns = _table(values)
         self._add(name, np.hstack([np.ones((len(columns), 1)), columns]))
 
-    def add_pairs(self, name: str, x: Any, y: Any) -> None:
+    def add_pairs(self, name: Name, x: Any, y: Any) -> None:
         """Pairs of numbers in 0…1, [n] each, of which `pearson` and `spearman` will be asked."""
         pair = np.hstack([_table(x), _table(y)])
         pair = pair[np.isfinite(pair).all(axis=1)]
         x, y = pair.T
-        self._add(f"{name}|moments", np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1))
+        self._add((*name, "moments"), np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1))
         cells = len(_RANK_EDGES) + 1
         cell = np.digitize(x, _RANK_EDGES) * cells + np.digitize(y, _RANK_EDGES)
-        self._add_counts(f"{name}|cells", np.bincount(cell, minlength=cells**2))
+        self._add_counts((*name, "cells"), np.bincount(cell, minlength=cells**2))
 
-    def add_counts(self, name: str, values: Any, edges: np.ndarray) -> None:
+    def add_counts(self, name: Name, values: Any, edges: np.ndarray) -> None:
         """Values [n], of which the `shares` between `edges` will be asked; what lies outside counts at the ends."""
         values = _table(values)[:, 0]
         values = values[np.isfinite(values)].clip(edges[0], edges[-1])
         self._add_counts(name, np.histogram(values, edges)[0])
 
-    def _add(self, name: str, rows: np.ndarray) -> None:
+    def _add(self, name: Name, rows: np.ndarray) -> None:
         self._add_counts(name, rows[np.isfinite(rows).all(axis=1)].sum(axis=0))
 
-    def _add_counts(self, name: str, total: np.ndarray) -> None:
+    def _add_counts(self, name: Name, total: np.ndarray) -> None:
         if name not in self._sums:
             self._sums[name] = np.zeros((len(total), 1 + self.replicates))
         some = np.flatnonzero(total)  # of the cells of a histogram most are empty
@@ -103,44 +109,43 @@ class Tally:
             whole.merge(part)
         return whole
 
-    def mean(self, name: str) -> Estimate:
+    def names(self, *start: str) -> list[Name]:
+        """Of everything observed under names that begin so."""
+        return [name for name in self._sums if name[: len(start)] == start]
+
+    def mean(self, name: Name) -> Estimate:
         """Of values [n]."""
         found = self.means(name)
-        return found[0] if found else Estimate(None, None, None, 0)
+        return found[0] if found else _NOTHING
 
-    def means(self, name: str) -> list[Estimate]:
+    def means(self, name: Name) -> list[Estimate]:
         """Of values [n, columns]; empty if nothing was added."""
         if name not in self._sums:
             return []
         count, *totals = self._sums[name]
         return [_estimate(total, count, count[0]) for total in totals]
 
-    def ratio(self, above: str, below: str) -> Estimate:
-        """Sum of the one's values over the sum of the other's, [n] each."""
-        if above not in self._sums or below not in self._sums:
-            return Estimate(None, None, None, 0)
-        return _estimate(self._sums[above][1], self._sums[below][1], self._sums[below][0, 0])
-
-    def difference(self, name: str, other: str) -> Estimate:
+    def difference(self, name: Name, other: Name) -> Estimate:
         """Mean of the one less the mean of the other, paired by image in every replicate."""
         if name not in self._sums or other not in self._sums:
-            return Estimate(None, None, None, 0)
+            return _NOTHING
         (count, total), (other_count, other_total) = self._sums[name], self._sums[other]
         below = count * other_count
         return _estimate(total * other_count - other_total * count, below, min(count[0], other_count[0]))
 
-    def pearson(self, name: str) -> Estimate:
+    def pearson(self, name: Name) -> Estimate:
         """Correlation of pairs."""
-        if f"{name}|moments" not in self._sums:
-            return Estimate(None, None, None, 0)
-        n, x, y, xx, yy, xy = self._sums[f"{name}|moments"]
+        sums = self._sums.get((*name, "moments"))
+        if sums is None:
+            return _NOTHING
+        n, x, y, xx, yy, xy = sums
         return _estimate(n * xy - x * y, np.sqrt(_variance(n, x, xx) * _variance(n, y, yy)), n[0])
 
-    def spearman(self, name: str) -> Estimate:
+    def spearman(self, name: Name) -> Estimate:
         """Rank correlation of pairs; those of one cell, 1/48 of the log-odds from −9 to 9, count as ties."""
-        if f"{name}|cells" not in self._sums:
-            return Estimate(None, None, None, 0)
-        sums = self._sums[f"{name}|cells"]
+        sums = self._sums.get((*name, "cells"))
+        if sums is None:
+            return _NOTHING
         side = len(_RANK_EDGES) + 1
         joint = sums.reshape(side, side, -1)  # [x, y, replicates]
         n = sums.sum(axis=0)
@@ -150,14 +155,14 @@ class Tally:
         product = np.einsum("xyr,xr,yr->r", joint, rank_x, rank_y)
         return _estimate(product, np.sqrt((x * rank_x**2).sum(0) * (y * rank_y**2).sum(0)), n[0])
 
-    def shares(self, name: str) -> list[Estimate]:
+    def shares(self, name: Name) -> list[Estimate]:
         """Of the values between each two edges, 0…1; empty if nothing was added."""
         if name not in self._sums:
             return []
         sums = self._sums[name]
         return [_estimate(row, sums.sum(axis=0), row[0]) for row in sums]
 
-    def survival(self, name: str, before: str) -> list[Estimate]:
+    def survival(self, name: Name, before: Name) -> list[Estimate]:
         """Per bin, the counts of the one as a share of the counts of the other; empty if nothing was added."""
         if before not in self._sums:
             return []
