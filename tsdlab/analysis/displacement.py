@@ -6,6 +6,7 @@ The salient part is what tells the class: the badge of a badges world, or "salie
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,8 @@ class Followed:
     Columns of the salient part are NaN where an object has none.
     """
 
-    object: Tensor  # [K] int64, its place in the image's target
+    objects: Tensor  # [K] int64, place in the image's target
+    labels: Tensor  # [K] int64 of the objects
     proposals: Tensor  # [K, 4]
     levels: Tensor  # [K] int64 index into the pooled levels
     offsets: Tensor  # ΔC [K, bins, bins, 2]
@@ -107,8 +109,24 @@ def measure_displacement(
     Raises:
         ValueError: the head moves nothing, or no proposal overlaps an object.
     """
-    model = as_detector(model)
     tally = Tally()
+    for index, levels, followed in follow_images(model, dataset, images, min_iou, progress):
+        tally.begin(index)
+        tally_displacement(tally, followed, levels)
+    found = displacements(tally)
+    if found is None:
+        raise ValueError(f"no proposal overlaps an object with IoU ≥ {min_iou}")
+    return found
+
+
+def follow_images(
+    model: GeneralizedRCNN, dataset: CocoDataset, images: int = 100, min_iou: float = 0.5, progress: bool = True
+) -> Iterator[tuple[int, tuple[str, ...], Followed]]:
+    """Image by image its index, the names of the pooled levels, and its proposals followed.
+
+    Arguments and errors are those of `measure_displacement`.
+    """
+    model = as_detector(model)
     bar = tqdm(
         range(min(images, len(dataset))), "displacement", disable=not progress, leave=False,
         mininterval=PROGRESS_INTERVAL,
@@ -116,12 +134,7 @@ def measure_displacement(
     for index in bar:
         image, target = dataset[index]
         probe = Probe(model, image)
-        tally.begin(index)
-        tally_displacement(tally, follow(probe.trace(), target, min_iou), probe.pooled)
-    found = displacements(tally)
-    if found is None:
-        raise ValueError(f"no proposal overlaps an object with IoU ≥ {min_iou}")
-    return found
+        yield index, probe.pooled, follow(probe.trace(), target, min_iou)
 
 
 def moves_regions(answer: Answer) -> bool:
@@ -150,7 +163,15 @@ def follow(trace: DetectionTrace, target: dict[str, Any], min_iou: float = 0.5) 
     things = target["boxes"][nearest]
     salient = target["salient_boxes"][nearest] if "salient_boxes" in target else torch.full_like(things, math.nan)
     columns = _columns(proposals[good], points[good].cpu(), moved[good].cpu(), things, salient)
-    return Followed(nearest, proposals[good], trace.levels[good].cpu(), offsets[good].cpu(), shift[good].cpu(), columns)
+    return Followed(
+        objects=nearest,
+        labels=target["labels"][nearest],
+        proposals=proposals[good],
+        levels=trace.levels[good].cpu(),
+        offsets=offsets[good].cpu(),
+        shift=shift[good].cpu(),
+        columns=columns,
+    )
 
 
 def tally_displacement(tally: Tally, followed: Followed, levels: tuple[str, ...]) -> None:

@@ -53,8 +53,10 @@ def analyze(
         progress: show a progress bar.
 
     Raises:
-        ValueError: the dataset has a category the model does not know.
+        ValueError: the dataset has a category the model does not know, or no image is asked for.
     """
+    if images is not None and images < 1:
+        raise ValueError(f"images must be at least 1, got {images}")
     model = as_detector(model)
     labels = {category: label for label, category in label_to_category(model, dataset).items()}
     to_model = torch.tensor([0, *(labels[category.id] for category in dataset.categories)])
