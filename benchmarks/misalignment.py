@@ -9,6 +9,7 @@ own world, in runs/compare) on 100. What is measured, and how, is said in tsdlab
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from compare_heads import ROOT, TABLES, ensure_world
@@ -23,36 +24,21 @@ from tsdlab.weights import load_detector, shipped_weights
 DOSE_IMAGES = 100
 
 
-def measure(weights: str, data: str, images: int | None = None) -> dict[str, Any]:
-    """The misalignment part of a report, and the displacements' means."""
-    report = analyze(load_detector(weights), CocoDataset(ROOT / data, "val"), images)
-    moved = report.displacement
-    return {
-        "weights": weights,
-        "data": data,
-        **dataclasses.asdict(report.misalignment),
-        "displacement": None if moved is None else {
-            level: {name: dataclasses.asdict(mean) for name, mean in found.means.items()}
-            for level, found in moved.levels.items()
-        },
-    }  # fmt: skip
-
-
 def main() -> None:
     keep_freed_memory()
-    world = "data/generated/badges"
+    world = Path("data/generated/badges")
     ensure_world(ROOT / world, BadgesConfig())
     results: dict[str, Any] = {"shipped": {}, "dose": [], **provenance()}
     for name in shipped_weights():
-        results["shipped"][name] = measure(name, world)
+        report = analyze(load_detector(name), CocoDataset(ROOT / world, "val"))
+        results["shipped"][name] = report.as_dict()
         write_results("misalignment", results)
     for run in TABLES["dose"].runs():
-        weights = run.out / "last.safetensors"
-        if (ROOT / run.out / "result.json").exists():
-            found = measure(str(ROOT / weights), str(run.data), DOSE_IMAGES)
-            results["dose"].append({**dataclasses.asdict(run), **found, "weights": str(weights)})
+        if run.result.exists():
+            model = load_detector(ROOT / run.out / "last.safetensors")
+            report = analyze(model, CocoDataset(ROOT / run.data, "val"), DOSE_IMAGES)
+            results["dose"].append({**dataclasses.asdict(run), **dataclasses.asdict(report.misalignment)})
             write_results("misalignment", results)
-            print(f"{weights}", flush=True)
 
 
 if __name__ == "__main__":

@@ -115,6 +115,32 @@ def dose_table() -> str:
     return markdown(rows)
 
 
+def misalignment_table() -> str:
+    """Where each branch's two tasks look on the finest level, from `data/results/misalignment.json`."""
+    shipped = json.loads((RESULTS / "misalignment.json").read_text())["shipped"]
+    measures = {
+        "peak_distance": "two peaks apart, box sizes",
+        "classification_peak_on_salient": "classification peaks on the badge, %",
+        "classification_energy_on_salient": "its energy there, even = 1",
+        "localization_peak_on_salient": "localization peaks there, %",
+    }
+    rows = [["maps of the finest level", *measures.values(), "objects"]]
+    for method, title in (("proposals", "the paper's recipe"), ("gradients", "gradients")):
+        for name, report in shipped.items():
+            for branch, measured in report["misalignment"]["maps"][method]["0"].items():
+                own = name == f"badges-{branch}"
+                label = f"{title}: {branch}" if own else f"{title}: {branch} within {name.removeprefix('badges-')}"
+                cells = [_interval(measured[m], 100 if "peak_on" in m else 1) for m in measures]
+                rows.append([label, *cells, str(measured["peak_distance"]["count"])])
+    return markdown(rows)
+
+
+def _interval(estimate: dict[str, float], scale: float) -> str:
+    """An estimate with its 95% interval."""
+    value, low, high = (f"{estimate[key] * scale:.{0 if scale > 1 else 2}f}" for key in ("value", "low", "high"))
+    return f"{value} ({low}–{high})"
+
+
 def _spread(row: dict, value: dict[str, float], scale: float = 1.0) -> str:
     """Mean ± standard deviation; of a single seed there is none."""
     mean = f"{value['mean'] * scale:.1f}"
@@ -154,6 +180,7 @@ def fill(text: str) -> str:
         "heads": comparison_table("heads", ("AP", "AP50", "AP75", "AP_small", "AP_medium")),
         "dose": dose_table(),
         "ablations": comparison_table("ablations", ("AP", "AP50", "AP75")),
+        "misalignment": misalignment_table(),
         "pooling": pooling_table(),
         "cost": cost_table(),
     }

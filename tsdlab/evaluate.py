@@ -214,6 +214,12 @@ def label_to_category(model: nn.Module, dataset: CocoDataset) -> dict[int, int]:
     return {by_name[category.name]: category.id for category in dataset.categories}
 
 
+def model_labels(model: nn.Module, dataset: CocoDataset) -> torch.Tensor:
+    """[1 + C] the model's label of every label of the dataset; matched, and refused, as by `label_to_category`."""
+    labels = {category: label for label, category in label_to_category(model, dataset).items()}
+    return torch.tensor([0, *(labels[category.id] for category in dataset.categories)])
+
+
 @contextmanager
 def _evaluating(model: Any, score_thresh: float | None) -> Iterator[None]:
     """Eval mode and, when given, another score threshold; both restored at the end."""

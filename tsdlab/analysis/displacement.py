@@ -30,7 +30,7 @@ ALL_LEVELS = "all"
 # right, 90° down.
 EDGES: dict[str, np.ndarray] = {
     "classification_offset": np.linspace(0, 0.5, 51),
-    "localization_offset": np.linspace(0, 0.25, 51),
+    "localization_offset": np.linspace(0, 0.5, 51),
     "classification_offset_px": np.linspace(0, 60, 61),
     "localization_offset_px": np.linspace(0, 30, 61),
     "classification_direction": np.linspace(-180, 180, 25),

@@ -27,17 +27,23 @@ NEAR = 0.1  # IoU of a proposal with the object from which on its answer is abou
 TOP = 0.1  # share of the window whose best cells are compared
 IOU_EDGES = np.linspace(0.5, 1.0, 11)  # of the survival of boxes
 
+METHODS = {
+    "proposals": "every coordinate's proposal is asked",
+    "gradients": "gradients of the answers with respect to the features",
+}
+
 # What is measured of an object's two maps, and how a person would call it.
 MEASURES = {
     "peak_distance": "distance between the two peaks, in box sizes",
     "classification_centre": "share of classification's energy in the middle half of the box (0.25 is even)",
-    "localization_centre": "the same of localization",
+    "localization_centre": "share of localization's energy in the middle half of the box (0.25 is even)",
     "top_overlap": "IoU of the two tasks' best 10% of places",
     "spearman": "rank correlation of the two maps",
     "classification_peak_on_salient": "classification peaks on the salient part",
-    "classification_energy_on_salient": "its energy there over what an even map has there",
+    "classification_energy_on_salient": "classification's energy on the salient part (1 is even)",
     "localization_peak_on_salient": "localization peaks on the salient part",
-    "localization_energy_on_salient": "its energy there over what an even map has there",
+    "localization_energy_on_salient": "localization's energy on the salient part (1 is even)",
+    "salient_area": "share of the window that is the salient part: how often chance would hit it",
 }
 
 # What is measured of the scores and boxes of an object's proposals.
@@ -63,6 +69,11 @@ class Misalignment:
     moved: dict[str, dict[str, dict[str, Estimate]]]
     agreement: dict[str, dict[str, Estimate]]  # by branch and measure, as in AGREEMENT
     survival: dict[str, tuple[Estimate, ...]]  # by branch: share of boxes that NMS keeps, between IOU_EDGES
+
+    def known(self, method: str) -> list[str]:
+        """The MEASURES that have a value at some level, of some branch."""
+        rows = [row for branches in self.maps.get(method, {}).values() for row in branches.values()]
+        return [name for name in MEASURES if any(name in row and row[name].value is not None for row in rows)]
 
 
 def tally_misalignment(tally: Tally, probe: Probe, trace: DetectionTrace, target: dict[str, Any]) -> None:
@@ -137,17 +148,17 @@ def measure_maps(maps: TaskMaps, grid: Grid, box: Tensor, salient: Tensor | None
             continue
         row, column = divmod(int(values.argmax()), values.shape[1])
         places[task] = torch.stack([xs[column], ys[row]])
-        on_box = _share(values, _on(box, xs, ys))
+        on_box = _share(values, _cover(box, grid))
         middle = torch.cat([box[:2] + size / 4, box[2:] - size / 4])
         if on_box > 0:
-            found[f"{task}_centre"] = _share(values, _on(middle, xs, ys)) / on_box
+            found[f"{task}_centre"] = _share(values, _cover(middle, grid)) / on_box
         if salient is not None:
-            on_salient = _on(salient, xs, ys)
+            on_salient = _cover(salient, grid)
             x, y = places[task].tolist()
             x1, y1, x2, y2 = salient.tolist()
             found[f"{task}_peak_on_salient"] = float(x1 <= x <= x2 and y1 <= y <= y2)
             if on_salient.any():
-                found[f"{task}_energy_on_salient"] = _share(values, on_salient) / on_salient.float().mean().item()
+                found[f"{task}_energy_on_salient"] = _share(values, on_salient) / on_salient.mean().item()
     if len(places) == 2:
         apart = (places["classification"] - places["localization"]) / size
         found["peak_distance"] = torch.linalg.vector_norm(apart).item()
@@ -158,15 +169,23 @@ def measure_maps(maps: TaskMaps, grid: Grid, box: Tensor, salient: Tensor | None
     return found
 
 
-def _on(box: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
-    """[rows, columns] which cells' centres lie in `box` [4]."""
-    x1, y1, x2, y2 = box.tolist()
-    return ((ys >= y1) & (ys <= y2))[:, None] & ((xs >= x1) & (xs <= x2))[None]
+def _cover(box: Tensor, grid: Grid) -> Tensor:
+    """[rows, columns] what share of each cell lies in `box` [4]: counted whole, an even map would not be even."""
+    x1, y1, x2, y2 = grid.extent
+    rows, columns = grid.shape
+    along_y = _overlap(torch.linspace(y1, y2, rows + 1), *box[1::2].tolist())
+    along_x = _overlap(torch.linspace(x1, x2, columns + 1), *box[::2].tolist())
+    return along_y[:, None] * along_x[None]
 
 
-def _share(values: Tensor, where: Tensor) -> float:
+def _overlap(edges: Tensor, low: float, high: float) -> Tensor:
+    """Share of every cell between neighbouring `edges` that lies in low…high."""
+    return (edges[1:].clamp(max=high) - edges[:-1].clamp(min=low)).clamp(min=0) / (edges[1:] - edges[:-1])
+
+
+def _share(values: Tensor, weights: Tensor) -> float:
     total = values.sum().item()
-    return values[where].sum().item() / total if total > 0 else math.nan
+    return (values * weights).sum().item() / total if total > 0 else math.nan
 
 
 def _tally_maps(tally: Tally, method: str, maps: SensitivityMaps, salient: Tensor | None) -> None:

@@ -7,16 +7,22 @@ import itertools
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import distributed
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from tqdm import tqdm
 
-from tsdlab.analysis.displacement import Displacements, displacements, follow, moves_regions, tally_displacement
+from tsdlab.analysis.displacement import (
+    Displacements,
+    LevelDisplacement,
+    displacements,
+    follow,
+    moves_regions,
+    tally_displacement,
+)
 from tsdlab.analysis.misalignment import Misalignment, misalignment, tally_misalignment
-from tsdlab.analysis.statistics import REPLICATES, Tally
+from tsdlab.analysis.statistics import REPLICATES, Estimate, Tally
 from tsdlab.data.coco import CocoDataset
-from tsdlab.evaluate import PROGRESS_INTERVAL, label_to_category
+from tsdlab.evaluate import PROGRESS_INTERVAL, model_labels
 from tsdlab.models.trace import Probe, as_detector
 
 
@@ -30,6 +36,26 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON; what has no value is None, never NaN."""
         return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> Report:
+        """Inverse of `as_dict`, also after JSON."""
+        found = values["displacement"]
+        return Report(
+            Misalignment(**_revived(values["misalignment"])),
+            None
+            if found is None
+            else Displacements({level: LevelDisplacement(**_revived(of)) for level, of in found["levels"].items()}),
+        )
+
+
+def _revived(value: Any) -> Any:
+    """Plain values with estimates in them again, and tuples in the place of lists."""
+    if isinstance(value, dict):
+        if value.keys() == {field.name for field in dataclasses.fields(Estimate)}:
+            return Estimate(**value)
+        return {name: _revived(of) for name, of in value.items()}
+    return tuple(_revived(of) for of in value) if isinstance(value, list | tuple) else value
 
 
 def analyze(
@@ -58,8 +84,7 @@ def analyze(
     if images is not None and images < 1:
         raise ValueError(f"images must be at least 1, got {images}")
     model = as_detector(model)
-    labels = {category: label for label, category in label_to_category(model, dataset).items()}
-    to_model = torch.tensor([0, *(labels[category.id] for category in dataset.categories)])
+    to_model = model_labels(model, dataset)
     tally = Tally(replicates)
     rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
     count = len(dataset) if images is None else min(images, len(dataset))

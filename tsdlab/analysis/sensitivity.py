@@ -39,6 +39,8 @@ class Grid:
     @staticmethod
     def over_image(image_size: tuple[int, int], cells: int = 128) -> Grid:
         """`cells` along the longer side, but no more than pixels."""
+        if cells < 1:
+            raise ValueError(f"cells must be at least 1, got {cells}")
         height, width = image_size
         pixels = max(1.0, max(image_size) / cells)
         return Grid((0.0, 0.0, width, height), (max(1, round(height / pixels)), max(1, round(width / pixels))))
@@ -183,6 +185,8 @@ def _accumulate(proposals: Tensor, values: Tensor, grid: Grid, sigma: float, agg
     along_x = _gaussian(xs, proposals[:, 0], proposals[:, 2], sigma)  # [K, columns]
     if aggregation == "max":
         best = values.new_zeros(values.shape[1], *grid.shape)
+        if not len(values):
+            return best
         for y, x, v in zip(along_y.split(64), along_x.split(64), values.split(64)):
             weights = y[:, :, None] * x[:, None, :]
             for i in range(values.shape[1]):

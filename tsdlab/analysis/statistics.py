@@ -20,8 +20,9 @@ _TAILS = (0.025, 0.975)  # of a 95% interval
 # What was observed is named by a path, such as ("maps", level, branch, measure).
 Name = tuple[str, ...]
 
-# Ranks are those of cells: finest where scores crowd, near 0 and 1.
-_RANK_EDGES = 1 / (1 + np.exp(-np.linspace(-9, 9, 47)))
+# Ranks are those of cells, evenly wide in log-odds: scores crowd near 0 and 1, IoUs of decoded boxes between ½ and 1.
+_SCORE_EDGES = 1 / (1 + np.exp(-np.linspace(-9, 9, 47)))
+_IOU_EDGES = 1 / (1 + np.exp(-np.linspace(-3, 6, 47)))
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,14 @@ class Tally:
         self._add(name, np.hstack([np.ones((len(columns), 1)), columns]))
 
     def add_pairs(self, name: Name, x: Any, y: Any) -> None:
-        """Pairs of numbers in 0…1, [n] each, of which `pearson` and `spearman` will be asked."""
+        """Scores x and IoUs y, [n] each in 0…1, of which `pearson` and `spearman` will be asked."""
         pair = np.hstack([_table(x), _table(y)])
         pair = pair[np.isfinite(pair).all(axis=1)]
         x, y = pair.T
         self._add((*name, "moments"), np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1))
-        cells = len(_RANK_EDGES) + 1
-        cell = np.digitize(x, _RANK_EDGES) * cells + np.digitize(y, _RANK_EDGES)
-        self._add_counts((*name, "cells"), np.bincount(cell, minlength=cells**2))
+        cells = len(_IOU_EDGES) + 1
+        cell = np.digitize(x, _SCORE_EDGES) * cells + np.digitize(y, _IOU_EDGES)
+        self._add_counts((*name, "cells"), np.bincount(cell, minlength=(len(_SCORE_EDGES) + 1) * cells))
 
     def add_counts(self, name: Name, values: Any, edges: np.ndarray) -> None:
         """Values [n], of which the `shares` between `edges` will be asked; what lies outside counts at the ends."""
@@ -96,7 +97,7 @@ class Tally:
     def merge(self, other: Tally) -> None:
         """Add what was observed in another part of the data set."""
         for name, sums in other._sums.items():
-            self._sums[name] = self._sums[name] + sums if name in self._sums else sums
+            self._sums[name] = self._sums[name] + sums if name in self._sums else sums.copy()
 
     def gather(self) -> Tally:
         """The observations of all processes of torchrun, in each of them; this very tally if there is only one."""
@@ -142,12 +143,12 @@ class Tally:
         return _estimate(n * xy - x * y, np.sqrt(_variance(n, x, xx) * _variance(n, y, yy)), n[0])
 
     def spearman(self, name: Name) -> Estimate:
-        """Rank correlation of pairs; those of one cell, 1/48 of the log-odds from −9 to 9, count as ties."""
+        """Rank correlation of pairs; scores that differ by less than ≈0.4 of log-odds, and IoUs by less than ≈0.2,
+        may count as ties."""
         sums = self._sums.get((*name, "cells"))
         if sums is None:
             return _NOTHING
-        side = len(_RANK_EDGES) + 1
-        joint = sums.reshape(side, side, -1)  # [x, y, replicates]
+        joint = sums.reshape(len(_SCORE_EDGES) + 1, len(_IOU_EDGES) + 1, -1)  # [x, y, replicates]
         n = sums.sum(axis=0)
         x, y = joint.sum(axis=1), joint.sum(axis=0)
         # A cell's rank is the middle of its ties; counted from the middle of all, so that the mean is 0.
