@@ -197,7 +197,8 @@ def tally_displacement(tally: Tally, followed: Followed, levels: tuple[str, ...]
 def displacements(tally: Tally) -> Displacements | None:
     """What `tally_displacement` has gathered; None if that is nothing."""
     found = {}
-    for level in dict.fromkeys(level for _, level, *_ in tally.names("displacement")):
+    levels = {level for _, level, *_ in tally.names("displacement")}
+    for level in sorted(levels, key=lambda name: (name != ALL_LEVELS, name)):
         mean = np.array([estimate.value for estimate in tally.means(("displacement", level, "field"))])
         bins = math.isqrt(len(mean) // 2)
         means = {name: tally.mean(("displacement", level, name)) for name in COLUMNS}

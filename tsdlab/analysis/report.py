@@ -86,7 +86,8 @@ def analyze(
     model = as_detector(model)
     to_model = model_labels(model, dataset)
     tally = Tally(replicates)
-    rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
+    together = distributed.is_available() and distributed.is_initialized()
+    rank, world = (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
     count = len(dataset) if images is None else min(images, len(dataset))
     mine = itertools.islice(range(count), rank, None, world)
     bar = tqdm(
