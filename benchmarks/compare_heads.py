@@ -28,7 +28,7 @@ from typing import Any
 
 from measure import RESULTS, provenance, write_results
 
-from tsdlab.analysis.displacement import measure_displacement
+from tsdlab.analysis.displacement import ALL_LEVELS, measure_displacement
 from tsdlab.checkpoint import write_json
 from tsdlab.config import config_to_dict
 from tsdlab.data.badges import BadgesConfig, make_badges
@@ -174,7 +174,12 @@ def result(run: Run, threads: int) -> Run:
                 **dataclasses.asdict(run),
                 **{name: last[name] for name in NUMBERS},
                 "per_iou": last["per_iou"],
-                "displacement": None if found is None else {name: found.mean(name) for name in FOLLOWED},
+                "displacement": None
+                if found is None
+                else {
+                    "proposals": found.levels[ALL_LEVELS].proposals,
+                    **{name: found.mean(name) for name in FOLLOWED},
+                },
                 "parameters": sum(p.numel() for p in model.parameters()),
                 "train": shlex.join(run.command()),
                 "config": config_to_dict(model.config),

@@ -15,18 +15,22 @@ from measure import RESULTS
 from torchvision.ops import box_iou
 
 import tsdlab
-from tsdlab.data import draw_scene
+from tsdlab.analysis.sensitivity import gradient_maps
+from tsdlab.data import SAMPLE, CocoDataset, draw_scene
 from tsdlab.data.badges import CLASSES, scene_rng
-from tsdlab.viz import plots
+from tsdlab.viz import maps, plots
 
 # An image of the sample (validation, seed 7): index of the image, and of the object in it.
 SEED, IMAGE, OBJECT = 7, 0, 0
 ZOOM = 8  # the picture is rendered larger than the detector sees it
 README = Path(__file__).parents[1] / "README.md"
-FIGURE = RESULTS.parent / "figures" / "overview.png"
+FIGURES = RESULTS.parent / "figures"
+
+# The object of the sample whose gradients are shown: image, object.
+LOOKED_AT = 1, 1
 
 
-def draw(figure: plt.Figure) -> None:
+def draw_overview(figure: plt.Figure) -> None:
     scene = draw_scene(scene_rng(SEED, 1, IMAGE))
     large = torch.from_numpy(draw_scene(scene_rng(SEED, 1, IMAGE), 128 * ZOOM).image).permute(2, 0, 1) / 255
     truth = torch.from_numpy(scene.boxes[OBJECT]).float()
@@ -53,6 +57,22 @@ def draw(figure: plt.Figure) -> None:
         line.set_marker("o")
     learning.set(ylim=(0, 100), ylabel="AP on 500 validation images")
     learning.set_title("what each head makes of the same schedule", fontsize=10)
+
+
+def draw_misalignment(figure: plt.Figure) -> None:
+    """Where the features matter to either task of every shipped head, for one object."""
+    index, thing = LOOKED_AT
+    image, target = CocoDataset(SAMPLE, "val")[index]
+    box, badge, label = target["boxes"][thing], target["salient_boxes"][thing], int(target["labels"][thing])
+    axes = figure.subplots(2, 3)
+    for column, head in zip(axes.T, ("sibling", "d_head", "tsd")):
+        found = gradient_maps(tsdlab.load_detector(f"badges-{head}"), image, box, label)
+        level = max(found.levels, key=lambda name: found.levels[name][head].classification.max().item())
+        for ax, task in zip(column, maps.TASKS):
+            maps.heat(found, level, head, task, ax, image, salient=badge)
+        column[0].set_title(head)
+    for ax, task in zip(axes[:, 0], maps.TASKS):
+        ax.set_ylabel(task)
 
 
 def accuracy_table(name: str) -> str:
@@ -194,11 +214,12 @@ def fill(text: str) -> str:
 
 def main() -> None:
     README.write_text(fill(README.read_text()))
-    figure = plt.figure(figsize=(13, 4.6), layout="constrained")
-    draw(figure)
-    FIGURE.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(FIGURE, dpi=110)
-    print(f"filled: README.md, {FIGURE.relative_to(README.parent)}")
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    for name, draw, size in (("overview", draw_overview, (13, 4.6)), ("misalignment", draw_misalignment, (9, 6.2))):
+        figure = plt.figure(figsize=size, layout="constrained")
+        draw(figure)
+        figure.savefig(FIGURES / f"{name}.png", dpi=110)
+    print(f"filled: README.md, {FIGURES.relative_to(README.parent)}")
 
 
 if __name__ == "__main__":

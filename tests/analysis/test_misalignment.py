@@ -75,6 +75,7 @@ def test_peaks_by_hand():
     assert found["classification_peak_on_salient"] == 1 and found["localization_peak_on_salient"] == 0
     assert found["classification_energy_on_salient"] == pytest.approx(100)  # all of it on one of a hundred cells
     assert found["localization_energy_on_salient"] == 0
+    assert found["salient_area"] == pytest.approx(0.01)
     assert found["spearman"] == pytest.approx(-1 / 99)
 
 

@@ -154,6 +154,7 @@ def measure_maps(maps: TaskMaps, grid: Grid, box: Tensor, salient: Tensor | None
             found[f"{task}_centre"] = _share(values, _cover(middle, grid)) / on_box
         if salient is not None:
             on_salient = _cover(salient, grid)
+            found["salient_area"] = on_salient.mean().item()
             x, y = places[task].tolist()
             x1, y1, x2, y2 = salient.tolist()
             found[f"{task}_peak_on_salient"] = float(x1 <= x <= x2 and y1 <= y <= y2)
