@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
-from traitlets import Any as AnyTrait
-from traitlets import Dict, Unicode, observe, validate
+
+from traitlets import Dict, TraitType, Unicode, observe, validate
 
 from tsdlab.analysis.displacement import ALL_LEVELS, COLUMNS
 from tsdlab.data.coco import CocoDataset
@@ -105,13 +105,13 @@ class LevelsView(anywidget.AnyWidget):
     _esm = Path(__file__).with_name("levels.js")
     _css = Path(__file__).with_name("levels.css")
 
-    # Without allow_none=False traitlets would take None and not ask the validators below.
-    level = AnyTrait(ALL_LEVELS, allow_none=False).tag(sync=True)
-    category = AnyTrait(ALL_CATEGORIES, allow_none=False).tag(sync=True)
-    size = AnyTrait((0.0, math.inf), allow_none=False).tag(sync=True)
-    x = AnyTrait("classification_offset", allow_none=False).tag(sync=True)
-    y = AnyTrait("localization_offset", allow_none=False).tag(sync=True)
-    selected = AnyTrait(None, allow_none=True).tag(sync=True)
+    # Of no kind of their own: the validators below say what is wrong, and as ValueErrors.
+    level: Any = TraitType(ALL_LEVELS).tag(sync=True)
+    category: Any = TraitType(ALL_CATEGORIES).tag(sync=True)
+    size: Any = TraitType((0.0, math.inf)).tag(sync=True)
+    x: Any = TraitType("classification_offset").tag(sync=True)
+    y: Any = TraitType("localization_offset").tag(sync=True)
+    selected: Any = TraitType(None, allow_none=True).tag(sync=True)
 
     # What the page draws: of the table, of the filters and columns, of the selected row; and the explorer's model.
     _fixed = Dict().tag(sync=True)
