@@ -111,12 +111,25 @@ class View {
     this.sizes = node("div", { class: "sizes" });
     this.sizeText = node("output");
     this.reset = node("button", { class: "reset", onclick: () => this.resetFilters() }, "Reset");
-    this.figures = node("dl", { class: "figures" });
+    this.figures = node("div", { class: "figures" });
     this.xPicker = this.picker("x");
     this.yPicker = this.picker("y");
     this.scatterHead.append(this.yPicker, node("span", {}, "against"), this.xPicker);
+    // Made once and redrawn inside, so that it keeps the focus while arrow keys walk over its points.
+    this.scatterDrawing = svg("svg", {
+      tabindex: 0,
+      role: "img",
+      onpointermove: (event) => this.hover(this.nearest(event)),
+      onpointerleave: () => this.hover(null),
+      onclick: (event) => this.pick(this.nearest(event)),
+      onkeydown: (event) => this.step(event),
+    });
+    this.levelKey = node("div", { class: "level-key" });
+    this.tip = node("div", { class: "tip" });
+    this.scatter.append(this.scatterDrawing, this.levelKey, this.tip);
     this.code = node("code");
-    this.explorer = node("div", { class: "explorer" });
+    // Beside the root, not in it: the explorer has styles of its own.
+    this.explorer = node("div", { class: "tsdlab-levels-explorer" });
     const legend = LEGEND.map(([role, text]) => node("span", { class: `key ${role}` }, text));
     this.root = node(
       "div",
@@ -132,10 +145,9 @@ class View {
       this.figures,
       node("div", { class: "panels" }, ...sections),
       node("footer", {}, node("div", { class: "legend" }, ...legend), this.code),
-      this.explorer,
     );
     for (const [role, color] of Object.entries(this.fixed.palette)) this.root.style.setProperty(`--${role}`, color);
-    el.append(node("div", { class: "tsdlab-levels-frame" }, this.root));
+    el.append(node("div", { class: "tsdlab-levels-frame" }, this.root, this.explorer));
   }
 
   picker(trait) {
@@ -154,7 +166,8 @@ class View {
   }
 
   column(name) {
-    return this.fixed.columns.find((column) => column.name === name) ?? { name, title: name, unit: "", role: "proposal" };
+    const unknown = { name, title: name, unit: "", role: "proposal" }; // a column without values is not offered
+    return this.fixed.columns.find((column) => column.name === name) ?? unknown;
   }
 
   send(trait, value) {
@@ -215,14 +228,16 @@ class View {
     const [low, high] = this.dragged ?? this.model.get("size");
     this.sizeText.textContent = `${Math.round(low)}…${Math.round(high)} px`;
     const { all, chosen } = this.shown.sizes;
-    const [width, height] = [200, 30];
+    const [width, height] = [150, 30];
     const x = scale(this.fixed.size, 7, width - 7);
     const top = Math.max(...all, 1);
     const step = (width - 14) / all.length;
     const bars = (counts, style) =>
       svg("path", {
         class: style,
-        d: counts.map((n, i) => `M${7 + i * step + 0.5} ${height}h${step - 1}v${(-n / top) * (height - 4)}h${1 - step}z`).join(""),
+        d: counts
+          .map((n, i) => `M${7.5 + i * step} ${height}h${step - 1}v${(-n / top) * (height - 4)}h${1 - step}z`)
+          .join(""),
       });
     const clamped = [low, high].map((v) => Math.min(Math.max(v, this.fixed.size[0]), this.fixed.size[1]));
     const drawn = [
@@ -311,9 +326,9 @@ class View {
       node(
         "div",
         { class: role },
-        node("dt", {}, text),
-        node("dd", {}, value),
-        node("dd", { class: "reference" }, reference),
+        node("span", { class: "name" }, text),
+        node("span", { class: "value" }, value),
+        node("span", { class: "reference" }, reference),
       );
     const known = FIGURES.filter(([name]) => this.fixed.means[name] !== null);
     this.figures.replaceChildren(
@@ -366,7 +381,7 @@ class View {
     this.places = points.map((point) => ({ point, x: x(point[1]), y: y(point[2]) }));
     const levels = this.fixed.levels.length;
     const dots = this.places.map((place) =>
-      svg("path", { class: "dot", d: marker(place.point[3], place.x, place.y), style: `--depth:${shade(place.point[3], levels)}` }),
+      dot(place.point[3], levels, place.x, place.y),
     );
     const rest = others.map((point) => svg("circle", { class: "rest", cx: x(point[1]), cy: y(point[2]), r: 1.6 }));
     this.hoverRing = svg("circle", { class: "ring hover", r: 8, visibility: "hidden" });
@@ -375,41 +390,30 @@ class View {
       ? null
       : svg("text", { class: "empty", x: (margin.left + width) / 2, y: middle, "text-anchor": "middle" },
           count ? "no value here" : "no proposal here");
-    const drawing = svg(
-      "svg",
-      {
-        width,
-        height,
-        tabindex: 0,
-        role: "img",
-        "aria-label": `${points.length} proposals: ${this.column(yName).title} against ${this.column(xName).title}. ` +
-          "Arrow keys go from point to point.",
-        onpointermove: (event) => this.hover(this.nearest(event)),
-        onpointerleave: () => this.hover(null),
-        onclick: (event) => this.pick(this.nearest(event)),
-        onkeydown: (event) => this.step(event),
-      },
+    this.scatterDrawing.setAttribute("width", width);
+    this.scatterDrawing.setAttribute("height", height);
+    this.scatterDrawing.setAttribute(
+      "aria-label",
+      `${points.length} proposals: ${this.column(yName).title} against ${this.column(xName).title}. ` +
+        "Arrow keys go from point to point.",
+    );
+    this.scatterDrawing.replaceChildren(
       axes,
       ...titles,
       svg("g", {}, ...rest),
       svg("g", {}, ...dots),
-      empty,
+      empty ?? "",
       this.hoverRing,
       this.ring,
     );
-    this.tip = node("div", { class: "tip" });
-    const key = node(
-      "div",
-      { class: "level-key" },
+    this.tip.classList.remove("visible");
+    this.levelKey.replaceChildren(
       ...this.fixed.levels.map((name, i) =>
         node("span", {}, svg("svg", { width: 12, height: 12 },
-          svg("path", { class: "dot", d: marker(i, 6, 6), style: `--depth:${shade(i, levels)}` })), `level ${name}`),
+          dot(i, levels, 6, 6)), `level ${name}`),
       ),
       node("span", { class: "note" }, drawable > points.length ? `${points.length} of ${drawable} drawn` : ""),
     );
-    const focused = this.scatter.contains(document.activeElement);
-    this.scatter.replaceChildren(drawing, key, this.tip);
-    if (focused) drawing.focus();
     this.drawRing();
   }
 
@@ -512,6 +516,9 @@ class View {
       const peak = Math.max(...level.all, ...level.chosen, 1e-9);
       const name = this.fixed.levels[i];
       const floor = head + (i + 1) * row;
+      const middle = floor - row / 2;
+      const curve = (shares, style) =>
+        svg("path", { class: style, d: steps(shares, x, edges, floor, row - 4, peak) + (style === "line" ? "" : "z") });
       const group = svg("g", {
         class: `row${picked !== "all" && picked !== name ? " away" : ""}`,
         onclick: () => this.send("level", picked === name ? "all" : name),
@@ -519,16 +526,17 @@ class View {
       group.append(
         svg("title", {}, picked === name ? "show all levels" : `show only level ${name}`),
         svg("rect", { class: "hit", x: 0, y: floor - row, width, height: row }),
-        filtered ? svg("path", { class: "outline", d: steps(level.all, x, edges, floor, row - 4, peak, true) }) : "",
-        svg("path", { class: "fill", d: steps(level.chosen, x, edges, floor, row - 4, peak, true) }),
-        level.count ? svg("path", { class: "line", d: steps(level.chosen, x, edges, floor, row - 4, peak, false) }) : "",
+        filtered ? curve(level.all, "outline") : "",
+        curve(level.chosen, "fill"),
+        level.count ? curve(level.chosen, "line") : "",
         svg("line", { class: "floor", x1: left, x2: width - right, y1: floor, y2: floor }),
-        svg("text", { class: "name", x: 0, y: floor - row / 2 + 1 }, `level ${name}`),
-        svg("text", { class: "small", x: 0, y: floor - row / 2 + 13 }, level.count ? `n ${level.count}` : "none"),
-        svg("text", { class: "value", x: width, y: floor - row / 2 + 4, "text-anchor": "end" }, short(level.mean, column.name)),
+        svg("text", { class: "name", x: 0, y: middle + 1 }, `level ${name}`),
+        svg("text", { class: "small", x: 0, y: middle + 13 }, level.count ? `n ${level.count}` : "none"),
+        svg("text", { class: "value", x: width, y: middle + 4, "text-anchor": "end" }, short(level.mean, column.name)),
       );
       if (level.mean !== null) {
-        group.append(svg("line", { class: "mean", x1: x(level.mean), x2: x(level.mean), y1: floor - row + 4, y2: floor }));
+        const at = x(level.mean);
+        group.append(svg("line", { class: "mean", x1: at, x2: at, y1: floor - row + 4, y2: floor }));
       }
       drawn.append(group);
     });
@@ -539,8 +547,8 @@ class View {
 
   drawField() {
     const { field, shift } = this.shown;
-    const at = ([x, y]) => `${x} ${y}`;
-    const drawing = svg("svg", { viewBox: "-0.27 -0.27 1.54 1.54", role: "img", "aria-label": "mean ΔC and ΔR on the proposal" });
+    const label = "mean ΔC and ΔR on the proposal";
+    const drawing = svg("svg", { viewBox: "-0.27 -0.27 1.54 1.54", role: "img", "aria-label": label });
     drawing.append(svg("rect", { class: "box proposal", x: 0, y: 0, width: 1, height: 1 }));
     if (field === null) {
       drawing.append(svg("text", { class: "empty", x: 0.5, y: 0.52, "text-anchor": "middle" }, "no proposal here"));
@@ -548,22 +556,20 @@ class View {
       return;
     }
     const bins = field.length;
-    const everywhere = (draw) => field.forEach((line, i) => line.forEach((offset, j) => draw([(j + 0.5) / bins, (i + 0.5) / bins], offset, i, j)));
-    if (this.shown.count < this.fixed.total) {
-      everywhere(([x, y], _, i, j) => {
-        const [dx, dy] = this.fixed.field[i][j];
-        drawing.append(svg("path", { class: "ghost", d: `M${x} ${y}l${dx} ${dy}` }));
-      });
-    }
-    everywhere(([x, y], [dx, dy]) => drawing.append(svg("path", { class: "arrow", d: `M${at([x, y])}l${at([dx, dy])}` })));
-    everywhere(([x, y], [dx, dy]) =>
-      drawing.append(
-        svg("circle", { class: "from", cx: x, cy: y, r: 0.011 }),
-        svg("circle", { class: "to", cx: x + dx, cy: y + dy, r: 0.017 }),
-      ),
-    );
+    const everywhere = (offsets, draw) =>
+      offsets.forEach((line, i) =>
+        line.forEach(([dx, dy], j) => drawing.append(...draw((j + 0.5) / bins, (i + 0.5) / bins, dx, dy))),
+      );
+    const arrow = (style) => (x, y, dx, dy) => [svg("path", { class: style, d: `M${x} ${y}l${dx} ${dy}` })];
+    const filtered = this.shown.count < this.fixed.total;
+    if (filtered) everywhere(this.fixed.field, arrow("ghost"));
+    everywhere(field, arrow("arrow"));
+    everywhere(field, (x, y, dx, dy) => [
+      svg("circle", { class: "from", cx: x, cy: y, r: 0.011 }),
+      svg("circle", { class: "to", cx: x + dx, cy: y + dy, r: 0.017 }),
+    ]);
     drawing.append(svg("rect", { class: "box localization", x: shift[0], y: shift[1], width: 1, height: 1 }));
-    const note = `mean ΔR (${short(shift[0])}, ${short(shift[1])})` + (this.shown.count < this.fixed.total ? "; grey: all proposals" : "");
+    const note = `mean ΔR (${shift.map((v) => short(v)).join(", ")})${filtered ? "; grey: all proposals" : ""}`;
     this.field.replaceChildren(drawing, node("p", { class: "note" }, note));
   }
 
@@ -591,7 +597,8 @@ class View {
       this.opened.replaceChildren(node("p", { class: "empty" }, hint));
       return;
     }
-    const value = (name) => node("tr", {}, node("th", {}, this.title(this.column(name))), node("td", {}, short(opened.values[name], name)));
+    const value = (name) =>
+      node("tr", {}, node("th", {}, this.title(this.column(name))), node("td", {}, short(opened.values[name], name)));
     const shownColumns = [...new Set([this.model.get("x"), this.model.get("y")])];
     this.opened.replaceChildren(
       crop(opened),
@@ -613,36 +620,36 @@ class View {
 
 // Shapes --------------------------------------------------------------------------------------------------------------
 
-// Levels differ in shape as well as in shade: circle, square, triangle, diamond, then again.
-function marker(level, x, y) {
+// Levels differ in shape as well as in shade: circle, square, triangle, diamond, then again; the coarser the darker.
+function dot(level, levels, x, y) {
   const r = 3.6;
-  return [
+  const depth = levels < 2 ? 50 : (100 * level) / (levels - 1);
+  const shapes = [
     `M${x - r} ${y}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0z`,
     `M${x - r} ${y - r}h${2 * r}v${2 * r}h${-2 * r}z`,
     `M${x} ${y - 1.3 * r}l${1.25 * r} ${2.2 * r}h${-2.5 * r}z`,
     `M${x} ${y - 1.4 * r}l${1.4 * r} ${1.4 * r}l${-1.4 * r} ${1.4 * r}l${-1.4 * r} ${-1.4 * r}z`,
-  ][level % 4];
+  ];
+  return svg("path", { class: "dot", d: shapes[level % 4], style: `--depth:${depth}%` });
 }
 
-// How much of the darkest shade a level gets, in percent: the coarser the darker.
-function shade(level, levels) {
-  return `${levels < 2 ? 50 : (100 * level) / (levels - 1)}%`;
-}
 
-// A histogram as one path: closed along its floor, or only the outline where it has a height.
-function steps(heights, x, [low, high], floor, height, peak, closed) {
-  const width = (high - low) / heights.length;
-  const places = heights.map((h, i) => `L${x(low + i * width)} ${floor - (h / peak) * height}H${x(low + (i + 1) * width)}`);
-  const path = `M${x(low)} ${floor}${places.join("")}L${x(high)} ${floor}`;
-  return closed ? `${path}z` : path;
+// The outline of a histogram, from floor to floor.
+function steps(heights, x, [low, high], floor, height, peak) {
+  const edge = (i) => x(low + (i / heights.length) * (high - low));
+  const places = heights.map((h, i) => `L${edge(i)} ${floor - (h / peak) * height}H${edge(i + 1)}`);
+  return `M${x(low)} ${floor}${places.join("")}L${x(high)} ${floor}`;
 }
 
 function crop({ view: [x, y, side], part: [left, top, width, height], url, proposal, truth, moved, points, category }) {
-  const box = (role, [x1, y1, x2, y2]) => svg("rect", { class: `box ${role}`, x: x1, y: y1, width: x2 - x1, height: y2 - y1 });
+  const box = (role, [x1, y1, x2, y2]) =>
+    svg("rect", { class: `box ${role}`, x: x1, y: y1, width: x2 - x1, height: y2 - y1 });
+  const style = side < 160 ? "pixels" : ""; // coarse pixels are shown as what they are
+  const label = `${category}, with its proposal and where it is moved`;
   return svg(
     "svg",
-    { class: "crop", viewBox: `${x} ${y} ${side} ${side}`, role: "img", "aria-label": `${category}, with its proposal and where it is moved` },
-    svg("image", { href: url, x: left, y: top, width, height, preserveAspectRatio: "none", class: side < 160 ? "pixels" : "" }),
+    { class: "crop", viewBox: `${x} ${y} ${side} ${side}`, role: "img", "aria-label": label },
+    svg("image", { href: url, x: left, y: top, width, height, preserveAspectRatio: "none", class: style }),
     box("truth", truth),
     box("proposal", proposal),
     box("localization", moved),
