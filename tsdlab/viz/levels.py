@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
-
 from traitlets import Dict, TraitType, Unicode, observe, validate
 
 from tsdlab.analysis.displacement import ALL_LEVELS, COLUMNS
