@@ -1,6 +1,7 @@
 """See, measure and cure the conflict between classification and localization in two-stage detectors."""
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from tsdlab.config import PRESETS, Config
 from tsdlab.evaluate import evaluate
@@ -8,6 +9,9 @@ from tsdlab.models.detector import build_detector, from_torchvision
 from tsdlab.models.trace import trace
 from tsdlab.train import train
 from tsdlab.weights import load_detector
+
+if TYPE_CHECKING:
+    from tsdlab.viz.explorer import explore as explore
 
 __version__ = version("tsdlab")
 
@@ -17,8 +21,18 @@ __all__ = [
     "__version__",
     "build_detector",
     "evaluate",
+    "explore",
     "from_torchvision",
     "load_detector",
     "trace",
     "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The explorer needs anywidget and matplotlib; a training run on a server needs neither.
+    if name == "explore":
+        from tsdlab.viz.explorer import explore
+
+        return explore
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
