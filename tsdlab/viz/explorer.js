@@ -13,7 +13,8 @@ const PATIENCE = 8000; // ms without an answer before the page says so
 const GONE = "The kernel is gone; run the cell again.";
 
 const LAYERS = {
-  truth: { key: "g", label: "ground truth", color: "truth", dash: "2 3" },
+  truth: { key: "g", label: "ground truth", color: "truth", dash: "4 3" },
+  salient: { key: "e", label: "evidence of the class", color: "truth", dash: "1.5 2.5" },
   classification: { key: "c", label: "P̂<sub>c</sub> classify from", color: "classification", dots: true },
   localization: { key: "r", label: "P̂<sub>r</sub> localize from", color: "localization", dash: "7 4" },
   decoded: { key: "d", label: "decoded boxes", color: null },
@@ -25,7 +26,7 @@ const KEYS = [
   ["Proposal", [["← ↑ → ↓", "move by 1 px; with Shift by 10"], ["Alt + arrows", "move the lower right corner"],
     ["T", "type its numbers"], ["J / K", "next / previous RPN proposal"], ["I", "list by score / IoU"]]],
   ["Looking", [["0 … 9", "pool from this level"], ["A", "level as assigned"],
-    ["C  R  G  D", "show P̂c, P̂r, ground truth, decoded boxes"], ["M", "magnify displacements"],
+    ["C  R  D", "show P̂c, P̂r, decoded boxes"], ["G  E", "show ground truth, evidence of the class"], ["M", "magnify displacements"],
     ["U", "map: none / classification / localization"], ["B", "map of the next branch"], [",  .", "map weaker / stronger"],
     ["F", "focus the next model"]]],
   ["Keeping", [["S", "save as SVG"], ["Shift + S", "save as PNG"], ["Y", "copy as Python"], ["?", "these keys; Esc closes"]]],
@@ -152,11 +153,11 @@ function dragged([x1, y1, x2, y2], handle, dx, dy) {
 function boxShape(box, color, u, { width = 2, dash, name } = {}) {
   const [x1, y1, x2, y2] = ordered(box);
   const place = { x: x1, y: y1, width: x2 - x1, height: y2 - y1, fill: "none" };
+  if (dash) place["stroke-dasharray"] = dash.split(" ").map((part) => part * u).join(" ");
   const line = { ...place, stroke: color, "stroke-width": width * u };
-  if (dash) line["stroke-dasharray"] = dash.split(" ").map((part) => part * u).join(" ");
   if (name) line["data-shape"] = name;
   return [
-    svg("rect", { ...place, stroke: "white", "stroke-opacity": 0.65, "stroke-width": (width + 2) * u }),
+    svg("rect", { ...place, stroke: "white", "stroke-opacity": 0.6, "stroke-width": (width + 1.6) * u }),
     svg("rect", line),
   ];
 }
@@ -169,7 +170,7 @@ function arrowShapes(proposal, points, magnify, colors, u) {
   const path = ends.map((end, i) => `M${grid[i]}L${end}`).join("");
   const line = { d: path, fill: "none", "stroke-linecap": "round" };
   return [
-    svg("path", { ...line, stroke: "white", "stroke-opacity": 0.65, "stroke-width": 3.2 * u }),
+    svg("path", { ...line, stroke: "white", "stroke-opacity": 0.65, "stroke-width": 2.8 * u }),
     ...grid.map(([cx, cy]) => svg("circle", { cx, cy, r: 1.5 * u, fill: colors.proposal })),
     svg("path", { ...line, stroke: colors.classification, "stroke-width": 1.5 * u }),
     ...ends.map((end, i) => arrowHead(grid[i], end, colors.classification, u)),
@@ -445,7 +446,10 @@ class Page {
       element.ariaPressed = String((level ?? "") === element.dataset.level);
       element.classList.toggle("assigned", element.dataset.level === assigned);
     }
-    for (const element of this.layerButtons) element.ariaPressed = String(this.get("layers").includes(element.dataset.layer));
+    for (const element of this.layerButtons) {
+      element.ariaPressed = String(this.get("layers").includes(element.dataset.layer));
+      element.hidden = element.dataset.layer === "salient" && !this.model.get("_image").salient.length;
+    }
     for (const element of this.magnifyButtons) element.ariaPressed = String(Number(element.dataset.factor) === this.get("magnify"));
     for (const element of this.listButtons) element.ariaPressed = String(element.dataset.by === this.get("list_by"));
     if (document.activeElement !== this.opacity) this.opacity.value = this.get("opacity");
@@ -483,6 +487,9 @@ class Page {
     if (layers.includes("truth")) {
       shapes.push(...image.objects.flatMap(({ box }, i) =>
         boxShape(box, palette.truth, u, { dash: LAYERS.truth.dash, width: i === answer.nearest?.index ? 2.5 : 1.5, name: "truth" })));
+    }
+    if (layers.includes("salient")) {
+      shapes.push(...image.salient.flatMap((box) => boxShape(box, palette.truth, u, { dash: LAYERS.salient.dash, width: 1.5 })));
     }
     if (this.ghost) shapes.push(...boxShape(this.ghost, palette.proposal, u, { width: 1, dash: "4 3" }));
     if (layers.includes("decoded")) {
@@ -812,7 +819,7 @@ function constraintRows(terms) {
     return [html("div", { className: "term", dataset: { value } },
       html("b", { innerHTML: `${texts[i][0]} ${fixed(value, 3)}` }),
       html("span", { innerHTML: `= | ${fixed(sibling, 3)} − ${fixed(own, 3)} + ${fixed(asked, 3)} |₊`, title: `${texts[i][1]}: sibling − tsd + min(margin ${margin}, 1 − sibling)` }),
-      html("em", { textContent: value > 0 ? `tsd's ${texts[i][1]} is not ahead enough` : `tsd's ${texts[i][1]} is ahead enough` }))];
+      html("em", { textContent: value >= 0.0005 ? `tsd's ${texts[i][1]} is not ahead enough` : `tsd's ${texts[i][1]} is ahead enough` }))];
   });
 }
 

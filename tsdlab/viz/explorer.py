@@ -23,8 +23,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops import box_iou
-from traitlets import Any as AnyTrait
-from traitlets import Dict, observe, validate
+from traitlets import Dict, TraitType, observe
 
 from tsdlab.analysis.sensitivity import Grid, ask_everywhere, draw_maps
 from tsdlab.models.detector import Detector
@@ -43,7 +42,8 @@ from tsdlab.viz.exploration import (
     sound_box,
 )
 
-LAYERS = ("truth", "classification", "localization", "decoded")
+# "salient" is where the evidence for the class is, in data that tells.
+LAYERS = ("truth", "salient", "classification", "localization", "decoded")
 ORDERS = ("file", "disagreement")
 TASKS = ("classification", "localization")
 # COCO's sizes by area in pixels², and thirds of this data set's objects, for data whose objects COCO calls all small.
@@ -82,6 +82,14 @@ def explore(
     return Explorer(model, dataset, names=names, scan=scan, **state)
 
 
+class _State(TraitType):
+    """A trait that its owner judges, by `_check_<name>`; traitlets' own kinds would raise TraitError, not ValueError."""
+
+    def validate(self, explorer: Explorer, value: Any) -> Any:
+        # Defaults are sound, and are first read before there is anything to judge them by.
+        return getattr(explorer, f"_check_{self.name}")(value) if explorer._judges else value
+
+
 class Explorer(anywidget.AnyWidget):
     """The widget that `explore` makes. Traits that can be read, set and observed:
 
@@ -106,25 +114,27 @@ class Explorer(anywidget.AnyWidget):
     _esm = Path(__file__).with_name("explorer.js")
     _css = Path(__file__).with_name("explorer.css")
 
-    image_index = AnyTrait(0).tag(sync=True)
-    proposal = AnyTrait((0.0, 0.0, 0.0, 0.0)).tag(sync=True)
-    level = AnyTrait(None, allow_none=True).tag(sync=True)
-    focus = AnyTrait("").tag(sync=True)
-    category = AnyTrait(None, allow_none=True).tag(sync=True)
-    size = AnyTrait(None, allow_none=True).tag(sync=True)
-    order = AnyTrait("file").tag(sync=True)
-    underlay = AnyTrait(None, allow_none=True).tag(sync=True)
-    underlay_branch = AnyTrait(None, allow_none=True).tag(sync=True)
-    opacity = AnyTrait(0.6).tag(sync=True)
-    magnify = AnyTrait(1.0).tag(sync=True)
-    layers = AnyTrait(LAYERS).tag(sync=True)
-    list_by = AnyTrait("score").tag(sync=True)
+    image_index = _State(0).tag(sync=True)
+    proposal = _State((0.0, 0.0, 0.0, 0.0)).tag(sync=True)
+    level = _State(None).tag(sync=True)
+    focus = _State("").tag(sync=True)
+    category = _State(None).tag(sync=True)
+    size = _State(None).tag(sync=True)
+    order = _State("file").tag(sync=True)
+    underlay = _State(None).tag(sync=True)
+    underlay_branch = _State(None).tag(sync=True)
+    opacity = _State(0.6).tag(sync=True)
+    magnify = _State(1.0).tag(sync=True)
+    layers = _State(LAYERS).tag(sync=True)
+    list_by = _State("score").tag(sync=True)
 
     # What the page draws: of the session, of the image, of the proposal, and the underlay. Rarely to often changed.
     _fixed = Dict().tag(sync=True)
     _image = Dict().tag(sync=True)
     _answer = Dict().tag(sync=True)
     _maps = Dict().tag(sync=True)
+
+    _judges = False
 
     def __init__(
         self,
@@ -155,6 +165,7 @@ class Explorer(anywidget.AnyWidget):
         self._fixed = self._describe()
         super().__init__()
         self.on_msg(self._receive)
+        self._judges = True
         self._set(state)
 
     # Asking ---------------------------------------------------------------------------------------------------------
@@ -307,10 +318,6 @@ class Explorer(anywidget.AnyWidget):
         return sorted(scanned, key=lambda index: -gaps[index]) + rest
 
     # What may be set ------------------------------------------------------------------------------------------------
-
-    @validate(*STATE)
-    def _validate(self, proposed: Any) -> Any:
-        return getattr(self, f"_check_{proposed['trait'].name}")(proposed["value"])
 
     def _check_image_index(self, value: Any) -> int:
         count = len(self._images)
