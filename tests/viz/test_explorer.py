@@ -97,7 +97,9 @@ def test_constraint_needs_both_branches_a_margin_and_an_object(explorer, models,
 
 
 def test_no_margin_no_term(models, dataset):
-    model = build_detector(replace(models["tsd"].config, tsd=replace(models["tsd"].config.tsd, classification_margin=None)))
+    model = build_detector(
+        replace(models["tsd"].config, tsd=replace(models["tsd"].config.tsd, classification_margin=None))
+    )
     model.load_state_dict(models["tsd"].state_dict())
     answer = tsdlab.explore(model, dataset).answer
     assert answer.classification_constraint is None and answer.localization_constraint is not None
@@ -168,7 +170,7 @@ def test_arguments_that_cannot_be_are_named(models, dataset):
         tsdlab.explore({"a": models["tsd"], "b": torch.nn.Linear(1, 1)}, dataset)
     with pytest.raises(ValueError, match="mapping without"):
         tsdlab.explore({}, dataset)
-    with pytest.raises(ValueError, match="dataset must be .* got int"):
+    with pytest.raises(ValueError, match=r"dataset must be .* got int"):
         tsdlab.explore(models["tsd"], 3)
     with pytest.raises(ValueError, match="no image"):
         tsdlab.explore(models["tsd"], [])

@@ -1,7 +1,7 @@
 """What the explorer knows of one proposal, as plain data: no widget, no drawing.
 
-`ask_levels` asks a detector about a proposal from every level of the pyramid; `find_conflict` looks for the object of an
-image about which score and box disagree most. Boxes are xyxy in pixels of the image.
+`ask_levels` asks a detector about a proposal from every level of the pyramid; `find_conflict` looks for the object of
+an image about which score and box disagree most. Boxes are xyxy in pixels of the image.
 """
 
 from __future__ import annotations

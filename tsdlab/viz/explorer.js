@@ -798,7 +798,7 @@ function bar(value, color, title, series, label) {
 }
 
 function boxTable(answer, { names, series }) {
-  const head = html("tr", {}, ...["", "for class", "score", "IoU with the object"].map((textContent) => html("th", { textContent })));
+  const head = html("tr", {}, ...["", "for class", "score", "IoU"].map((textContent) => html("th", { textContent })));
   return html("table", { className: "boxes" }, html("thead", {}, head), html("tbody", {}, ...series.map((s) => {
     const { label, scores, iou } = answer.models[s.model].branches[s.branch];
     const fit = iou === null

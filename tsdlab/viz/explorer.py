@@ -1,7 +1,7 @@
 """`explore`: hold a proposal over an image and watch what every branch of a detector makes of it.
 
-All state is in traits, so what the mouse does a script can do as well. The page sends `{serial, set, go}` and gets, when
-all that follows from it has been sent, `{done: serial, refused}`; it sends nothing more before that, so at most one
+All state is in traits, so what the mouse does a script can do as well. The page sends `{serial, set, go}` and gets,
+when all that follows from it has been sent, `{done: serial, refused}`; it sends nothing more before that, so at most one
 request is ever on its way, and of the moves made meanwhile only the last one is asked about.
 """
 
@@ -25,7 +25,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops import box_iou
 from traitlets import Dict, TraitType, observe
 
-from tsdlab.analysis.sensitivity import Grid, ask_everywhere, draw_maps
+from tsdlab.analysis.sensitivity import Grid, Pooling, ask_everywhere, draw_maps
 from tsdlab.models.detector import Detector
 from tsdlab.models.trace import Probe, as_detector
 from tsdlab.structures import Answer
@@ -192,7 +192,8 @@ class Explorer(anywidget.AnyWidget):
         changed = [
             f"{name}={value!r}"
             for name in STATE
-            if (value := getattr(self, name)) != self.trait_defaults(name) and not (name == "focus" and not self._several)
+            if (value := getattr(self, name)) != self.trait_defaults(name)
+            and not (name == "focus" and not self._several)
         ]
         return f"tsdlab.explore({', '.join([model, data, *changed])})"
 
@@ -299,7 +300,7 @@ class Explorer(anywidget.AnyWidget):
             fits &= labels == self.names.index(category) + 1
         if size is not None and len(areas):
             number = SIZES.index(size)
-            edges = _COCO_AREAS if number < 3 else np.quantile(areas, _THIRDS) + [0, 0, 0, 1]
+            edges = _COCO_AREAS if number < 3 else [*np.quantile(areas, _THIRDS[:3]), math.inf]
             fits &= (areas >= edges[number % 3]) & (areas < edges[number % 3 + 1])
         return np.unique(images[fits]).tolist()
 
@@ -505,7 +506,7 @@ class Explorer(anywidget.AnyWidget):
 
     def _draw_map(self, model: str, level: str) -> dict:
         # With a level chosen its proposals are pooled from it, too; "as assigned" they are pooled by their own size.
-        pooling = "assigned" if self.level is None else "level"
+        pooling: Pooling = "assigned" if self.level is None else "level"
         probe, answer = self._probes[model], self._answers[model]
         if (model, pooling) not in self._everywhere:
             self._everywhere[model, pooling] = ask_everywhere(probe, pooling)
@@ -551,7 +552,7 @@ class Explorer(anywidget.AnyWidget):
         return figure
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
-        data, metadata = super()._repr_mimebundle_(**kwargs)
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
         picture = io.BytesIO()
         self.picture().savefig(picture, format="png", dpi=80)
         return {**data, "image/png": base64.b64encode(picture.getvalue()).decode()}, metadata
@@ -645,7 +646,9 @@ def _level_message(at_level: Any) -> dict:
 
 
 def _shortfall_message(term: Shortfall | None) -> dict | None:
-    return term and {"value": term.value, "sibling": term.sibling, "own": term.own, "margin": term.margin}
+    if term is None:
+        return None
+    return {"value": term.value, "sibling": term.sibling, "own": term.own, "margin": term.margin}
 
 
 def _rounded_box(box: Tensor) -> Box:

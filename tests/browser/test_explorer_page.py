@@ -225,8 +225,8 @@ def test_nothing_overlaps(server, shots, app, width, dark):
         ".map((e) => e.className || e.tagName)"
     )
     assert too_wide == []
-    ink, ground = page.evaluate(
-        f"(() => {{ const s = getComputedStyle(document.querySelector('{lab.EXPLORER}')); return [s.color, s.backgroundColor] }})()"
+    ink, ground = page.eval_on_selector(
+        lab.EXPLORER, "(e) => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]"
     )
     assert abs(lightness(ink) - lightness(ground)) > 0.6
     page.close()
