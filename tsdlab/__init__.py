@@ -1,5 +1,6 @@
 """See, measure and cure the conflict between classification and localization in two-stage detectors."""
 
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,12 @@ from tsdlab.train import train
 from tsdlab.weights import load_detector
 
 if TYPE_CHECKING:
+    from tsdlab.viz.explorer import explore as explore
     from tsdlab.viz.levels import explore_levels as explore_levels
 
 __version__ = version("tsdlab")
+
+_WIDGETS = {"explore": "tsdlab.viz.explorer", "explore_levels": "tsdlab.viz.levels"}
 
 __all__ = [
     "PRESETS",
@@ -21,6 +25,7 @@ __all__ = [
     "__version__",
     "build_detector",
     "evaluate",
+    "explore",
     "explore_levels",
     "from_torchvision",
     "load_detector",
@@ -31,8 +36,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # The widgets need anywidget and matplotlib; a training run on a server needs neither.
-    if name == "explore_levels":
-        from tsdlab.viz.levels import explore_levels
-
-        return explore_levels
+    if name in _WIDGETS:
+        return getattr(import_module(_WIDGETS[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
