@@ -1,7 +1,8 @@
 """How long after the last move of a drag does the explorer show its answer? In a real JupyterLab and browser.
 
 A drag is many mouse moves, as fast as the browser takes them. Measured in the page: from its last pointer event to
-the frame in which the answer to exactly that box is drawn. `python benchmarks/explorer.py` writes data/results/explorer.json.
+the frame in which the answer to exactly that box is drawn. `python benchmarks/explorer.py` writes
+data/results/explorer.json.
 """
 
 from __future__ import annotations

@@ -72,6 +72,19 @@ def test_every_level_answers_and_one_is_in_use(explorer, models, dataset):
     torch.testing.assert_close(explorer.answer.displacement.points, expected.classification_points[0])
 
 
+@pytest.mark.parametrize("head", ["sibling", "d_head", "double", "iou", "tsd"])
+def test_all_levels_in_one_pass_are_those_asked_one_by_one(tiny_config, head):
+    torch.manual_seed(0)
+    probe = Probe(build_detector(replace(tiny_config, head=head)), torch.rand(3, 64, 64))
+    answer = ask_levels(probe, (8.0, 4.0, 50.0, 60.0), GroundTruth())
+    boxes = answer.proposal[None]
+    assert answer.assigned == probe.pooled[probe.ask(boxes).levels[0]]
+    for level, at_level in answer.levels.items():
+        for name, branch in probe.ask(boxes, level).branches.items():
+            torch.testing.assert_close(at_level.branches[name].scores, branch.scores[0])
+            torch.testing.assert_close(at_level.branches[name].boxes, branch.boxes[0], atol=1e-3, rtol=1e-4)
+
+
 def test_the_nearest_object_is_the_one_overlapped_most_else_the_closest():
     truth = GroundTruth(torch.tensor([[0.0, 0, 10, 10], [20, 0, 60, 40]]), torch.tensor([3, 5]))
     nearest = find_nearest(torch.tensor([20.0, 0, 60, 20]), truth)

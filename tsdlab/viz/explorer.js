@@ -6,7 +6,6 @@
 /** @typedef {[number, number, number, number]} Box x1, y1, x2, y2 in pixels of the image */
 
 const SVG = "http://www.w3.org/2000/svg";
-const BINS = 7; // only until the first answer; afterwards as many as the answer has
 const MAGNIFICATIONS = [1, 2, 5, 10, 20];
 const SHOWN_CLASSES = 8; // a data set may have hundreds
 const PATIENCE = 8000; // ms without an answer before the page says so
@@ -112,7 +111,6 @@ class Link {
     clearTimeout(this.alarm);
     this.sent = null;
     this.page.said(message.refused ?? "");
-    this.page.changed();
     this.page.answered(message.done);
     this.send();
   }
@@ -162,29 +160,34 @@ function boxShape(box, color, u, { width = 2, dash, name } = {}) {
   ];
 }
 
-/** Arrows from the bins of `proposal` to `points`, drawn `magnify` times as long. */
+/**
+ * Arrows from the bins of `proposal` to `points`, drawn `magnify` times as long; a dot where there is no room for a head.
+ * All of a kind are one path: they are drawn anew for every move, and hundreds of elements would take longer than Python.
+ */
 function arrowShapes(proposal, points, magnify, colors, u) {
-  const bins = Math.round(Math.sqrt(points.length));
-  const grid = gridOf(proposal, bins);
-  const ends = points.map((point, i) => stretched(grid[i], point, magnify));
-  const path = ends.map((end, i) => `M${grid[i]}L${end}`).join("");
-  const line = { d: path, fill: "none", "stroke-linecap": "round" };
+  const grid = gridOf(proposal, Math.round(Math.sqrt(points.length)));
+  const arrows = points.map((point, i) => [grid[i], stretched(grid[i], point, magnify)]);
+  const isLong = ([from, to]) => Math.hypot(to[0] - from[0], to[1] - from[1]) >= 7 * u;
+  const dots = (places, width, stroke) =>
+    svg("path", { d: places.map((place) => `M${place}h0`).join(""), stroke, "stroke-width": width * u, "stroke-linecap": "round" });
+  const shafts = { d: arrows.map(([from, to]) => `M${from}L${to}`).join(""), fill: "none", "stroke-linecap": "round" };
+  const short = arrows.filter((arrow) => !isLong(arrow)).map(([, to]) => to);
+  const heads = arrows.filter(isLong).map((arrow) => headPath(...arrow, u)).join("");
   return [
-    svg("path", { ...line, stroke: "white", "stroke-opacity": 0.65, "stroke-width": 2.8 * u }),
-    ...grid.map(([cx, cy]) => svg("circle", { cx, cy, r: 1.5 * u, fill: colors.proposal })),
-    svg("path", { ...line, stroke: colors.classification, "stroke-width": 1.5 * u }),
-    ...ends.map((end, i) => arrowHead(grid[i], end, colors.classification, u)),
+    svg("path", { ...shafts, stroke: "white", "stroke-opacity": 0.65, "stroke-width": 2.8 * u }),
+    dots(grid, 3, colors.proposal),
+    svg("path", { ...shafts, stroke: colors.classification, "stroke-width": 1.5 * u }),
+    dots(short, 6, "white"),
+    dots(short, 4.8, colors.classification),
+    svg("path", { d: heads, fill: colors.classification, stroke: "white", "stroke-width": 0.6 * u }),
   ];
 }
 
-/** A head where there is room for one, else a dot. */
-function arrowHead([x1, y1], [x2, y2], color, u) {
+function headPath([x1, y1], [x2, y2], u) {
   const length = Math.hypot(x2 - x1, y2 - y1);
-  const edge = { fill: color, stroke: "white", "stroke-width": 0.6 * u, "data-shape": "point" };
-  if (length < 7 * u) return svg("circle", { cx: x2, cy: y2, r: 2.6 * u, ...edge });
   const [dx, dy] = [((x2 - x1) / length) * u, ((y2 - y1) / length) * u];
   const side = (sign) => [x2 - 4 * dx - sign * 3.2 * dy, y2 - 4 * dy + sign * 3.2 * dx];
-  return svg("path", { d: `M${[x2 + 2.5 * dx, y2 + 2.5 * dy]}L${side(1)}L${side(-1)}Z`, ...edge });
+  return `M${[x2 + 2.5 * dx, y2 + 2.5 * dy]}L${side(1)}L${side(-1)}Z`;
 }
 
 function handleShapes([x1, y1, x2, y2], color, u) {
@@ -211,13 +214,15 @@ class Page {
     this.build();
     this.redraw = this.redraw.bind(this);
     model.on("change", this.redraw);
-    this.resizes = new ResizeObserver(() => this.drawStages());
+    this.pending = { frame: 0, facts: false, serial: null };
+    this.resizes = new ResizeObserver(() => this.schedule());
     this.stages.forEach(({ canvas }) => this.resizes.observe(canvas));
     root.addEventListener("keydown", (event) => this.onKey(event));
     this.redraw();
   }
 
   close() {
+    cancelAnimationFrame(this.pending.frame);
     this.model.off("change", this.redraw);
     this.resizes.disconnect();
     this.link.close();
@@ -239,17 +244,13 @@ class Page {
 
   /** Something was asked for: show what needs no answer. */
   changed() {
-    this.root.dataset.waiting = this.link.wanted || this.link.sent ? "yes" : "no";
-    this.drawImage();
-    this.drawControls();
-    this.drawStages();
-    this.drawFields();
-    if (!this.drag) this.drawLevels();
+    this.root.dataset.waiting = "yes";
+    this.schedule();
   }
 
   answered(serial) {
-    this.root.dataset.waiting = this.link.wanted ? "yes" : "no";
-    requestAnimationFrame(() => { this.root.dataset.answered = serial; });
+    this.pending.serial = serial;
+    this.schedule();
   }
 
   said(text, lasting = false) {
@@ -395,12 +396,26 @@ class Page {
 
   /** Python's side of the state changed. */
   redraw() {
+    this.pending.facts = true;
+    this.schedule();
+  }
+
+  /** Draw once in the next frame, however much has happened by then. */
+  schedule() {
+    this.pending.frame ||= requestAnimationFrame(() => this.draw());
+  }
+
+  draw() {
+    const { facts, serial } = this.pending;
+    this.pending = { frame: 0, facts: false, serial: null };
     this.drawImage();
     this.drawControls();
     this.drawStages();
     this.drawFields();
-    this.drawFacts();
-    this.drawLevels();
+    if (facts) this.drawFacts();
+    if (facts || !this.drag) this.drawLevels();
+    this.root.dataset.waiting = this.link.wanted || this.link.sent ? "yes" : "no";
+    if (serial) this.root.dataset.answered = serial;
   }
 
   drawImage() {
@@ -622,7 +637,7 @@ class Page {
 
   point(box) {
     this.ghost = box;
-    this.drawStages();
+    this.schedule();
   }
 
   toggle(layer) {

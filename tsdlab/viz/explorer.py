@@ -1,8 +1,8 @@
 """`explore`: hold a proposal over an image and watch what every branch of a detector makes of it.
 
 All state is in traits, so what the mouse does a script can do as well. The page sends `{serial, set, go}` and gets,
-when all that follows from it has been sent, `{done: serial, refused}`; it sends nothing more before that, so at most one
-request is ever on its way, and of the moves made meanwhile only the last one is asked about.
+when all that follows from it has been sent, `{done: serial, refused}`; it sends nothing more before that, so at most
+one request is ever on its way, and of the moves made meanwhile only the last one is asked about.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def explore(
 
 
 class _State(TraitType):
-    """A trait that its owner judges, by `_check_<name>`; traitlets' own kinds would raise TraitError, not ValueError."""
+    """A trait that its owner judges, by `_check_<name>`; traitlets' own kinds raise TraitError, not ValueError."""
 
     def validate(self, explorer: Explorer, value: Any) -> Any:
         # Defaults are sound, and are first read before there is anything to judge them by.
@@ -99,8 +99,8 @@ class Explorer(anywidget.AnyWidget):
     - `focus`: name of the model whose RPN proposals and levels are listed.
     - `category`, `size`: only images with an object of this class and size (`SIZES`); None for any. The size "small" is
       below 32² px², "medium" below 96², as in COCO; thirds are of this data set's objects.
-    - `order`: "file", or "disagreement": of the first `scan` images that pass the filter, those first in which the score
-      chooses a proposal that fits much worse than the best one (`exploration.Conflict`; of the model in focus).
+    - `order`: "file", or "disagreement": of the first `scan` images that pass the filter, those first in which the
+      score chooses a proposal that fits much worse than the best one (`exploration.Conflict`; of the model in focus).
     - `underlay`: None, "classification" or "localization": that task's sensitivity map for the nearest object under the
       boxes, of the level in use; of the branch `underlay_branch`, or if that is None of those inference uses.
       `opacity` 0…1.
