@@ -233,9 +233,13 @@ def decompose(offsets: Tensor, shift: Tensor) -> Decomposition:
     reshaping = offsets - translation[:, None, None]
     pattern = reshaping.mean(dim=0)  # [bins, bins, 2]
     energy = offsets.square().mean()
-    shares = [(part.square().mean() / energy).item() for part in (translation, pattern, reshaping - pattern)]
-    along = [torch.corrcoef(torch.stack([translation[:, i], shift[:, i]]))[0, 1].item() for i in range(2)]
-    return Decomposition(*shares, translation_is_shift=(along[0], along[1]))
+    x, y = (torch.corrcoef(torch.stack([translation[:, i], shift[:, i]]))[0, 1].item() for i in range(2))
+    return Decomposition(
+        translation=(translation.square().mean() / energy).item(),
+        pattern=(pattern.square().mean() / energy).item(),
+        rest=((reshaping - pattern).square().mean() / energy).item(),
+        translation_is_shift=(x, y),
+    )
 
 
 def _degrees(vectors: Tensor) -> Tensor:
