@@ -215,7 +215,11 @@ class Page {
     this.redraw = this.redraw.bind(this);
     model.on("change", this.redraw);
     this.pending = { frame: 0, facts: false, serial: null };
-    this.resizes = new ResizeObserver(() => this.schedule());
+    // Sizes are told, not asked for: to ask after a change makes the browser lay out the whole page at once.
+    this.resizes = new ResizeObserver((entries) => {
+      for (const { target, contentRect } of entries) this.stages.find(({ canvas }) => canvas === target).width = contentRect.width;
+      this.schedule();
+    });
     this.stages.forEach(({ canvas }) => this.resizes.observe(canvas));
     root.addEventListener("keydown", (event) => this.onKey(event));
     this.redraw();
@@ -333,7 +337,7 @@ class Page {
     const note = html("span", { className: "note" });
     caption.append(note);
     canvas.addEventListener("pointerdown", (event) => this.onGrab(event, canvas));
-    canvas.addEventListener("pointermove", (event) => this.onDrag(event, canvas));
+    canvas.addEventListener("pointermove", (event) => this.onDrag(event));
     canvas.addEventListener("pointerup", () => this.onRelease());
     canvas.addEventListener("pointercancel", () => this.onRelease());
     canvas.addEventListener("dblclick", (event) => this.onPlace(event, canvas));
@@ -477,8 +481,7 @@ class Page {
   drawStages() {
     const image = this.model.get("_image");
     const answer = this.model.get("_answer");
-    for (const { name, canvas, map, overlay, note, figure } of this.stages) {
-      const width = canvas.clientWidth;
+    for (const { name, width, canvas, map, overlay, note, figure } of this.stages) {
       if (!width) continue;
       const u = canvas.viewBox.baseVal.width / width;
       const under = this.model.get("_maps")[name];
@@ -568,34 +571,53 @@ class Page {
     const image = this.model.get("_image");
     const of = answer.models[this.get("focus")];
     this.levelsPanel.querySelector("h4").textContent = `The same P pooled from each level${this.stages.length > 1 ? `: ${this.get("focus")}` : ""}`;
-    this.levels.replaceChildren(...Object.entries(of.levels).map(([level, at]) => this.levelFigure(level, at, of, answer, image)));
+    // The figures stay, with the picture in them: to decode it anew for every answer would take longer than all else.
+    const names = Object.keys(of.levels);
+    if (names.join() !== this.levelFigures?.map(({ level }) => level).join()) {
+      this.levelFigures = names.map((level) => this.buildLevelFigure(level));
+      this.levels.replaceChildren(...this.levelFigures.map(({ figure }) => figure));
+    }
+    for (const figure of this.levelFigures) this.drawLevelFigure(figure, of, answer, image);
   }
 
-  levelFigure(level, at, of, answer, image) {
+  buildLevelFigure(level) {
+    const picture = svg("image", {});
+    const overlay = svg("g", {});
+    const canvas = svg("svg", {}, picture, overlay);
+    const assigned = html("em", { textContent: "assigned" });
+    const facts = html("span", { className: "numbers" });
+    const figure = button("", `pool P from level ${level}`, () => this.set({ level }), { className: "level", dataset: { level } });
+    figure.append(html("span", { className: "title" }, html("b", { textContent: `level ${level}` }), assigned), canvas, facts);
+    return { level, figure, picture, overlay, canvas, assigned, facts };
+  }
+
+  drawLevelFigure({ level, figure, picture, overlay, canvas, assigned, facts }, of, answer, image) {
+    const at = of.levels[level];
     const [x1, y1, x2, y2] = answer.proposal;
     const side = 1.5 * Math.max(x2 - x1, y2 - y1, 8);
-    const view = [(x1 + x2 - side) / 2, (y1 + y2 - side) / 2, side, side];
     const u = side / 150;
-    const picture = svg("image", { href: image.url, width: image.width, height: image.height });
-    if (image.width < 400) picture.setAttribute("style", "image-rendering: pixelated");
-    const canvas = svg("svg", { viewBox: view.join(" ") }, picture,
+    canvas.setAttribute("viewBox", [(x1 + x2 - side) / 2, (y1 + y2 - side) / 2, side, side].join(" "));
+    if (picture.getAttribute("href") !== image.url) {
+      const style = image.width < 400 ? "image-rendering: pixelated" : "";
+      for (const [key, value] of Object.entries({ href: image.url, width: image.width, height: image.height, style })) {
+        picture.setAttribute(key, value);
+      }
+    }
+    overlay.replaceChildren(
       ...boxShape(answer.proposal, this.fixed.palette.proposal, u, { width: 1.5 }),
       ...this.displacementShapes(answer.proposal, at, this.get("layers"), u));
-    const facts = html("span", { className: "numbers" });
+    facts.replaceChildren();
     if (at.moved !== undefined) facts.append(html("span", { innerHTML: `|ΔC| ${percent(at.moved)}`, title: "mean length of the 49 offsets, in sizes of P" }));
     if (at.shift !== undefined) facts.append(html("span", { innerHTML: `|ΔR| ${percent(at.shift)}`, title: "length of the translation, in sizes of P" }));
     facts.append(html("span", { textContent: `${this.fixed.names[at.label]} ${fixed(at.score)}` }), html("span", { textContent: `IoU ${fixed(at.iou)}` }));
-    const figure = button("", `pool P from level ${level}`, () => this.set({ level }), { className: "level", dataset: { level } });
     figure.classList.toggle("used", level === of.level);
-    const title = html("span", { className: "title" }, html("b", { textContent: `level ${level}` }), level === of.assigned ? html("em", { textContent: "assigned" }) : "");
-    figure.append(title, canvas, facts);
-    return figure;
+    assigned.hidden = level !== of.assigned;
   }
 
   // What the user does
 
-  toPixels(event, canvas) {
-    const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(canvas.getScreenCTM().inverse());
+  toPixels(event, toImage) {
+    const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(toImage);
     return [point.x, point.y];
   }
 
@@ -605,13 +627,14 @@ class Page {
     if (!handle || event.button !== 0) return;
     event.preventDefault();
     canvas.setPointerCapture(event.pointerId);
-    this.drag = { handle, from: this.toPixels(event, canvas), box: ordered(this.get("proposal")) };
+    const toImage = canvas.getScreenCTM().inverse();
+    this.drag = { handle, toImage, from: this.toPixels(event, toImage), box: ordered(this.get("proposal")) };
   }
 
-  onDrag(event, canvas) {
+  onDrag(event) {
     if (!this.drag) return;
-    const [x, y] = this.toPixels(event, canvas);
-    const { handle, from, box } = this.drag;
+    const { handle, toImage, from, box } = this.drag;
+    const [x, y] = this.toPixels(event, toImage);
     this.set({ proposal: rounded(dragged(box, handle, x - from[0], y - from[1])) });
   }
 
@@ -621,7 +644,7 @@ class Page {
 
   /** A double click puts the middle of P there: the way back for a box that was lost outside. */
   onPlace(event, canvas) {
-    const [x, y] = this.toPixels(event, canvas);
+    const [x, y] = this.toPixels(event, canvas.getScreenCTM().inverse());
     const [x1, y1, x2, y2] = ordered(this.get("proposal"));
     const [w, h] = [(x2 - x1) / 2, (y2 - y1) / 2];
     this.set({ proposal: rounded([x - w, y - h, x + w, y + h]) });
