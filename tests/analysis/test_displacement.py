@@ -12,6 +12,7 @@ from tsdlab.analysis.displacement import (
     COLUMNS,
     EDGES,
     _columns,
+    decompose,
     displacements,
     follow,
     measure_displacement,
@@ -222,3 +223,19 @@ def test_boxes_moved_bin_by_bin_are_not_followed(tiny_config):
     with pytest.raises(ValueError, match="'tsd' does not move its regions, or its boxes' bin by bin"):
         follow(found, EMPTY)
     assert moves_regions(Probe(build_detector(tiny_config), torch.rand(3, 64, 64)).trace())
+
+
+def test_decomposition_by_hand():
+    """Moves of length 3 in x with a sign per proposal, a fixed pattern of length 4 in y whose mean is zero, no rest."""
+    signs = torch.tensor([1.0, -1.0, 1.0, -1.0])
+    offsets = torch.zeros(4, 2, 2, 2)
+    offsets[..., 0] = 3 * signs[:, None, None]
+    offsets[..., 1] = torch.tensor([[4.0, -4.0], [-4.0, 4.0]])
+    shift = torch.stack([signs / 2, torch.tensor([0.1, 0.2, -0.3, 0.0])], dim=1)
+    found = decompose(offsets, shift)
+    assert (found.translation, found.pattern, found.rest) == pytest.approx((9 / 25, 16 / 25, 0), abs=1e-6)
+    assert found.translation_is_shift[0] == pytest.approx(1)
+    offsets[0, ..., 1] += torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
+    assert decompose(offsets, shift).rest > 0
+    with pytest.raises(ValueError, match="nothing to decompose"):
+        decompose(torch.zeros(5, 2, 2, 2), torch.zeros(5, 2))

@@ -211,6 +211,37 @@ def displacements(tally: Tally) -> Displacements | None:
     return Displacements(found) if found else None
 
 
+@dataclass(frozen=True)
+class Decomposition:
+    """What ΔC is made of: shares of its energy, the mean square length of its arrows; they sum to 1."""
+
+    translation: float  # all bins of a proposal moved as one: looking again
+    pattern: float  # what is the same in every proposal besides: another grid
+    rest: float  # what is a proposal's own
+    translation_is_shift: tuple[float, float]  # correlation of that translation with ΔR, in x and in y
+
+
+def decompose(offsets: Tensor, shift: Tensor) -> Decomposition:
+    """Take ΔC [K, bins, bins, 2] of many proposals apart, and hold its translation against their ΔR [K, 2].
+
+    Raises:
+        ValueError: there are fewer than three proposals, or none of them moves.
+    """
+    if len(offsets) < 3 or not offsets.any():
+        raise ValueError(f"nothing to decompose: {len(offsets)} proposals, of which none or too few move")
+    translation = offsets.mean(dim=(1, 2))  # [K, 2]
+    reshaping = offsets - translation[:, None, None]
+    pattern = reshaping.mean(dim=0)  # [bins, bins, 2]
+    energy = offsets.square().mean()
+    x, y = (torch.corrcoef(torch.stack([translation[:, i], shift[:, i]]))[0, 1].item() for i in range(2))
+    return Decomposition(
+        translation=(translation.square().mean() / energy).item(),
+        pattern=(pattern.square().mean() / energy).item(),
+        rest=((reshaping - pattern).square().mean() / energy).item(),
+        translation_is_shift=(x, y),
+    )
+
+
 def _degrees(vectors: Tensor) -> Tensor:
     """Directions of (dx, dy), −180…180."""
     return torch.rad2deg(torch.atan2(vectors[..., 1], vectors[..., 0]))
