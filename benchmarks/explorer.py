@@ -2,7 +2,7 @@
 
 A drag is many mouse moves, as fast as the browser takes them. Measured in the page: from its last pointer event to
 the frame in which the answer to exactly that box is drawn. `python benchmarks/explorer.py` writes
-data/results/explorer.json.
+data/results/explorer.json and the picture of the README.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import tempfile
 from pathlib import Path
 
 import tyro
-from measure import provenance, write_results
+from measure import RESULTS, provenance, write_results
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "browser"))
 import lab
+
+PICTURE = RESULTS.parent / "figures" / "explorer.png"
 
 SETUPS = {
     "tsd": 'tsdlab.load_detector("badges-tsd")',
@@ -41,22 +43,31 @@ def main(drags: int = 20, moves: int = 60) -> None:
         moves: mouse moves of each.
     """
     with tempfile.TemporaryDirectory() as folder, lab.start(Path(folder)) as server:
+        take_picture(server)
         results = {name: measure(server, model, drags, moves) for name, model in SETUPS.items()}
     for name, row in results.items():
         print(f"{name:20} median {row['median_ms']:.0f} ms, 95th percentile {row['p95_ms']:.0f} ms")
     write_results("explorer", {"drags": drags, "moves": moves, "latency": results, "provenance": provenance()})
 
 
-def measure(server: lab.Lab, model: str, drags: int, moves: int) -> dict:
-    """Milliseconds from the last move of a drag to its answer."""
-    server.write(
-        [
-            f"""import tsdlab
+def take_picture(server: lab.Lab) -> None:
+    server.write([cell('tsdlab.load_detector("badges-tsd")', ", image_index=1")])
+    page, _ = server.open(size=(1650, 1300))
+    PICTURE.parent.mkdir(parents=True, exist_ok=True)
+    page.locator(lab.EXPLORER).screenshot(path=PICTURE)
+    page.close()
+
+
+def cell(model: str, state: str = "") -> str:
+    return f"""import tsdlab
 from tsdlab.data import SAMPLE
 from tsdlab.data.coco import CocoDataset
-tsdlab.explore({model}, CocoDataset(SAMPLE, "val"))"""
-        ]
-    )
+tsdlab.explore({model}, CocoDataset(SAMPLE, "val"){state})"""
+
+
+def measure(server: lab.Lab, model: str, drags: int, moves: int) -> dict:
+    """Milliseconds from the last move of a drag to its answer."""
+    server.write([cell(model)])
     page, traffic = server.open()
     page.evaluate(WATCH, lab.EXPLORER)
     milliseconds = []
