@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help lab notebooks test test-slow lint bench clean
+.PHONY: help lab notebooks test test-slow test-browser lint bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -33,10 +33,13 @@ lint: $(READY)
 	$(BIN)/mypy
 
 test: lint  ## lint, types and the fast tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 test-slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+test-browser: $(READY)  ## the explorer in a real JupyterLab; needs a chromium
+	$(BIN)/python -m pytest -m browser
 
 bench: $(READY)  ## measure, and write data/results/
 	$(BIN)/python benchmarks/roi_ops.py

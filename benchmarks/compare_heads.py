@@ -28,7 +28,7 @@ from typing import Any
 
 from measure import RESULTS, provenance, write_results
 
-from tsdlab.analysis.displacement import measure_displacement
+from tsdlab.analysis.displacement import ALL_LEVELS, measure_displacement
 from tsdlab.checkpoint import write_json
 from tsdlab.config import config_to_dict
 from tsdlab.data.badges import BadgesConfig, make_badges
@@ -128,6 +128,14 @@ TABLES = {
 }
 
 
+# Of TSD's displacements (tsdlab/analysis/displacement.py).
+FOLLOWED = (
+    *("grid_on_salient", "moved_on_salient", "towards_salient", "classification_offset", "localization_offset"),
+    *("grid_spread", "moved_spread", "centre_distance", "classification_centre_distance"),
+    "localization_centre_distance",
+)
+
+
 def ensure_world(data: Path, config: BadgesConfig) -> None:
     """Make a badges world, unless it is there. Raises ValueError if another one is."""
     if not data.exists():
@@ -166,7 +174,12 @@ def result(run: Run, threads: int) -> Run:
                 **dataclasses.asdict(run),
                 **{name: last[name] for name in NUMBERS},
                 "per_iou": last["per_iou"],
-                "displacement": None if found is None else dataclasses.asdict(found),
+                "displacement": None
+                if found is None
+                else {
+                    "proposals": found.levels[ALL_LEVELS].proposals,
+                    **{name: found.mean(name) for name in FOLLOWED},
+                },
                 "parameters": sum(p.numel() for p in model.parameters()),
                 "train": shlex.join(run.command()),
                 "config": config_to_dict(model.config),

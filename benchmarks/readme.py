@@ -15,18 +15,22 @@ from measure import RESULTS
 from torchvision.ops import box_iou
 
 import tsdlab
-from tsdlab.data import draw_scene
+from tsdlab.analysis.sensitivity import gradient_maps
+from tsdlab.data import SAMPLE, CocoDataset, draw_scene
 from tsdlab.data.badges import CLASSES, scene_rng
-from tsdlab.viz import plots
+from tsdlab.viz import maps, plots
 
 # An image of the sample (validation, seed 7): index of the image, and of the object in it.
 SEED, IMAGE, OBJECT = 7, 0, 0
 ZOOM = 8  # the picture is rendered larger than the detector sees it
 README = Path(__file__).parents[1] / "README.md"
-FIGURE = RESULTS.parent / "figures" / "overview.png"
+FIGURES = RESULTS.parent / "figures"
+
+# The object of the sample whose gradients are shown: image, object.
+LOOKED_AT = 1, 1
 
 
-def draw(figure: plt.Figure) -> None:
+def draw_overview(figure: plt.Figure) -> None:
     scene = draw_scene(scene_rng(SEED, 1, IMAGE))
     large = torch.from_numpy(draw_scene(scene_rng(SEED, 1, IMAGE), 128 * ZOOM).image).permute(2, 0, 1) / 255
     truth = torch.from_numpy(scene.boxes[OBJECT]).float()
@@ -53,6 +57,22 @@ def draw(figure: plt.Figure) -> None:
         line.set_marker("o")
     learning.set(ylim=(0, 100), ylabel="AP on 500 validation images")
     learning.set_title("what each head makes of the same schedule", fontsize=10)
+
+
+def draw_misalignment(figure: plt.Figure) -> None:
+    """Where the features matter to either task of every shipped head, for one object."""
+    index, thing = LOOKED_AT
+    image, target = CocoDataset(SAMPLE, "val")[index]
+    box, badge, label = target["boxes"][thing], target["salient_boxes"][thing], int(target["labels"][thing])
+    axes = figure.subplots(2, 3)
+    for column, head in zip(axes.T, ("sibling", "d_head", "tsd")):
+        found = gradient_maps(tsdlab.load_detector(f"badges-{head}"), image, box, label)
+        level = max(found.levels, key=lambda name: found.levels[name][head].classification.max().item())
+        for ax, task in zip(column, maps.TASKS):
+            maps.heat(found, level, head, task, ax, image, salient=badge)
+        column[0].set_title(head)
+    for ax, task in zip(axes[:, 0], maps.TASKS):
+        ax.set_ylabel(task)
 
 
 def accuracy_table(name: str) -> str:
@@ -115,6 +135,32 @@ def dose_table() -> str:
     return markdown(rows)
 
 
+def misalignment_table() -> str:
+    """Where each branch's two tasks look on the finest level, from `data/results/misalignment.json`."""
+    shipped = json.loads((RESULTS / "misalignment.json").read_text())["shipped"]
+    measures = {
+        "peak_distance": "two peaks apart, box sizes",
+        "classification_peak_on_salient": "classification peaks on the badge, %",
+        "classification_energy_on_salient": "its energy there, even = 1",
+        "localization_peak_on_salient": "localization peaks there, %",
+    }
+    rows = [["maps of the finest level", *measures.values(), "objects"]]
+    for method, title in (("proposals", "the paper's recipe"), ("gradients", "gradients")):
+        for name, report in shipped.items():
+            for branch, measured in report["misalignment"]["maps"][method]["0"].items():
+                own = name == f"badges-{branch}"
+                label = f"{title}: {branch}" if own else f"{title}: {branch} within {name.removeprefix('badges-')}"
+                cells = [_interval(measured[m], 100 if "peak_on" in m else 1) for m in measures]
+                rows.append([label, *cells, str(measured["peak_distance"]["count"])])
+    return markdown(rows)
+
+
+def _interval(estimate: dict[str, float], scale: float) -> str:
+    """An estimate with its 95% interval."""
+    value, low, high = (f"{estimate[key] * scale:.{0 if scale > 1 else 2}f}" for key in ("value", "low", "high"))
+    return f"{value} ({low}–{high})"
+
+
 def _spread(row: dict, value: dict[str, float], scale: float = 1.0) -> str:
     """Mean ± standard deviation; of a single seed there is none."""
     mean = f"{value['mean'] * scale:.1f}"
@@ -154,6 +200,7 @@ def fill(text: str) -> str:
         "heads": comparison_table("heads", ("AP", "AP50", "AP75", "AP_small", "AP_medium")),
         "dose": dose_table(),
         "ablations": comparison_table("ablations", ("AP", "AP50", "AP75")),
+        "misalignment": misalignment_table(),
         "pooling": pooling_table(),
         "cost": cost_table(),
     }
@@ -167,11 +214,12 @@ def fill(text: str) -> str:
 
 def main() -> None:
     README.write_text(fill(README.read_text()))
-    figure = plt.figure(figsize=(13, 4.6), layout="constrained")
-    draw(figure)
-    FIGURE.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(FIGURE, dpi=110)
-    print(f"filled: README.md, {FIGURE.relative_to(README.parent)}")
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    for name, draw, size in (("overview", draw_overview, (13, 4.6)), ("misalignment", draw_misalignment, (9, 6.2))):
+        figure = plt.figure(figsize=size, layout="constrained")
+        draw(figure)
+        figure.savefig(FIGURES / f"{name}.png", dpi=110)
+    print(f"filled: README.md, {FIGURES.relative_to(README.parent)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`tsdlab data|train|eval|detect|weights`: a command is a dataclass with a `run`; tyro makes the options.
+"""`tsdlab data|train|eval|detect|analyze|weights`: a command is a dataclass with a `run`; tyro makes the options.
 
 `run` is told the command line it was called by, for results that record it.
 """
@@ -24,17 +24,19 @@ from matplotlib.figure import Figure
 from tyro.conf import CascadeSubcommandArgs, OmitSubcommandPrefixes, Positional, arg, subcommand
 
 import tsdlab
+from tsdlab.analysis.report import analyze
 from tsdlab.checkpoint import atomic_write, write_json
 from tsdlab.config import PRESETS, Config, HeadName
 from tsdlab.data.badges import BadgesConfig, make_badges
 from tsdlab.data.coco import CocoDataset, DataError, check, read_image
-from tsdlab.device import Device, resolve_device
+from tsdlab.device import Device, joined_processes, resolve_device
 from tsdlab.evaluate import evaluate, versions
 from tsdlab.memory import keep_freed_memory
 from tsdlab.models.augmented import AugmentedDetector
 from tsdlab.models.torchvision_start import PublishedName
 from tsdlab.train import NonFiniteLossError, TrainingInterrupted, train
 from tsdlab.viz import plots
+from tsdlab.viz.report import write_report
 from tsdlab.weights import find_weights, import_torchvision, load_detector, read_header, shipped_weights
 
 
@@ -180,6 +182,31 @@ class Detect:
         write_json(self.out / "detections.json", {"boxes": "xyxy, pixels", "weights": self.weights, "images": listed})
 
 
+@dataclass(frozen=True)
+class Analyze:
+    """Measure how far the two tasks of a detector lie apart, on every object of a split, and draw it."""
+
+    weights: Annotated[Positional[str], arg(metavar="WEIGHTS", help="A shipped name, or a file.")]
+    data: Path
+    """Folder in COCO format."""
+    out: Path
+    """Folder for report.html, report.json and the figures."""
+    split: str = "val"
+    images: Annotated[int | None, arg(metavar="INT")] = None
+    """Take the first so many; by default all."""
+    device: Device = "auto"
+
+    def run(self, line: str) -> None:
+        if self.out.exists() and not self.out.is_dir():
+            raise FileExistsError(f"{self.out} is a file; --out names a folder")
+        dataset = CocoDataset(self.data, self.split)
+        with joined_processes() as speaks:
+            model = load_detector(self.weights, resolve_device(self.device))
+            report = analyze(model, dataset, self.images)
+        if speaks:
+            print(f"wrote {write_report(report, self.out, model, dataset, self.weights, line)}")
+
+
 def _drawing_names(paths: Sequence[Path]) -> list[str]:
     """A name for each drawing; images of one name are numbered."""
     names: list[str] = []
@@ -299,6 +326,7 @@ _Command = (
     | Annotated[_Train, subcommand("train")]
     | Annotated[Eval, subcommand("eval")]
     | Annotated[Detect, subcommand("detect")]
+    | Annotated[Analyze, subcommand("analyze")]
     | Annotated[_Weights, subcommand("weights")]
 )
 

@@ -149,7 +149,7 @@ def collect_detections(
     Raises:
         ValueError: the dataset has a category the model does not know.
     """
-    to_category = _label_to_category(model, dataset)
+    to_category = label_to_category(model, dataset)
     part = list(range(len(dataset))) if indices is None else list(indices)
     batches = _equal_sizes(part, dataset.image_sizes, batch_size)
     # Its own generator: a loader otherwise draws from the global one, and evaluating would change training.
@@ -187,7 +187,14 @@ def _as_results(found: dict[str, torch.Tensor], image_id: int, to_category: dict
             yield {"image_id": image_id, "category_id": to_category[label], "bbox": box, "score": score}
 
 
-def _label_to_category(model: nn.Module, dataset: CocoDataset) -> dict[int, int]:
+def label_to_category(model: nn.Module, dataset: CocoDataset) -> dict[int, int]:
+    """Of the model's labels, those that are categories of the dataset, with the category's id.
+
+    Matched by name if `model.categories` has any, else by position.
+
+    Raises:
+        ValueError: the dataset has a category that the model does not know.
+    """
     own = getattr(model, "categories", ())
     if not own:  # unknown
         config = getattr(model, "config", None)
@@ -205,6 +212,12 @@ def _label_to_category(model: nn.Module, dataset: CocoDataset) -> dict[int, int]
             f"it knows {', '.join(by_name)}"
         )
     return {by_name[category.name]: category.id for category in dataset.categories}
+
+
+def model_labels(model: nn.Module, dataset: CocoDataset) -> torch.Tensor:
+    """[1 + C] the model's label of every label of the dataset; matched, and refused, as by `label_to_category`."""
+    labels = {category: label for label, category in label_to_category(model, dataset).items()}
+    return torch.tensor([0, *(labels[category.id] for category in dataset.categories)])
 
 
 @contextmanager

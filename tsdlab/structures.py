@@ -56,24 +56,38 @@ class BranchTrace:
 
 
 @dataclass
-class DetectionTrace:
-    """Everything the detector did with one image; boxes and points in original-image pixels.
+class Answer:
+    """What a detector says of proposals; boxes and points in original-image pixels.
 
-    `sibling` is the sibling head's answer (for a sibling model: the model's own), `detection` that of the branches
-    inference uses. Regions and offsets are None for heads that do not move their regions; those of localization also
-    for a TSD that moves them bin by bin.
+    Regions and offsets are None for heads that do not move their regions; those of localization also for a TSD that
+    moves them bin by bin.
     """
 
-    image_size: tuple[int, int]  # (height, width)
-    features: dict[str, Tensor]  # level name → [1, channels, h, w]
-    strides: dict[str, tuple[float, float]]  # level name → (y, x) original-image pixels per feature cell
-    proposals: Tensor  # P [K, 4], best RPN score first
-    proposal_scores: Tensor  # [K] RPN objectness, 0…1; NaN for proposals given by the caller
+    proposals: Tensor  # P [K, 4]
     levels: Tensor  # [K] int64 index into the pooled levels
-    detection: BranchTrace
-    sibling: BranchTrace | None
+    branches: dict[str, BranchTrace]  # "sibling", if there is one, then what inference uses, by the name of the head
     classification_offsets: Tensor | None  # ΔC [K, bins, bins, 2], fractions of the proposal's size
     localization_offset: Tensor | None  # ΔR [K, 2], fractions of the proposal's size
     classification_points: Tensor | None  # P̂_c [K, bins, bins, 2] (x, y): bin centres after their offsets
     localization_proposals: Tensor | None  # P̂_r [K, 4]
+
+    @property
+    def detection(self) -> BranchTrace:
+        """The answer of the branches that inference uses."""
+        return list(self.branches.values())[-1]
+
+    @property
+    def sibling(self) -> BranchTrace | None:
+        """The sibling head's answer; of a sibling model, the model's own."""
+        return self.branches.get("sibling")
+
+
+@dataclass
+class DetectionTrace(Answer):
+    """Everything the detector did with one image: the answer to its proposals, best RPN score first, and more."""
+
+    image_size: tuple[int, int]  # (height, width)
+    features: dict[str, Tensor]  # level name → [1, channels, h, w]
+    strides: dict[str, tuple[float, float]]  # level name → (y, x) original-image pixels per feature cell
+    proposal_scores: Tensor  # [K] RPN objectness, 0…1; NaN for proposals given by the caller
     detections: dict[str, Tensor]  # boxes, labels, scores after NMS, as the model returns them

@@ -1,17 +1,45 @@
 """Displacements held against known places."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
 import tsdlab
-from tsdlab.analysis.displacement import _follow, measure_displacement
+from tsdlab.analysis.displacement import (
+    ALL_LEVELS,
+    COLUMNS,
+    EDGES,
+    _columns,
+    decompose,
+    displacements,
+    follow,
+    measure_displacement,
+    moves_regions,
+    tally_displacement,
+)
+from tsdlab.analysis.statistics import Tally
 from tsdlab.data import SAMPLE, CocoDataset
 from tsdlab.models.detector import build_detector
+from tsdlab.models.trace import Probe, trace
 from tsdlab.ops.sampling import bin_centres
+from tsdlab.structures import BranchTrace, DetectionTrace
 
 P = torch.tensor([[0.0, 0.0, 70.0, 14.0]])
+EMPTY = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+NOWHERE = torch.full((1, 4), math.nan)
+
+
+def columns(proposals, points, moved, objects, salient):
+    return {name: values.tolist() for name, values in _columns(proposals, points, moved, objects, salient).items()}
+
+
+def first(found):
+    return {name: values[0] for name, values in found.items()}
+
+
+# One proposal by hand
 
 
 def test_by_hand():
@@ -19,38 +47,195 @@ def test_by_hand():
     badge = torch.tensor([[60.0, 0.0, 70.0, 2.0]])  # the last bin of the first row
     points = torch.tensor([65.0, 1.0]).expand(1, 7, 7, 2)
     moved, thing = P + torch.tensor([7.0, 0.0, 7.0, 0.0]), P + torch.tensor([14.0, 0.0, 14.0, 0.0])
-    row = _follow(P, points, moved, thing, badge)[0].tolist()
-    grid, on, towards, offset, spread, moved_spread, before, gathered, after, shift = row
-    assert grid == pytest.approx(1 / 49) and on == 1
-    distance = torch.linalg.vector_norm((bin_centres(P) - points) / torch.tensor([70.0, 14.0]), dim=-1).mean().item()
-    assert towards == pytest.approx(distance) and offset == pytest.approx(distance)
-    assert (before, after, shift) == pytest.approx((0.2, 0.1, 0.1))
-    assert gathered == pytest.approx(((65 - 49) ** 2 / 70**2 + (1 - 7) ** 2 / 14**2) ** 0.5)
-    plain = torch.linalg.vector_norm((bin_centres(P) - torch.tensor([35.0, 7.0])) / torch.tensor([70.0, 14.0]), dim=-1)
-    assert moved_spread == 0 and spread == pytest.approx(plain.mean().item())
+    found = first(columns(P, points, moved, thing, badge))
+    assert found["grid_on_salient"] == pytest.approx(1 / 49) and found["moved_on_salient"] == 1
+    size = torch.tensor([70.0, 14.0])
+    distance = torch.linalg.vector_norm((bin_centres(P) - points) / size, dim=-1).mean().item()
+    assert found["towards_salient"] == found["classification_offset"] == pytest.approx(distance)
+    pixels = torch.linalg.vector_norm(bin_centres(P) - points, dim=-1).mean().item()
+    assert found["classification_offset_px"] == pytest.approx(pixels)
+    assert (found["centre_distance"], found["localization_centre_distance"]) == pytest.approx((0.2, 0.1))
+    assert (found["localization_offset"], found["localization_offset_px"]) == pytest.approx((0.1, 7))
+    assert (found["localization_gain"], found["localization_heading"]) == pytest.approx((0.1, 1))
+    gathered = ((65 - 49) ** 2 / 70**2 + (1 - 7) ** 2 / 14**2) ** 0.5
+    assert found["classification_centre_distance"] == pytest.approx(gathered)
+    plain = torch.linalg.vector_norm((bin_centres(P) - torch.tensor([35.0, 7.0])) / size, dim=-1)
+    assert found["moved_spread"] == 0 and found["grid_spread"] == pytest.approx(plain.mean().item())
 
 
 def test_without_displacement_nothing_changes():
-    same = _follow(P, bin_centres(P), P, P, P)[0].tolist()
-    assert same == pytest.approx([1, 1, 0, 0, same[5], same[5], 0, 0, 0, 0], abs=1e-6)
+    found = first(columns(P, bin_centres(P), P, P, P))
+    assert found.keys() == COLUMNS.keys()
+    assert found["grid_on_salient"] == found["moved_on_salient"] == 1
+    assert found["moved_spread"] == pytest.approx(found["grid_spread"])
+    assert math.isnan(found["localization_heading"]), "no step, no heading"
+    zero = COLUMNS.keys() - {
+        "grid_on_salient",
+        "moved_on_salient",
+        "moved_spread",
+        "grid_spread",
+        "localization_heading",
+    }
+    assert [found[name] for name in zero] == pytest.approx([0] * len(zero), abs=1e-6)
+
+
+def test_steps_sideways_and_away_head_elsewhere():
+    goal = P + torch.tensor([7.0, 0.0, 7.0, 0.0])
+    for step, heading in ((torch.tensor([0.0, 2, 0, 2]), 0), (torch.tensor([-7.0, 0, -7, 0]), -1)):
+        found = first(columns(P, bin_centres(P), P + step, goal, NOWHERE))
+        assert found["localization_heading"] == pytest.approx(heading, abs=1e-6)
+        assert found["localization_gain"] < 0
+
+
+def test_where_nobody_marked_a_salient_part_there_is_no_number_of_it():
+    found = first(columns(P, bin_centres(P), P, P, NOWHERE))
+    missing = {name for name, value in found.items() if math.isnan(value)} - {"localization_heading"}
+    assert missing == {"grid_on_salient", "moved_on_salient", "towards_salient"}
+
+
+# A trace by hand
+
+
+def make_trace(proposals, levels, offsets, shift):
+    """A trace of TSD with displacements given per proposal: ΔC [K, 2] for all bins alike, and ΔR [K, 2]."""
+    count, size = len(proposals), proposals[:, 2:] - proposals[:, :2]
+    by_bin = offsets[:, None, None].expand(count, 7, 7, 2)
+    branch = BranchTrace(*(torch.zeros(count, 2, *rest) for rest in ((), (), (4,))))
+    return DetectionTrace(
+        proposals, levels, {"tsd": branch}, by_bin, shift, bin_centres(proposals, by_bin),
+        proposals + (shift * size).repeat(1, 2),
+        image_size=(128, 128), features={}, strides={}, proposal_scores=torch.ones(count), detections={},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def by_hand():
+    """Three proposals on two objects, pooled from levels 0, 0 and 2, and one on nothing."""
+    boxes = torch.tensor([[10.0, 10.0, 50.0, 30.0], [60.0, 60.0, 120.0, 120.0]])
+    proposals = torch.stack([boxes[0], boxes[0] + 1, boxes[1], torch.tensor([0.0, 100.0, 20.0, 120.0])])
+    offsets = torch.tensor([[0.1, 0.0], [0.3, 0.0], [0.0, 0.2], [9.0, 9.0]])
+    shift = torch.tensor([[-0.1, 0.0], [-0.05, 0.0], [0.0, -0.02], [9.0, 9.0]])
+    target = {"boxes": boxes, "labels": torch.tensor([3, 1])}
+    return make_trace(proposals, torch.tensor([0, 0, 2, 0]), offsets, shift), target
+
+
+def test_proposals_belong_to_the_object_they_overlap_most(by_hand):
+    trace, target = by_hand
+    found = follow(trace, target)
+    assert found.objects.tolist() == [0, 0, 1] and found.labels.tolist() == [3, 3, 1]
+    assert found.levels.tolist() == [0, 0, 2]
+    torch.testing.assert_close(found.proposals, trace.proposals[:3])
+    torch.testing.assert_close(found.shift, trace.localization_offset[:3])
+    assert found.columns["classification_offset"].tolist() == pytest.approx([0.1, 0.3, 0.2])
+    assert found.columns["classification_offset_px"].tolist() == pytest.approx([4, 12, 12], rel=1e-4)
+    assert found.columns["towards_salient"].isnan().all()
+    assert len(follow(trace, EMPTY).objects) == 0
+    assert len(follow(trace, target, min_iou=0.95).objects) == 2
+
+
+def test_levels_field_and_directions_by_hand(by_hand):
+    tally = Tally(10)
+    tally.begin(0)
+    tally_displacement(tally, follow(*by_hand), ("0", "1", "2"))
+    found = displacements(tally).levels
+    assert list(found) == [ALL_LEVELS, "0", "2"], "no proposal, no level"
+    assert [level.proposals for level in found.values()] == [3, 2, 1]
+    assert found["0"].means["classification_offset"].value == pytest.approx(0.2)
+    assert found["2"].means["localization_offset"].value == pytest.approx(0.02, rel=1e-4)
+    field = torch.tensor(found[ALL_LEVELS].field)
+    torch.testing.assert_close(field, torch.tensor([0.4 / 3, 0.2 / 3]).expand(7, 7, 2))
+    assert torch.tensor(found["2"].field)[3, 4].tolist() == pytest.approx([0.0, 0.2])
+
+    def bins(level, name):
+        shares = found[level].distributions[name]
+        assert len(shares) == len(EDGES[name]) - 1
+        assert sum(share.value for share in shares) == pytest.approx(1)
+        return {float(low): share.value for low, share in zip(EDGES[name], shares) if share.value}
+
+    assert bins("0", "classification_direction") == {0.0: 1.0}, "to the right"
+    assert bins("2", "classification_direction") == {90.0: 1.0}, "down"
+    assert bins("0", "localization_direction") == {165.0: 1.0}, "to the left"
+    assert bins("2", "localization_direction") == {-90.0: 1.0}, "up"
+    offsets = bins(ALL_LEVELS, "classification_offset_px")
+    assert sum(offsets.values()) == pytest.approx(1) and {round(low) for low in offsets} <= {3, 4, 11, 12}
+
+
+def test_of_nothing_followed_there_are_no_displacements(by_hand):
+    tally = Tally(10)
+    tally.begin(0)
+    trace, _ = by_hand
+    tally_displacement(tally, follow(trace, EMPTY), ("0", "1", "2"))
+    assert displacements(tally) is None and displacements(Tally(10)) is None
+
+
+# Real models
 
 
 def test_the_shipped_model_brings_its_regions_where_they_belong():
-    found = measure_displacement(
-        tsdlab.load_detector("badges-tsd"), CocoDataset(SAMPLE, "val"), min_iou=0.5, progress=False
-    )
-    assert found.proposals > 20
-    assert found.moved_on_salient > found.grid_on_salient
-    assert found.localization_centre_distance < found.centre_distance
-    assert found.classification_centre_distance < found.centre_distance
+    dataset = CocoDataset(SAMPLE, "val")
+    found = measure_displacement(tsdlab.load_detector("badges-tsd"), dataset, min_iou=0.5, progress=False)
+    proposals = {name: level.proposals for name, level in found.levels.items()}
+    whole = proposals.pop(ALL_LEVELS)
+    assert whole > 20 and sum(proposals.values()) == whole and proposals.keys() <= {"0", "1", "2"}
+    assert found.mean("moved_on_salient") > found.mean("grid_on_salient")
+    assert found.mean("localization_centre_distance") < found.mean("centre_distance")
+    assert found.mean("classification_centre_distance") < found.mean("centre_distance")
+    assert found.mean("localization_heading") > 0
+    for level, count in proposals.items():
+        assert 0 < found.mean("classification_offset", level) < 0.5
+        assert found.levels[level].means["localization_offset"].count == count
+        for name, shares in found.levels[level].distributions.items():
+            assert sum(share.value for share in shares) == pytest.approx(1), name
 
 
-def test_what_cannot_be_followed_is_said(tiny_config, tiny_data):
-    sample, tiny = CocoDataset(SAMPLE, "val"), CocoDataset(tiny_data, "val")
+def test_salient_parts_that_nobody_marked_are_none(tiny_config, tiny_data):
+    torch.manual_seed(0)
+    model, tiny = build_detector(replace(tiny_config, head="tsd")), CocoDataset(tiny_data, "val")
+    found = measure_displacement(model, tiny, min_iou=0.1, progress=False)
+    assert found.mean("grid_on_salient") is found.mean("towards_salient") is None
+    assert found.levels[ALL_LEVELS].means["moved_on_salient"].count == 0
+    assert found.mean("classification_offset") >= 0 and found.levels[ALL_LEVELS].proposals > 0
+
+
+def test_first_images_only(tiny_config, tiny_data):
+    torch.manual_seed(0)
+    model, tiny = build_detector(replace(tiny_config, head="tsd")), CocoDataset(tiny_data, "val")
+    proposals = []
+    for images in (2, 3, 100):
+        found = measure_displacement(model, tiny, images=images, min_iou=0.1, progress=False)
+        proposals.append(found.levels[ALL_LEVELS].proposals)
+    assert proposals[0] < proposals[1] < proposals[2]
+
+
+def test_what_cannot_be_followed_is_said(tiny_config):
+    sample = CocoDataset(SAMPLE, "val")
     with pytest.raises(ValueError, match="'d_head' does not move its regions"):
         measure_displacement(build_detector(replace(tiny_config, head="d_head")), sample, progress=False)
-    with pytest.raises(ValueError, match="salient_bbox"):
-        measure_displacement(build_detector(replace(tiny_config, head="tsd")), tiny, progress=False)
     with pytest.raises(ValueError, match="no proposal overlaps"):
         model = build_detector(replace(tiny_config, head="tsd"))
         measure_displacement(model, sample, images=1, min_iou=1.1, progress=False)
+
+
+def test_boxes_moved_bin_by_bin_are_not_followed(tiny_config):
+    bins = replace(tiny_config, head="tsd", tsd=replace(tiny_config.tsd, localization_region="bins"))
+    found = trace(build_detector(bins), torch.rand(3, 64, 64))
+    assert not moves_regions(found)
+    with pytest.raises(ValueError, match="'tsd' does not move its regions, or its boxes' bin by bin"):
+        follow(found, EMPTY)
+    assert moves_regions(Probe(build_detector(tiny_config), torch.rand(3, 64, 64)).trace())
+
+
+def test_decomposition_by_hand():
+    """Moves of length 3 in x with a sign per proposal, a fixed pattern of length 4 in y whose mean is zero, no rest."""
+    signs = torch.tensor([1.0, -1.0, 1.0, -1.0])
+    offsets = torch.zeros(4, 2, 2, 2)
+    offsets[..., 0] = 3 * signs[:, None, None]
+    offsets[..., 1] = torch.tensor([[4.0, -4.0], [-4.0, 4.0]])
+    shift = torch.stack([signs / 2, torch.tensor([0.1, 0.2, -0.3, 0.0])], dim=1)
+    found = decompose(offsets, shift)
+    assert (found.translation, found.pattern, found.rest) == pytest.approx((9 / 25, 16 / 25, 0), abs=1e-6)
+    assert found.translation_is_shift[0] == pytest.approx(1)
+    offsets[0, ..., 1] += torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
+    assert decompose(offsets, shift).rest > 0
+    with pytest.raises(ValueError, match="nothing to decompose"):
+        decompose(torch.zeros(5, 2, 2, 2), torch.zeros(5, 2))

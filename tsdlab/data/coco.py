@@ -83,10 +83,14 @@ class CocoDataset(Dataset):
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    def target(self, index: int) -> Target:
+        """The target of `dataset[index]` before `transforms`, without reading the image."""
+        return {"image_id": self._split.images[index].id, **self._split.objects[index].target()}
+
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, Target]:
         index, seed = key if isinstance(key, tuple) else (key, None)
-        entry, objects = self._split.images[index], self._split.objects[index]
-        image, target = read_image(entry.path, entry.size), {"image_id": entry.id, **objects.target()}
+        entry = self._split.images[index]
+        image, target = read_image(entry.path, entry.size), self.target(index)
         if self.transforms is None:
             return image, target
         if seed is None:

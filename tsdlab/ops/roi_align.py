@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Literal
@@ -164,10 +164,19 @@ class RegionPooler:
 
     scheme: MultiScaleDeformRoIAlign
     pyramid: Pyramid
+    level: int | None = None  # the one that all regions are pooled from; None: each from that of its size
 
     def assign_levels(self, rois: Tensor) -> Tensor:
         """[K] level of each of rois [K, 5]."""
-        return self.scheme.assign_levels(rois[:, 1:])
+        if self.level is None:
+            return self.scheme.assign_levels(rois[:, 1:])
+        return torch.full(rois.shape[:1], self.level, device=rois.device)
+
+    def from_level(self, level: int) -> RegionPooler:
+        """A pooler of the same features that takes every region from one level, whatever its size."""
+        if not 0 <= level < len(self.scheme.strides):
+            raise ValueError(f"level must be 0…{len(self.scheme.strides) - 1}, got {level}")
+        return replace(self, level=level)
 
     def __call__(self, rois: Tensor, levels: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         """Pool rois [K, 5] → [K, C, bins, bins].

@@ -20,7 +20,7 @@ from torch import Tensor
 from tsdlab.analysis.slide import SlideMaps
 from tsdlab.models.boxes import paired_iou
 from tsdlab.ops.sampling import bin_centres, sample_points
-from tsdlab.structures import BranchTrace, DetectionTrace
+from tsdlab.structures import Answer, BranchTrace
 
 PALETTE = {
     "proposal": "#E69F00",  # P
@@ -90,7 +90,7 @@ def detections(
 
 def displacement(
     image: Tensor,
-    trace: DetectionTrace,
+    trace: Answer,
     index: int,
     ax: Axes | None = None,
     truth: Tensor | None = None,
@@ -208,8 +208,17 @@ def bilinear_weights(point: Tensor, stride: float, color: str, ax: Axes) -> Axes
     return ax
 
 
-def class_scores(branches: Mapping[str, BranchTrace], index: int, names: Sequence[str], ax: Axes | None = None) -> Axes:
-    """Class scores of proposal `index` by every branch, as grouped bars; background is the first class."""
+def class_scores(
+    branches: Mapping[str, BranchTrace],
+    index: int,
+    names: Sequence[str],
+    ax: Axes | None = None,
+    colors: Mapping[str, str] | None = None,
+) -> Axes:
+    """Class scores of proposal `index` by every branch, as grouped bars; background is the first class.
+
+    `colors` are by branch, where its name does not say enough.
+    """
     ax = ax or plt.gca()
     classes = ["background", *names]
     height = 0.8 / len(branches)
@@ -221,7 +230,7 @@ def class_scores(branches: Mapping[str, BranchTrace], index: int, names: Sequenc
             scores,
             height,
             label=branch,
-            color=color_of(branch, i),
+            color=colors[branch] if colors else color_of(branch, i),
         )
     ax.set(yticks=rows, yticklabels=classes, xlim=(0, 1), xlabel="score")
     ax.invert_yaxis()

@@ -1,0 +1,263 @@
+"""Numbers of maps, of scores against boxes and of NMS, held against what a hand can count."""
+
+import json
+import math
+
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from tsdlab.analysis.displacement import displacements
+from tsdlab.analysis.misalignment import (
+    AGREEMENT,
+    CELLS,
+    IOU_EDGES,
+    MEASURES,
+    _tally_agreement,
+    _tally_survival,
+    measure_maps,
+    misalignment,
+    tally_misalignment,
+    window,
+)
+from tsdlab.analysis.report import Report, observe
+from tsdlab.analysis.sensitivity import Grid, TaskMaps
+from tsdlab.analysis.statistics import Tally
+from tsdlab.models.detector import build_detector
+from tsdlab.models.trace import Probe
+from tsdlab.structures import BranchTrace, DetectionTrace
+
+BOX = torch.tensor([40.0, 30.0, 90.0, 110.0])  # 50 wide, 80 high
+LABEL = 1
+
+
+def even(shape=(CELLS, CELLS)):
+    """The same everywhere but for one cell, so that it has a peak."""
+    values = torch.ones(shape)
+    values[0, 0] += 1e-6
+    return values
+
+
+def dot(row, column, shape=(CELLS, CELLS)):
+    values = torch.zeros(shape)
+    values[row, column] = 1.0
+    return values
+
+
+# Windows and maps
+
+
+def test_window_is_half_as_large_again_as_the_object():
+    assert window(BOX, (128, 140)) == Grid((27.5, 10.0, 102.5, 128.0), (32, 32)), "cut at the image's border"
+    assert window(BOX, (500, 500)).extent == (27.5, 10.0, 102.5, 130.0)
+    assert window(torch.tensor([0.0, 0.0, 20.0, 10.0]), (128, 128)).extent == (0.0, 0.0, 25.0, 12.5)
+
+
+def test_an_even_map_measures_even():
+    for box, size in ((BOX, (500, 500)), (BOX, (120, 100)), (torch.tensor([0.0, 0.0, 7.0, 5.0]), (60, 60))):
+        salient = torch.cat([box[:2], box[:2] + (box[2:] - box[:2]) / 5])
+        found = measure_maps(TaskMaps(even(), even()), window(box, size), box, salient)
+        for task in ("classification", "localization"):
+            assert found[f"{task}_centre"] == pytest.approx(0.25, abs=1e-4)
+            assert found[f"{task}_energy_on_salient"] == pytest.approx(1.0, abs=1e-4)
+
+
+def test_peaks_by_hand():
+    """Cells of 10 × 10 px: classification peaks at (35, 5), localization at (65, 45)."""
+    grid, box = Grid((0.0, 0.0, 100.0, 100.0), (10, 10)), torch.tensor([20.0, 0.0, 80.0, 80.0])
+    salient = torch.tensor([30.0, 0.0, 40.0, 10.0])
+    maps = TaskMaps(dot(0, 3, (10, 10)), dot(4, 6, (10, 10)))
+    found = measure_maps(maps, grid, box, salient)
+    assert found.keys() == MEASURES.keys()
+    assert found["peak_distance"] == pytest.approx(math.hypot(30 / 60, 40 / 80))
+    # The middle is 35…65 × 20…60: half of localization's cell.
+    assert found["classification_centre"] == 0 and found["localization_centre"] == pytest.approx(0.5)
+    assert found["classification_peak_on_salient"] == 1 and found["localization_peak_on_salient"] == 0
+    assert found["classification_energy_on_salient"] == pytest.approx(100)  # all of it on one of a hundred cells
+    assert found["localization_energy_on_salient"] == 0
+    assert found["salient_area"] == pytest.approx(0.01)
+    assert found["spearman"] == pytest.approx(-1 / 99)
+
+
+def test_parts_of_a_cell_count_in_part():
+    grid, box = Grid((0.0, 0.0, 40.0, 40.0), (4, 4)), torch.tensor([0.0, 0.0, 40.0, 40.0])
+    maps = TaskMaps(dot(1, 1, (4, 4)), even((4, 4)))
+    found = measure_maps(maps, grid, box, torch.tensor([12.0, 15.0, 17.0, 20.0]))  # a quarter of cell (1, 1)
+    assert found["classification_energy_on_salient"] == pytest.approx(0.25 / (25 / 1600))
+    assert found["localization_energy_on_salient"] == pytest.approx(1.0, abs=1e-5)
+    assert found["classification_peak_on_salient"] == 1  # its cell's centre is (15, 15)
+
+
+def test_centre_energy_by_hand():
+    values = torch.zeros(8, 8)
+    values[4, 4], values[1, 1], values[0, 7] = 3.0, 1.0, 4.0
+    grid, box = Grid((0.0, 0.0, 80.0, 80.0), (8, 8)), torch.tensor([10.0, 10.0, 70.0, 70.0])
+    found = measure_maps(TaskMaps(values, even((8, 8))), grid, box)
+    assert found["classification_centre"] == pytest.approx(0.75), "what lies outside the box does not count"
+    assert math.isnan(found["classification_peak_on_salient"]) and math.isnan(found["classification_energy_on_salient"])
+
+
+def test_overlap_and_correlation_by_hand():
+    grid, box = Grid((0.0, 0.0, 10.0, 10.0), (10, 10)), torch.tensor([0.0, 0.0, 10.0, 10.0])
+    first = torch.arange(100.0).view(10, 10)
+    second = first.clone()
+    second[9, :5] = torch.arange(5.0)  # five of the ten best are no longer among them: 85…89 are
+    found = measure_maps(TaskMaps(first, second), grid, box)
+    assert found["top_overlap"] == pytest.approx(5 / 15)
+    assert found["spearman"] == pytest.approx(spearmanr(first.flatten(), second.flatten()).statistic)
+    same, opposite = (measure_maps(TaskMaps(first, other), grid, box) for other in (first, 99 - first))
+    assert (same["peak_distance"], same["top_overlap"]) == (0, 1) and same["spearman"] == pytest.approx(1)
+    assert opposite["top_overlap"] == 0 and opposite["spearman"] == pytest.approx(-1)
+
+
+def test_flat_maps_have_no_measure():
+    grid = window(BOX, (128, 128))
+    found = measure_maps(TaskMaps(torch.zeros(32, 32), even()), grid, BOX, BOX)
+    for name in ("peak_distance", "classification_centre", "top_overlap", "spearman", "classification_peak_on_salient"):
+        assert math.isnan(found[name])
+    assert found["localization_centre"] == pytest.approx(0.25, abs=1e-4)
+    assert found["localization_energy_on_salient"] == pytest.approx(1, abs=1e-4)
+
+
+def test_a_map_that_avoids_the_object_has_no_centre():
+    grid, box = Grid((0.0, 0.0, 80.0, 80.0), (8, 8)), torch.tensor([40.0, 40.0, 60.0, 60.0])
+    nothing = torch.tensor([70.0, 0.0, 70.0, 0.0])
+    found = measure_maps(TaskMaps(dot(0, 0, (8, 8)), dot(0, 1, (8, 8))), grid, box, salient=nothing)
+    assert math.isnan(found["classification_centre"]) and math.isnan(found["classification_energy_on_salient"])
+    assert found["peak_distance"] == pytest.approx(0.5) and found["classification_peak_on_salient"] == 0
+
+
+# Scores against boxes
+
+
+def make_trace(proposals, score, boxes, name="tsd"):
+    """A trace of one branch that scores class 1 and decodes `boxes` for it."""
+    count = len(proposals)
+    scores, decoded = torch.zeros(count, 3), torch.zeros(count, 3, 4)
+    scores[:, LABEL], decoded[:, LABEL] = torch.tensor(score), boxes
+    branch = BranchTrace(scores, scores, decoded)
+    return DetectionTrace(
+        proposals, torch.zeros(count, dtype=torch.int64), {name: branch}, None, None, None, None,
+        image_size=(128, 128), features={}, strides={}, proposal_scores=torch.zeros(count), detections={},
+    )  # fmt: skip
+
+
+def narrowed(*shares):
+    """Boxes of BOX's height and a share of its width: their IoU with BOX is the share."""
+    return torch.stack([torch.tensor([40.0, 30.0, 40.0 + 50 * share, 110.0]) for share in shares])
+
+
+def test_agreement_by_hand():
+    tally = Tally(0)
+    tally.begin(0)
+    iou, score = [0.9, 0.8, 0.7, 0.6, 0.95], [0.2, 0.9, 0.4, 0.1, 0.3]
+    near = BOX.expand(5, 4)
+    far = torch.tensor([[0.0, 0.0, 20.0, 20.0]])  # overlaps too little to count, however good its box
+    trace = make_trace(torch.cat([near, far]), [*score, 1.0], torch.cat([narrowed(*iou), BOX[None]]))
+    _tally_agreement(tally, trace, BOX, LABEL)
+    found = misalignment(tally).agreement["tsd"]
+    assert found.keys() == AGREEMENT.keys()
+    expected = {
+        "best_iou": 0.95,
+        "iou_of_best_score": 0.8,
+        "gap": 0.15,
+        "spearman": spearmanr(iou, score).statistic,
+        "spearman_within": spearmanr(iou, score).statistic,
+        "pearson": torch.corrcoef(torch.tensor([iou, score]))[0, 1].item(),
+    }
+    assert {name: e.value for name, e in found.items()} == pytest.approx(expected, abs=1e-5)
+    assert found["pearson"].count == 5 and found["gap"].count == 1
+
+
+def test_objects_without_proposals_do_not_count_and_few_have_no_rank_correlation():
+    tally = Tally(0)
+    tally.begin(0)
+    trace = make_trace(BOX.expand(4, 4), [0.1, 0.2, 0.3, 0.4], narrowed(0.6, 0.7, 0.8, 0.9))
+    _tally_agreement(tally, trace, torch.tensor([0.0, 0.0, 20.0, 20.0]), LABEL)
+    assert misalignment(tally).agreement == {}
+    _tally_agreement(tally, trace, BOX, LABEL)
+    found = misalignment(tally).agreement["tsd"]
+    assert found["best_iou"].value == pytest.approx(0.9) and found["gap"].value == 0
+    assert found["spearman_within"].value is None and found["spearman"].value == pytest.approx(1)
+
+
+# What NMS keeps
+
+
+def test_survival_by_hand():
+    """Of three boxes on one object NMS keeps the best scored, of IoU 0.72; another object's only box is kept."""
+    other = torch.tensor([100.0, 0.0, 120.0, 20.0])
+    boxes = torch.cat([narrowed(0.98, 0.72, 0.78, 0.3), other[None], torch.tensor([[0.0, 0, 9, 9]])])
+    score = [0.5, 0.9, 0.3, 0.99, 0.4, 0.8]  # the fourth overlaps the second by 0.42 only, and hides none
+    trace = make_trace(torch.zeros(6, 4), score, boxes)
+    tally = Tally(0)
+    tally.begin(0)
+    _tally_survival(tally, "tsd", trace.branches["tsd"], torch.stack([BOX, other]), [LABEL, LABEL], 0.5)
+    found = misalignment(tally).survival["tsd"]
+    assert len(found) == len(IOU_EDGES) - 1 == 10
+    by_bin = {round(float(low), 2): (e.value, e.count) for low, e in zip(IOU_EDGES, found) if e.count}
+    assert by_bin == {0.7: (1.0, 1), 0.75: (0.0, 1), 0.95: (0.5, 2)}
+    assert all(e.value is None for e in found if not e.count)
+
+
+def test_survival_counts_boxes_of_the_objects_class_only():
+    trace = make_trace(torch.zeros(2, 4), [0.5, 0.9], narrowed(0.98, 0.72))
+    tally = Tally(0)
+    tally.begin(0)
+    _tally_survival(tally, "tsd", trace.branches["tsd"], BOX[None], [2], 0.5)
+    _tally_survival(tally, "tsd", trace.branches["tsd"], torch.zeros(0, 4), [], 0.5)
+    assert all(e.value is None and e.count == 0 for e in misalignment(tally).survival["tsd"])
+
+
+# Awkward images
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        [],
+        [[0.0, 0.0, 3.0, 2.0]],  # smaller than a cell of any level, in the corner
+        [[50.5, 20.25, 51.0, 20.75]],  # smaller than a pixel
+        [[0.0, 0.0, 64.0, 64.0]],  # the image
+        [[30.0, 40.0, 64.0, 64.0], [30.0, 40.0, 64.0, 64.0]],  # at the border, twice
+        [[-8.0, 10.0, 30.0, 90.0]],  # reaches beyond it
+    ],
+)
+def test_awkward_objects_leave_no_nan(tiny_config, boxes):
+    torch.manual_seed(0)
+    boxes = torch.tensor(boxes).view(-1, 4)
+    target = {"boxes": boxes, "labels": torch.ones(len(boxes), dtype=torch.int64), "salient_boxes": boxes.clone()}
+    tally = Tally(20)
+    for i, image in enumerate((torch.rand(3, 64, 64), torch.zeros(3, 64, 64))):
+        tally.begin(i)
+        observe(tally, Probe(build_detector(tiny_config), image), target)
+    report = Report(misalignment(tally), displacements(tally))
+    text = json.dumps(report.as_dict(), allow_nan=False)
+    found = report.misalignment
+    assert (found.images, found.objects) == (2, 2 * len(boxes)) and text
+    assert (found.maps == {}) == (len(boxes) == 0)
+    assert found.moved.keys() == found.maps.keys()
+
+
+def test_what_tsd_moves_is_the_difference_to_its_sibling(tiny_config):
+    torch.manual_seed(0)
+    tally, model = Tally(20), build_detector(tiny_config)
+    for i in range(3):
+        image, box = torch.rand(3, 64, 64), torch.tensor([[10.0, 12.0, 40.0, 50.0]])
+        tally.begin(i)
+        probe = Probe(model, image)
+        tally_misalignment(tally, probe, probe.trace(), {"boxes": box, "labels": torch.tensor([1])})
+    found = misalignment(tally)
+    assert list(found.maps) == ["proposals", "gradients"] and list(found.agreement) in ([], ["sibling", "tsd"])
+    assert list(found.survival) == ["sibling", "tsd"]
+    for method, levels in found.maps.items():
+        assert list(levels) == (["0", "1", "pool"] if method == "proposals" else ["0", "1"])
+        for level, branches in levels.items():
+            assert list(branches) == ["sibling", "tsd"]
+            for measure in MEASURES:
+                ours, sibling = branches["tsd"][measure], branches["sibling"][measure]
+                moved = found.moved[method][level][measure]
+                if moved.value is None:
+                    assert 0 in (ours.count, sibling.count)
+                else:
+                    assert moved.value == pytest.approx(ours.value - sibling.value, abs=1e-9)

@@ -1,0 +1,195 @@
+"""Numbers with intervals over a data set of any size: sums that merge, and a bootstrap that needs no second pass.
+
+Every statistic here is a function of sums over observations (of x, x², xy, of counts in cells), so what is kept does
+not grow with the number of images, and parts of a data set, from other processes, add up to the whole. The bootstrap
+draws images, not objects, for objects of one image are no independent witnesses: in each replicate an image counts
+Poisson(1) times (Chamandy et al. 2012, "Estimating uncertainty for massive data streams"), which its index decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import distributed
+
+REPLICATES = 1000
+_TAILS = (0.025, 0.975)  # of a 95% interval
+
+# What was observed is named by a path, such as ("maps", level, branch, measure).
+Name = tuple[str, ...]
+
+# Ranks are those of cells, evenly wide in log-odds: scores crowd near 0 and 1, IoUs of decoded boxes between ½ and 1.
+_SCORE_EDGES = 1 / (1 + np.exp(-np.linspace(-9, 9, 47)))
+_IOU_EDGES = 1 / (1 + np.exp(-np.linspace(-3, 6, 47)))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic with its bootstrap 95% interval; all three None where it has no value."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    count: int  # observations behind it
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "–"
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+_NOTHING = Estimate(None, None, None, 0)
+
+
+class Tally:
+    """What was observed over a data set, by name: means, correlations and shares.
+
+    Observations are added image by image, after `begin`. Those that are not finite are left out, and not counted.
+
+    Args:
+        replicates: of the bootstrap.
+        seed: of its draws.
+    """
+
+    def __init__(self, replicates: int = REPLICATES, seed: int = 0) -> None:
+        self.replicates = replicates
+        self.seed = seed
+        self._sums: dict[Name, np.ndarray] = {}  # name → [sums, 1 + replicates]; the first column is the data's own
+        self._weights = np.ones(0)
+
+    def begin(self, image: int) -> None:
+        """What is added from now on was seen in image number `image` of the data set."""
+        drawn = np.random.default_rng([self.seed, image]).poisson(1.0, self.replicates)
+        self._weights = np.concatenate([[1.0], drawn])
+
+    def add(self, name: Name, values: Any) -> None:
+        """Values [n] or [n, columns], of which `mean` or `means` will be asked."""
+        columns = _table(values)
+        self._add(name, np.hstack([np.ones((len(columns), 1)), columns]))
+
+    def add_pairs(self, name: Name, x: Any, y: Any) -> None:
+        """Scores x and IoUs y, [n] each in 0…1, of which `pearson` and `spearman` will be asked."""
+        pair = np.hstack([_table(x), _table(y)])
+        pair = pair[np.isfinite(pair).all(axis=1)]
+        x, y = pair.T
+        self._add((*name, "moments"), np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1))
+        cells = len(_IOU_EDGES) + 1
+        cell = np.digitize(x, _SCORE_EDGES) * cells + np.digitize(y, _IOU_EDGES)
+        self._add_counts((*name, "cells"), np.bincount(cell, minlength=(len(_SCORE_EDGES) + 1) * cells))
+
+    def add_counts(self, name: Name, values: Any, edges: np.ndarray) -> None:
+        """Values [n], of which the `shares` between `edges` will be asked; what lies outside counts at the ends."""
+        values = _table(values)[:, 0]
+        values = values[np.isfinite(values)].clip(edges[0], edges[-1])
+        self._add_counts(name, np.histogram(values, edges)[0])
+
+    def _add(self, name: Name, rows: np.ndarray) -> None:
+        self._add_counts(name, rows[np.isfinite(rows).all(axis=1)].sum(axis=0))
+
+    def _add_counts(self, name: Name, total: np.ndarray) -> None:
+        if name not in self._sums:
+            self._sums[name] = np.zeros((len(total), 1 + self.replicates))
+        some = np.flatnonzero(total)  # of the cells of a histogram most are empty
+        self._sums[name][some] += np.outer(total[some], self._weights)
+
+    def merge(self, other: Tally) -> None:
+        """Add what was observed in another part of the data set."""
+        for name, sums in other._sums.items():
+            self._sums[name] = self._sums[name] + sums if name in self._sums else sums.copy()
+
+    def gather(self) -> Tally:
+        """The observations of all processes of torchrun, in each of them; this very tally if there is only one."""
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return self
+        parts: list[Any] = [None] * distributed.get_world_size()
+        distributed.all_gather_object(parts, self)
+        whole = Tally(self.replicates, self.seed)
+        for part in parts:
+            whole.merge(part)
+        return whole
+
+    def names(self, *start: str) -> list[Name]:
+        """Of everything observed under names that begin so."""
+        return [name for name in self._sums if name[: len(start)] == start]
+
+    def mean(self, name: Name) -> Estimate:
+        """Of values [n]."""
+        found = self.means(name)
+        return found[0] if found else _NOTHING
+
+    def means(self, name: Name) -> list[Estimate]:
+        """Of values [n, columns]; empty if nothing was added."""
+        if name not in self._sums:
+            return []
+        count, *totals = self._sums[name]
+        return [_estimate(total, count, count[0]) for total in totals]
+
+    def difference(self, name: Name, other: Name) -> Estimate:
+        """Mean of the one less the mean of the other, paired by image in every replicate."""
+        if name not in self._sums or other not in self._sums:
+            return _NOTHING
+        (count, total), (other_count, other_total) = self._sums[name], self._sums[other]
+        below = count * other_count
+        return _estimate(total * other_count - other_total * count, below, min(count[0], other_count[0]))
+
+    def pearson(self, name: Name) -> Estimate:
+        """Correlation of pairs."""
+        sums = self._sums.get((*name, "moments"))
+        if sums is None:
+            return _NOTHING
+        n, x, y, xx, yy, xy = sums
+        return _estimate(n * xy - x * y, np.sqrt(_variance(n, x, xx) * _variance(n, y, yy)), n[0])
+
+    def spearman(self, name: Name) -> Estimate:
+        """Rank correlation of pairs; scores that differ by less than ≈0.4 of log-odds, and IoUs by less than ≈0.2,
+        may count as ties."""
+        sums = self._sums.get((*name, "cells"))
+        if sums is None:
+            return _NOTHING
+        joint = sums.reshape(len(_SCORE_EDGES) + 1, len(_IOU_EDGES) + 1, -1)  # [x, y, replicates]
+        n = sums.sum(axis=0)
+        x, y = joint.sum(axis=1), joint.sum(axis=0)
+        # A cell's rank is the middle of its ties; counted from the middle of all, so that the mean is 0.
+        rank_x, rank_y = ((c.cumsum(axis=0) - c / 2 - n / 2) for c in (x, y))
+        product = np.einsum("xyr,xr,yr->r", joint, rank_x, rank_y)
+        return _estimate(product, np.sqrt((x * rank_x**2).sum(0) * (y * rank_y**2).sum(0)), n[0])
+
+    def shares(self, name: Name) -> list[Estimate]:
+        """Of the values between each two edges, 0…1; empty if nothing was added."""
+        if name not in self._sums:
+            return []
+        sums = self._sums[name]
+        return [_estimate(row, sums.sum(axis=0), row[0]) for row in sums]
+
+    def survival(self, name: Name, before: Name) -> list[Estimate]:
+        """Per bin, the counts of the one as a share of the counts of the other; empty if nothing was added."""
+        if before not in self._sums:
+            return []
+        start = self._sums[before]
+        left = self._sums.get(name, np.zeros_like(start))
+        return [_estimate(a, b, b[0]) for a, b in zip(left, start)]
+
+
+def _table(values: Any) -> np.ndarray:
+    """[n] or [n, columns], tensors too, as float64 [n, columns]."""
+    table = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
+    return table.reshape(len(table), -1) if len(table) else table.reshape(0, max(1, int(np.prod(table.shape[1:]))))
+
+
+def _variance(n: np.ndarray, x: np.ndarray, xx: np.ndarray) -> np.ndarray:
+    """n² times the variance; 0 where rounding is all there is of it."""
+    variance = n * xx - x * x
+    return np.where(variance > 1e-12 * n * xx, variance, 0.0)
+
+
+def _estimate(above: np.ndarray, below: np.ndarray, count: float) -> Estimate:
+    """above / below: the data's own in the first place, the replicates' after it."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = above / below
+    drawn = values[1:][np.isfinite(values[1:])]
+    if not np.isfinite(values[0]):
+        return Estimate(None, None, None, round(count))
+    low, high = np.quantile(drawn, _TAILS) if len(drawn) else (values[0], values[0])
+    return Estimate(float(values[0]), float(low), float(high), round(count))
