@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 
@@ -124,6 +125,53 @@ def drag(page, handle, dx, dy, steps=30):
     page.mouse.down()
     page.mouse.move(x + dx, y + dy, steps=steps)
     page.mouse.up()
+
+
+def test_notebook_05(server, models, dataset, shots):
+    """Its explorer is dragged, asked for a level and for another image; a point of the statistics opens an object."""
+    notebook = nbformat.read(lab.ROOT / "notebooks" / "05_displacements.ipynb", as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    nbformat.write(notebook, server.folder / "05.ipynb")
+    page, _ = server.open("05.ipynb")
+    last = ".jp-OutputArea-output:has-text('correlation of the first part with')"
+    page.wait_for_selector(last, state="attached", timeout=lab.START_UP * 2e3)
+    explorer = page.locator(lab.EXPLORER).first
+    explorer.scroll_into_view_if_needed()
+    place = explorer.locator(".canvas [data-handle=move]").bounding_box()
+    x, y = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 50, y + 30, steps=20)
+    page.mouse.up()
+    page.wait_for_function("(root) => root.dataset.waiting === 'no'", arg=explorer.element_handle())
+    drawn = explorer.locator(".canvas [data-shape=proposal]").first
+    left, top, width, height = (float(drawn.get_attribute(side)) for side in ("x", "y", "width", "height"))
+    image, target = dataset[1]
+    box = tuple(round(v, 2) for v in (left, top, left + width, top + height))
+    answer = ask_levels(Probe(models["tsd"], image), box, GroundTruth(target["boxes"], target["labels"]))
+    bars = explorer.locator(".scores [data-series='tsd']").all()
+    assert len(bars) > 2
+    for bar in bars:
+        expected = answer.branches["tsd"].scores[int(bar.get_attribute("data-label"))].item()
+        assert float(bar.get_attribute("data-value")) == pytest.approx(expected, abs=2e-3)
+    explorer.locator(".segments [data-level='2']").click()
+    page.wait_for_function(
+        "(root) => root.querySelector('.level.used').dataset.level === '2'", arg=explorer.element_handle()
+    )
+    explorer.press("n")
+    page.wait_for_function(
+        "(root) => root.querySelector('.place b').textContent === 'image 2'", arg=explorer.element_handle()
+    )
+    explorer.screenshot(path=shots / "notebook-05-explorer.png")
+
+    statistics = page.locator(".tsdlab-levels").first
+    statistics.scroll_into_view_if_needed()
+    statistics.locator(".scatter .dot").nth(10).click(force=True)
+    page.wait_for_selector(f".tsdlab-levels-explorer {lab.EXPLORER} [data-shape=proposal]", timeout=lab.START_UP * 1e3)
+    statistics.screenshot(path=shots / "notebook-05-statistics.png")
+    page.close()
 
 
 def test_drag_level_and_keys(opened, models, dataset, shots):
