@@ -2,8 +2,6 @@
 
 import matplotlib
 import numpy as np
-import pytest
-from matplotlib import pyplot as plt
 from matplotlib.container import ErrorbarContainer
 
 from tsdlab.viz import comparison
@@ -27,14 +25,6 @@ def row(system, base, misalignment=1.0, displacement=None):
 
 
 ROWS = [row("sibling", 20.0), row("tsd", 50.0), row("tsd, something else", 45.0)]
-
-
-@pytest.fixture
-def ax():
-    figure, ax = plt.subplots()
-    yield ax
-    figure.canvas.draw()
-    plt.close(figure)
 
 
 def test_ap_by_iou_draws_every_system(ax):

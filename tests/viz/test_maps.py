@@ -18,14 +18,6 @@ SALIENT = torch.tensor([40.0, 8.0, 48.0, 16.0])
 
 
 @pytest.fixture
-def ax():
-    figure, ax = plt.subplots()
-    yield ax
-    figure.canvas.draw()
-    plt.close(figure)
-
-
-@pytest.fixture
 def maps():
     """Of an image 64 wide and 32 high, in cells of 2 pixels: peaks at (45, 11) and at (21, 25)."""
     classification, localization = torch.full((16, 32), 0.1), torch.full((16, 32), 0.1)

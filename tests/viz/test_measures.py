@@ -24,14 +24,6 @@ def estimate(value, reach=0.1):
 
 
 @pytest.fixture
-def ax():
-    figure, ax = plt.subplots()
-    yield ax
-    figure.canvas.draw()
-    plt.close(figure)
-
-
-@pytest.fixture
 def polar():
     figure, ax = plt.subplots(subplot_kw={"projection": "polar"})
     yield ax

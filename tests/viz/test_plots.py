@@ -6,7 +6,6 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
 from tsdlab.analysis.slide import SlideMaps
@@ -18,14 +17,6 @@ from tsdlab.viz import plots
 matplotlib.use("Agg")
 NAMES = ["star", "ring", "triangle", "cross", "heart", "moon"]
 PROPOSAL = torch.tensor([[20.0, 30.0, 90.0, 100.0]])
-
-
-@pytest.fixture
-def ax():
-    figure, ax = plt.subplots()
-    yield ax
-    figure.canvas.draw()  # whatever was drawn can be rendered
-    plt.close(figure)
 
 
 @pytest.fixture(scope="module")

@@ -7,19 +7,15 @@ one request is ever on its way, and of the moves made meanwhile only the last on
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops import box_iou
@@ -41,6 +37,7 @@ from tsdlab.viz.exploration import (
     find_conflict,
     sound_box,
 )
+from tsdlab.viz.widget import PicturedWidget, image_url
 
 # "salient" is where the evidence for the class is, in data that tells.
 LAYERS = ("truth", "salient", "classification", "localization", "decoded")
@@ -90,7 +87,7 @@ class _State(TraitType):
         return getattr(explorer, f"_check_{self.name}")(value) if explorer._judges else value
 
 
-class Explorer(anywidget.AnyWidget):
+class Explorer(PicturedWidget):
     """The widget that `explore` makes. Traits that can be read, set and observed:
 
     - `image_index`: 0…len(dataset) − 1; opening an image puts the proposal on one of the RPN's.
@@ -438,7 +435,7 @@ class Explorer(anywidget.AnyWidget):
             "listed": len(self._listed),
             "width": self._pixels.shape[2],
             "height": self._pixels.shape[1],
-            "url": _png_url((self._pixels.permute(1, 2, 0).clamp(0, 1) * 255).round().byte().cpu().numpy()),
+            "url": image_url(self._pixels.permute(1, 2, 0).cpu().numpy()),
             "objects": [
                 {"box": box, "name": self.names[label - 1]} for box, label in zip(boxes, self._truth.labels.tolist())
             ],
@@ -517,8 +514,12 @@ class Explorer(anywidget.AnyWidget):
         branch = self.underlay_branch if self.underlay_branch in answer.branches else next(reversed(answer.branches))
         values: Tensor = getattr(maps.levels[level][branch], self.underlay)
         top = max(values.max().item(), 1e-6)
-        colors = (colormaps["viridis"](values.numpy() / top)[..., :3] * 255).round().astype(np.uint8)
-        return {"url": _png_url(colors), "top": top, "branch": branch, "level": level}
+        return {
+            "url": image_url(colormaps["viridis"](values.numpy() / top)[..., :3]),
+            "top": top,
+            "branch": branch,
+            "level": level,
+        }
 
     # A picture of it ------------------------------------------------------------------------------------------------
 
@@ -550,12 +551,6 @@ class Explorer(anywidget.AnyWidget):
         colors = {entry["label"]: entry["color"] for entry in self._series}
         plots.class_scores(branches, 0, self.names, axes[-1], colors)
         return figure
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
-        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
-        picture = io.BytesIO()
-        self.picture().savefig(picture, format="png", dpi=80)
-        return {**data, "image/png": base64.b64encode(picture.getvalue()).decode()}, metadata
 
 
 # What may be explored -----------------------------------------------------------------------------------------------
@@ -661,13 +656,6 @@ def _best_overlap(boxes: Tensor, truth: GroundTruth) -> Tensor:
     if len(truth.boxes) == 0:
         return boxes.new_zeros(len(boxes))
     return box_iou(boxes, truth.boxes.to(boxes)).amax(dim=1)
-
-
-def _png_url(pixels: np.ndarray) -> str:
-    """uint8 [H, W, 3] as a data URL."""
-    stored = io.BytesIO()
-    Image.fromarray(pixels).save(stored, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(stored.getvalue()).decode()
 
 
 def _css_color(value: float) -> str:

@@ -6,19 +6,15 @@ turns them into what the page draws, and into a picture where there is no page.
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from traitlets import Dict, TraitType, Unicode, observe, validate
@@ -36,6 +32,7 @@ from tsdlab.viz.levels_table import (
     follow_dataset,
     shares,
 )
+from tsdlab.viz.widget import PicturedWidget, image_url
 
 # Traits that a view can be made with; every one is explained in `LevelsView`.
 STATE = ("level", "category", "size", "x", "y", "selected")
@@ -79,7 +76,7 @@ def explore_levels(
     return LevelsView(table, dataset, explorer, own_explorer, images, **state)
 
 
-class LevelsView(anywidget.AnyWidget):
+class LevelsView(PicturedWidget):
     """The widget that `explore_levels` makes. Traits that can be read, set and observed:
 
     - `level`: name of a level, or "all".
@@ -299,7 +296,7 @@ class LevelsView(anywidget.AnyWidget):
             "category": table.categories[table.followed.labels[row] - 1],
             "values": {name: _rounded(values[row]) for name, values in table.followed.columns.items()},
             "view": _rounded(np.array(view)),
-            "url": _png_url(image[:, top:bottom, left:right]),
+            "url": image_url(image[:, top:bottom, left:right].permute(1, 2, 0).cpu().numpy(), _CROP),
             "part": [left, top, right - left, bottom - top],
             "proposal": _rounded(proposal),
             "truth": _rounded(truth),
@@ -395,12 +392,6 @@ class LevelsView(anywidget.AnyWidget):
         label = self.table.categories[int(self.table.followed.labels[row]) - 1]
         ax.set_title(f"{label}, {self.table.column(self.x)[row]:.2g}", fontsize=8)
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
-        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
-        stored = io.BytesIO()
-        self.picture().savefig(stored, format="png", dpi=80)
-        return {**data, "image/png": base64.b64encode(stored.getvalue()).decode()}, metadata
-
 
 def axis_title(name: str) -> str:
     """A column's title with its unit."""
@@ -425,13 +416,3 @@ def _rounded(values: Any) -> Any:
         return None
     rounded = np.asarray(values, dtype=np.float64).round(4)
     return rounded.tolist() if np.isfinite(rounded).all() else None
-
-
-def _png_url(image: Tensor) -> str:
-    """[3, H, W] in 0…1 as a data URL, not larger than _CROP."""
-    pixels = (image.permute(1, 2, 0).clamp(0, 1) * 255).round().byte().cpu().numpy()
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((_CROP, _CROP))
-    stored = io.BytesIO()
-    picture.save(stored, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(stored.getvalue()).decode()

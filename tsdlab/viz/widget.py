@@ -1,0 +1,41 @@
+"""What the project's widgets share: a page without a kernel shows a picture in their place."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import anywidget
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+
+class PicturedWidget(anywidget.AnyWidget):
+    """A widget that is stored in a notebook with a picture of its state."""
+
+    def picture(self) -> Figure:
+        """The current state as a matplotlib figure."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
+        stored = io.BytesIO()
+        self.picture().savefig(stored, format="png", dpi=80)
+        return {**data, "image/png": _base64(stored)}, metadata
+
+
+def image_url(pixels: np.ndarray, longest: int | None = None) -> str:
+    """RGB [H, W, 3], uint8 or in 0…1, as a data URL; reduced where a side is longer than `longest` pixels."""
+    if pixels.dtype != np.uint8:
+        pixels = (pixels.clip(0, 1) * 255).round().astype(np.uint8)
+    picture, stored = Image.fromarray(pixels), io.BytesIO()
+    if longest is not None:
+        picture.thumbnail((longest, longest))
+    picture.save(stored, format="PNG")
+    return f"data:image/png;base64,{_base64(stored)}"
+
+
+def _base64(stored: io.BytesIO) -> str:
+    return base64.b64encode(stored.getvalue()).decode()
