@@ -6,7 +6,6 @@ import dataclasses
 import importlib.metadata
 import json
 import math
-import os
 import platform
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,13 +18,10 @@ import torch
 from faster_coco_eval import COCO, COCOeval_faster
 from torch import nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from tsdlab.data.coco import CocoDataset, area_of, collate, is_crowd
 from tsdlab.interrupt import leave_process_group
-
-# Seconds between updates of a progress bar; a log file need not hold thousands of them.
-PROGRESS_INTERVAL = 0.5 if os.isatty(2) else 10.0
+from tsdlab.progress import progress_bar
 
 # The order of COCOeval's `stats`.
 _NUMBERS = (
@@ -164,7 +160,7 @@ def collect_detections(
     device = next(model.parameters()).device
     results: list[dict[str, Any]] = []
     with _evaluating(model, score_thresh):
-        bar = tqdm(loader, "evaluate", disable=not progress, leave=False, mininterval=PROGRESS_INTERVAL)
+        bar = progress_bar(loader, "evaluate", shown=progress)
         for batch, (images, _) in zip(batches, bar):
             for index, found in zip(batch, model([image.to(device) for image in images])):
                 results += _as_results(found, dataset.image_ids[index], to_category)

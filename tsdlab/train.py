@@ -45,11 +45,12 @@ from tsdlab.data.coco import CocoDataset, DataError, collate
 from tsdlab.data.sampling import TrainingBatches
 from tsdlab.data.transforms import train_transforms
 from tsdlab.device import Device, resolve_device
-from tsdlab.evaluate import PROGRESS_INTERVAL, Metrics, collect_detections, measure, versions
+from tsdlab.evaluate import Metrics, collect_detections, measure, versions
 from tsdlab.interrupt import Stop, catch_signals, leave_process_group
 from tsdlab.memory import keep_freed_memory
 from tsdlab.models.detector import Detector, build_detector
 from tsdlab.models.heads import HEADS
+from tsdlab.progress import PROGRESS_INTERVAL
 from tsdlab.weights import read_header, save_weights, start_from
 
 Losses = dict[str, float]

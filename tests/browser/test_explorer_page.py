@@ -138,16 +138,17 @@ def test_notebook_05(server, models, dataset, shots):
     last = ".jp-OutputArea-output:has-text('correlation of the first part with')"
     page.wait_for_selector(last, state="attached", timeout=lab.START_UP * 2e3)
     explorer = page.locator(lab.EXPLORER).first
-    explorer.scroll_into_view_if_needed()
-    place = explorer.locator(".canvas [data-handle=move]").bounding_box()
-    x, y = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
-    page.mouse.move(x, y)
+    drawn = explorer.locator(".canvas [data-shape=proposal]").first
+    before = float(drawn.get_attribute("x"))
+    handle = explorer.locator(".canvas [data-handle=move]")
+    handle.hover()  # waits until the page has scrolled and keeps still
+    place = handle.bounding_box()
     page.mouse.down()
-    page.mouse.move(x - 50, y + 30, steps=20)
+    page.mouse.move(place["x"] + place["width"] / 2 - 50, place["y"] + place["height"] / 2 + 30, steps=20)
     page.mouse.up()
     page.wait_for_function("(root) => root.dataset.waiting === 'no'", arg=explorer.element_handle())
-    drawn = explorer.locator(".canvas [data-shape=proposal]").first
     left, top, width, height = (float(drawn.get_attribute(side)) for side in ("x", "y", "width", "height"))
+    assert left < before - 5
     image, target = dataset[1]
     box = tuple(round(v, 2) for v in (left, top, left + width, top + height))
     answer = ask_levels(Probe(models["tsd"], image), box, GroundTruth(target["boxes"], target["labels"]))
@@ -168,7 +169,7 @@ def test_notebook_05(server, models, dataset, shots):
 
     statistics = page.locator(".tsdlab-levels").first
     statistics.scroll_into_view_if_needed()
-    statistics.locator(".scatter .dot").nth(10).click(force=True)
+    statistics.locator(".scatter [role=img] .dot").last.click()  # drawn last, so no other dot lies on it
     page.wait_for_selector(f".tsdlab-levels-explorer {lab.EXPLORER} [data-shape=proposal]", timeout=lab.START_UP * 1e3)
     statistics.screenshot(path=shots / "notebook-05-statistics.png")
     page.close()

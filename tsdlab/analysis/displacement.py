@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops import box_iou
-from tqdm import tqdm
 
 from tsdlab.analysis.statistics import Estimate, Tally
 from tsdlab.data.coco import CocoDataset
-from tsdlab.evaluate import PROGRESS_INTERVAL
 from tsdlab.models.trace import Probe, as_detector
 from tsdlab.ops.sampling import bin_centres
+from tsdlab.progress import progress_bar
 from tsdlab.structures import Answer, DetectionTrace
 
 ALL_LEVELS = "all"
@@ -127,11 +126,7 @@ def follow_images(
     Arguments and errors are those of `measure_displacement`.
     """
     model = as_detector(model)
-    bar = tqdm(
-        range(min(images, len(dataset))), "displacement", disable=not progress, leave=False,
-        mininterval=PROGRESS_INTERVAL,
-    )  # fmt: skip
-    for index in bar:
+    for index in progress_bar(range(min(images, len(dataset))), "displacement", shown=progress):
         image, target = dataset[index]
         probe = Probe(model, image)
         yield index, probe.pooled, follow(probe.trace(), target, min_iou)

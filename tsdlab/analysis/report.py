@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import distributed
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
-from tqdm import tqdm
 
 from tsdlab.analysis.displacement import (
     Displacements,
@@ -22,8 +21,9 @@ from tsdlab.analysis.displacement import (
 from tsdlab.analysis.misalignment import Misalignment, misalignment, tally_misalignment
 from tsdlab.analysis.statistics import REPLICATES, Estimate, Tally
 from tsdlab.data.coco import CocoDataset
-from tsdlab.evaluate import PROGRESS_INTERVAL, model_labels
+from tsdlab.evaluate import model_labels
 from tsdlab.models.trace import Probe, as_detector
+from tsdlab.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,7 @@ def analyze(
     rank, world = (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
     count = len(dataset) if images is None else min(images, len(dataset))
     mine = itertools.islice(range(count), rank, None, world)
-    bar = tqdm(
-        mine, "analyze", len(range(rank, count, world)), disable=not progress or rank > 0, leave=False,
-        mininterval=PROGRESS_INTERVAL,
-    )  # fmt: skip
-    for index in bar:
+    for index in progress_bar(mine, "analyze", len(range(rank, count, world)), shown=progress and rank == 0):
         image, target = dataset[index]
         target["labels"] = to_model[target["labels"]]
         tally.begin(index)
