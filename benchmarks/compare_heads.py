@@ -2,7 +2,7 @@
 
     python benchmarks/compare_heads.py heads       # the systems, three seeds each → heads.json
     python benchmarks/compare_heads.py dose        # three of them over `misalignment` 0 … 2, two seeds → dose.json
-    python benchmarks/compare_heads.py leash       # two of them at 1.5, for five times as long → leash.json
+    python benchmarks/compare_heads.py leash       # TSD and D_head at 1.5, for five times as long → leash.json
     python benchmarks/compare_heads.py ablations   # what of TSD does it, two seeds → ablations.json
 
 A run is an ordinary `tsdlab train` command into runs/compare; what is complete is not run again, what was interrupted
@@ -54,6 +54,7 @@ SYSTEMS: dict[str, tuple[str, ...]] = {
     "tsd, no constraint": ("--head", "tsd", "--tsd.no-progressive-constraint"),
     # What of TSD does it: displacement, constraint, the sibling's losses, the regions.
     "tsd, γ = 0": ("--head", "tsd", "--tsd.gamma", "0"),
+    "tsd, γ = 1": ("--head", "tsd", "--tsd.gamma", "1"),
     "tsd, γ = 0, no constraint": ("--head", "tsd", "--tsd.gamma", "0", "--tsd.no-progressive-constraint"),
     "tsd, M_cls alone": ("--head", "tsd", "--tsd.localization-margin", "None"),
     "tsd, M_loc alone": ("--head", "tsd", "--tsd.classification-margin", "None"),
@@ -122,8 +123,9 @@ TABLES = {
     "heads": Table(("tsd", "d_head", "sibling", "tsd, no constraint", "iou", "double"), (1.0,), 3),
     # All worlds leave the same room around the creatures: the badge's place is all that differs between them.
     "dose": Table(("tsd", "d_head", "sibling"), MISALIGNMENTS, 2, room=max(MISALIGNMENTS)),
-    # A badge on its leash, outside the box, and time to learn where it is: most of the preset's schedule.
-    "leash": Table(("tsd", "d_head"), (1.5,), 1, steps=4000, room=max(MISALIGNMENTS)),
+    # A badge on its leash, outside the box, and time to learn where it is: most of the preset's schedule. With γ = 1
+    # offsets move ten times as far in a step.
+    "leash": Table(("tsd, γ = 1", "tsd", "d_head"), (1.5,), 1, steps=4000, room=max(MISALIGNMENTS)),
     "ablations": Table(tuple(s for s in SYSTEMS if s not in ("double", "iou")), (1.0,), 2),
 }
 
