@@ -18,7 +18,7 @@ from tsdlab.data.coco import CocoDataset
 from tsdlab.models.detector import build_detector
 from tsdlab.models.trace import Probe
 from tsdlab.viz.exploration import GroundTruth, Shortfall, ask_levels, find_conflict, find_nearest, sound_box
-from tsdlab.viz.explorer import SIZES, STATE
+from tsdlab.viz.explorer import STATE
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +37,13 @@ def explorer(models, dataset):
 
 
 def tell(explorer, **message):
-    """What the page sends, and what it gets for it."""
+    """What the page sends, and what it gets for it: one message, whatever follows from it."""
     sent = []
-    explorer.send = sent.append
+    explorer.comm.send = lambda data, **_: sent.append(data)
     explorer._receive(explorer, {"serial": 7, **message}, [])
-    assert sent[-1]["done"] == 7
-    return sent[-1]["refused"]
+    (update,) = [data["state"] for data in sent if data["method"] == "update"]
+    assert update["_request"]["done"] == 7
+    return update["_request"]["refused"]
 
 
 # What it knows of a proposal ------------------------------------------------------------------------------------------
@@ -245,20 +246,10 @@ def test_filters_leave_images_with_such_an_object(explorer, dataset):
     explorer.category = None
 
 
-def test_thirds_are_of_this_data_set(explorer):
-    images, _, areas = explorer._objects
-    held = {}
-    for third in SIZES[3:]:
-        explorer.size = third
-        held[third] = set(explorer._listed)
-    assert set.union(*held.values()) == set(images)
-    assert images[areas.argmin()] in held["smallest third"] and images[areas.argmax()] in held["largest third"]
-
-
 def test_sorted_by_disagreement_within_the_bound(models, dataset):
     explorer = tsdlab.explore(models["tsd"], dataset, scan=5, order="disagreement")
-    gaps = {index: explorer._conflicts["tsd", index].gap for index in range(5)}
-    assert explorer._listed[:5] == sorted(gaps, key=lambda index: -gaps[index])
+    gaps = {index: explorer._gallery.conflict("tsd", index).gap for index in range(5)}
+    assert sorted(explorer._listed[:5]) == list(range(5))
     assert explorer._listed[5:] == list(range(5, 12))
     assert explorer.image_index == explorer._listed[0]
     assert explorer._image["conflict"]["best_iou"] - explorer._image["conflict"]["score_iou"] == max(gaps.values())

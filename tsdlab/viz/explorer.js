@@ -1,6 +1,6 @@
 // The page's side of tsdlab.explore. Python computes, this file draws: SVG over the image, HTML around it.
 //
-// `Link` holds the conversation with Python: {serial, set, go} → state → {done: serial, refused}. What the user does is
+// `Link` holds the conversation with Python: {serial, set, go} → state with {done: serial, refused}. What the user does is
 // shown at once from `link.state`, before Python has heard of it; answers are drawn as they come.
 
 /** @typedef {[number, number, number, number]} Box x1, y1, x2, y2 in pixels of the image */
@@ -72,9 +72,12 @@ class Link {
    * @param {{changed: () => void, said: (text: string, lasting?: boolean) => void}} page
    */
   constructor(model, page) {
-    Object.assign(this, { model, page, serial: 0, sent: null, wanted: null });
+    // Several views of one model each have their own; a serial is nobody else's.
+    Object.assign(this, { model, page, serial: Date.now(), sent: null, wanted: null });
+    this.progress = this.progress.bind(this);
     this.receive = this.receive.bind(this);
-    model.on("msg:custom", this.receive);
+    model.on("msg:custom", this.progress);
+    model.on("change:_request", this.receive);
   }
 
   /** A trait as it is here: what was asked for last, else what Python says. */
@@ -102,16 +105,17 @@ class Link {
     }
   }
 
-  receive(message) {
-    if (message.progress) {
-      const [done, total] = message.progress;
-      this.page.said(`asking the detector about image ${done + 1} of ${total} …`, true);
-    }
-    if (message.done !== this.sent?.serial) return;
+  progress({ progress: [done, total] }) {
+    this.page.said(`asking the detector about image ${done + 1} of ${total} …`, true);
+  }
+
+  receive() {
+    const { done, refused } = this.model.get("_request");
+    if (done !== this.sent?.serial) return;
     clearTimeout(this.alarm);
     this.sent = null;
-    this.page.said(message.refused ?? "");
-    this.page.answered(message.done);
+    this.page.said(refused ?? "");
+    this.page.answered(done);
     this.send();
   }
 
@@ -123,7 +127,8 @@ class Link {
 
   close() {
     clearTimeout(this.alarm);
-    this.model.off("msg:custom", this.receive);
+    this.model.off("msg:custom", this.progress);
+    this.model.off("change:_request", this.receive);
   }
 }
 

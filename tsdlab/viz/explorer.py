@@ -1,13 +1,12 @@
 """`explore`: hold a proposal over an image and watch what every branch of a detector makes of it.
 
-All state is in traits, so what the mouse does a script can do as well. The page sends `{serial, set, go}` and gets,
-when all that follows from it has been sent, `{done: serial, refused}`; it sends nothing more before that, so at most
-one request is ever on its way, and of the moves made meanwhile only the last one is asked about.
+All state is in traits, so what the mouse does a script can do as well. The page sends `{serial, set, go}` and gets all
+that follows from it in one message, with `{done: serial, refused}`; it sends nothing more before that, so at most one
+request is ever on its way, and of the moves made meanwhile only the last one is asked about.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -29,24 +28,19 @@ from tsdlab.viz import plots
 from tsdlab.viz.exploration import (
     Box,
     BranchAnswer,
-    Conflict,
     GroundTruth,
     ProposalAnswer,
     Shortfall,
     ask_levels,
-    find_conflict,
     sound_box,
 )
+from tsdlab.viz.gallery import SIZES, Gallery
 from tsdlab.viz.widget import PicturedWidget, image_url
 
 # "salient" is where the evidence for the class is, in data that tells.
 LAYERS = ("truth", "salient", "classification", "localization", "decoded")
 ORDERS = ("file", "disagreement")
 TASKS = ("classification", "localization")
-# COCO's sizes by area in pixels², and thirds of this data set's objects, for data whose objects COCO calls all small.
-SIZES = ("small", "medium", "large", "smallest third", "middle third", "largest third")
-_COCO_AREAS = (0.0, 32.0**2, 96.0**2, math.inf)
-_THIRDS = (0.0, 1 / 3, 2 / 3, 1.0)
 
 # The order in which state is set: the later ones depend on, or are reset by, the earlier ones.
 STATE = (
@@ -126,10 +120,12 @@ class Explorer(PicturedWidget):
     list_by = _State("score").tag(sync=True)
 
     # What the page draws: of the session, of the image, of the proposal, and the underlay. Rarely to often changed.
+    # And which of its requests it shows then.
     _fixed = Dict().tag(sync=True)
     _image = Dict().tag(sync=True)
     _answer = Dict().tag(sync=True)
     _maps = Dict().tag(sync=True)
+    _request = Dict().tag(sync=True)
 
     _judges = False
 
@@ -144,16 +140,15 @@ class Explorer(PicturedWidget):
     ) -> None:
         self._several = isinstance(model, Mapping)
         self._detectors = _detectors(model)
-        self._images, self._data_name = _images(dataset)
-        self.names = _class_names(self._detectors, dataset, names)
+        classes = next(iter(self._detectors.values())).config.num_classes
+        self._gallery = Gallery(dataset, classes, names)
         unknown = [name for name in state if name not in STATE]
         if unknown:
             raise ValueError(f"the explorer has no {', '.join(unknown)}; it has {', '.join(STATE)}")
         if scan < 1:
             raise ValueError(f"scan must be at least 1, got {scan}")
         self._scan = scan
-        self._listed: list[int] = list(range(len(self._images)))
-        self._conflicts: dict[tuple[str, int], Conflict | None] = {}
+        self._listed: list[int] = list(range(len(self._gallery)))
         self._opened: int | None = None
         self._asked: tuple | None = None
         self.focus = next(reversed(self._detectors))
@@ -183,9 +178,14 @@ class Explorer(PicturedWidget):
         return self._truth
 
     @property
+    def names(self) -> list[str]:
+        """Of the classes 1…C."""
+        return self._gallery.names
+
+    @property
     def python(self) -> str:
         """A line of Python that shows the same again."""
-        model, data = "models" if self._several else "model", self._data_name
+        model, data = "models" if self._several else "model", self._gallery.variable
         changed = [
             f"{name}={value!r}"
             for name in STATE
@@ -216,7 +216,7 @@ class Explorer(PicturedWidget):
 
     @observe("category", "size", "order")
     def _on_filter(self, _: Any) -> None:
-        self._listed = self._sorted(self._passing(self.category, self.size))
+        self._list_images()
         if self.order == "disagreement" or self.image_index not in self._listed:
             self.image_index = self._listed[0]
         self._send_image()
@@ -224,7 +224,7 @@ class Explorer(PicturedWidget):
     @observe("focus")
     def _on_focus(self, _: Any) -> None:
         if self.order == "disagreement" and self._opened is not None:
-            self._listed = self._sorted(self._passing(self.category, self.size))
+            self._list_images()
         self._refresh_line()
 
     @observe("underlay", "underlay_branch")
@@ -235,12 +235,23 @@ class Explorer(PicturedWidget):
     def _on_look(self, _: Any) -> None:
         self._refresh_line()
 
+    def _list_images(self) -> None:
+        """Which images there are to step through, and in which order."""
+        listed = self._gallery.passing(self.category, self.size)
+        if self.order == "disagreement":
+            detector = self._detectors[self.focus]
+            asked = self._gallery.by_disagreement(listed[: self._scan], self.focus, detector, self._tell_progress)
+            listed = asked + listed[self._scan :]
+        self._listed = listed
+
+    def _tell_progress(self, done: int, total: int) -> None:
+        self.send({"progress": [done, total]})
+
     def _open(self) -> None:
         """Read the image, compute every model's features, put the proposal on one of the RPN's."""
         if self._opened == self.image_index:
             return
-        self._pixels, target = self._images[self.image_index]
-        self._truth = _ground_truth(target)
+        self._pixels, self._truth = self._gallery[self.image_index]
         self._probes = {name: Probe(model, self._pixels) for name, model in self._detectors.items()}
         self._proposed = {name: probe.propose() for name, probe in self._probes.items()}
         self._everywhere: dict[tuple[str, str], dict[str, Answer]] = {}
@@ -272,53 +283,10 @@ class Explorer(PicturedWidget):
             self._answer = self._answer_message()
             self._draw_maps()
 
-    # Which images ---------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def _objects(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Image, label and area of every object of the data set."""
-        images, labels, areas = [], [], []
-        read = getattr(self._images, "target", lambda index: self._images[index][1])
-        for index in range(len(self._images)):
-            truth = _ground_truth(target := read(index))
-            images += [index] * len(truth.labels)
-            labels += truth.labels.tolist()
-            sides = truth.boxes[:, 2:] - truth.boxes[:, :2]
-            areas += target.get("area", sides.prod(dim=1)).tolist()
-        return np.array(images, dtype=np.int64), np.array(labels, dtype=np.int64), np.array(areas, dtype=np.float64)
-
-    def _passing(self, category: str | None, size: str | None) -> list[int]:
-        """Images with an object of this class and size, in the file's order."""
-        if category is None and size is None:
-            return list(range(len(self._images)))
-        images, labels, areas = self._objects
-        fits = np.ones(len(images), dtype=bool)
-        if category is not None:
-            fits &= labels == self.names.index(category) + 1
-        if size is not None and len(areas):
-            number = SIZES.index(size)
-            edges = _COCO_AREAS if number < 3 else [*np.quantile(areas, _THIRDS[:3]), math.inf]
-            fits &= (areas >= edges[number % 3]) & (areas < edges[number % 3 + 1])
-        return np.unique(images[fits]).tolist()
-
-    def _sorted(self, images: list[int]) -> list[int]:
-        if self.order == "file":
-            return images
-        scanned, rest = images[: self._scan], images[self._scan :]
-        for done, index in enumerate(scanned):
-            if (self.focus, index) not in self._conflicts:
-                pixels, target = self._images[index]
-                conflict = find_conflict(Probe(self._detectors[self.focus], pixels), _ground_truth(target))
-                self._conflicts[self.focus, index] = conflict
-                if done % 5 == 0:
-                    self.send({"progress": [done, len(scanned)]})
-        gaps = {index: c.gap if (c := self._conflicts[self.focus, index]) else -1.0 for index in scanned}
-        return sorted(scanned, key=lambda index: -gaps[index]) + rest
-
     # What may be set ------------------------------------------------------------------------------------------------
 
     def _check_image_index(self, value: Any) -> int:
-        count = len(self._images)
+        count = len(self._gallery)
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < count:
             raise ValueError(f"image_index must be 0…{count - 1}, got {value!r}")
         return int(value)
@@ -341,7 +309,7 @@ class Explorer(PicturedWidget):
         return value
 
     def _check_filter(self, category: str | None, size: str | None) -> None:
-        if not self._passing(category, size):
+        if not self._gallery.passing(category, size):
             raise ValueError(f"no image has an object of class {category or 'any'} and size {size or 'any'}")
 
     def _check_order(self, value: Any) -> str | None:
@@ -388,7 +356,8 @@ class Explorer(PicturedWidget):
                     self._step(content["go"])
             except ValueError as error:
                 refused = str(error)
-        self.send({"done": content.get("serial"), "refused": refused})
+            # With the rest, not after it: every message costs JupyterLab about as much as the answer costs Python.
+            self._request = {"done": content.get("serial"), "refused": refused}
 
     def _set(self, state: Mapping[str, Any]) -> None:
         for name in STATE:
@@ -405,7 +374,7 @@ class Explorer(PicturedWidget):
             "levels": self._levels,
             "branches": self._branches,
             "sizes": SIZES,
-            "count": len(self._images),
+            "count": len(self._gallery),
             "gradient": [_css_color(value) for value in np.linspace(0, 1, 6)],
         }
 
@@ -428,7 +397,7 @@ class Explorer(PicturedWidget):
     def _send_image(self) -> None:
         boxes = self._truth.boxes.tolist()
         salient = self._truth.salient_boxes
-        conflict = self._conflicts.get((self.focus, self.image_index))
+        conflict = self._gallery.conflict(self.focus, self.image_index)
         self._image = {
             "index": self.image_index,
             "position": self._listed.index(self.image_index) + 1 if self.image_index in self._listed else None,
@@ -571,35 +540,6 @@ def _detectors(model: Any) -> dict[str, Detector]:
     if len(set(counts.values())) > 1:
         raise ValueError(f"models must know the same classes; their numbers are {counts}")
     return detectors
-
-
-def _images(dataset: Any) -> tuple[Any, str]:
-    """Something to index, and what to call it in a line of Python."""
-    if isinstance(dataset, Tensor):
-        return [(dataset, {})], "image"
-    if isinstance(dataset, tuple) and len(dataset) == 2 and isinstance(dataset[1], Mapping):
-        return [dataset], "image"
-    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-        raise ValueError(f"dataset must be a data set or an image [3, H, W], got {type(dataset).__name__}")
-    if len(dataset) == 0:
-        raise ValueError("dataset has no image")
-    return dataset, "dataset"
-
-
-def _class_names(detectors: Mapping[str, Detector], dataset: Any, names: Sequence[str] | None) -> list[str]:
-    count = next(iter(detectors.values())).config.num_classes
-    if names is None:
-        categories = getattr(dataset, "categories", None)
-        names = [category.name for category in categories] if categories else [str(i + 1) for i in range(count)]
-    if len(names) != count:
-        raise ValueError(f"the model tells {count} classes apart, but {len(names)} are named: {', '.join(names[:8])}")
-    return list(names)
-
-
-def _ground_truth(target: Mapping[str, Any]) -> GroundTruth:
-    if "boxes" not in target:
-        return GroundTruth()
-    return GroundTruth(target["boxes"].cpu(), target["labels"].cpu(), target.get("salient_boxes"))
 
 
 def _one_of(name: str, value: Any, allowed: Sequence[str], optional: bool = False) -> str | None:
