@@ -51,7 +51,8 @@ def main(drags: int = 20, moves: int = 60) -> None:
 
 
 def take_picture(server: lab.Lab) -> None:
-    server.write([cell('tsdlab.load_detector("badges-tsd")', ", image_index=1")])
+    """Of a proposal on which the two branches differ."""
+    server.write([cell(SETUPS["tsd"], ", image_index=8, proposal=(37.57, 14.38, 80.84, 42.74)")])
     page, _ = server.open(size=(1650, 1300))
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
     page.locator(lab.EXPLORER).screenshot(path=PICTURE)

@@ -12,10 +12,10 @@ const PATIENCE = 8000; // ms without an answer before the page says so
 const GONE = "The kernel is gone; run the cell again.";
 
 const LAYERS = {
-  truth: { key: "g", label: "ground truth", color: "truth", dash: "4 3" },
-  salient: { key: "e", label: "evidence of the class", color: "truth", dash: "1.5 2.5" },
-  classification: { key: "c", label: "P̂<sub>c</sub> classify from", color: "classification", dots: true },
-  localization: { key: "r", label: "P̂<sub>r</sub> localize from", color: "localization", dash: "7 4" },
+  truth: { key: "g", label: "ground truth", color: "truth", dash: "4 3", mark: "dashed" },
+  salient: { key: "e", label: "evidence of the class", color: "truth", dash: "1.5 2.5", mark: "dotted" },
+  classification: { key: "c", label: "P̂<sub>c</sub> classify from", color: "classification", mark: "dots" },
+  localization: { key: "r", label: "P̂<sub>r</sub> localize from", color: "localization", dash: "7 4", mark: "dashed" },
   decoded: { key: "d", label: "decoded boxes", color: null },
 };
 
@@ -331,8 +331,10 @@ class Page {
   buildStage(name) {
     const image = svg("image", { x: 0, y: 0 });
     const map = svg("image", { x: 0, y: 0, preserveAspectRatio: "none" });
-    const overlay = svg("g");
-    const canvas = svg("svg", { class: "canvas" }, image, map, overlay);
+    // From below: what is known of P, P itself, P's displacements, its handles. A drag draws only P and the handles anew.
+    const [known, held, moved, handles] = Array.from({ length: 4 }, () => svg("g"));
+    moved.setAttribute("pointer-events", "none"); // they let the pointer through to P
+    const canvas = svg("svg", { class: "canvas" }, image, map, known, held, moved, handles);
     const caption = html("figcaption");
     if (Object.keys(this.fixed.models).length > 1) {
       caption.append(button(name, "list this model's levels and RPN proposals (F)", () => this.set({ focus: name }), { className: "model" }));
@@ -346,15 +348,15 @@ class Page {
     canvas.addEventListener("pointerup", () => this.onRelease());
     canvas.addEventListener("pointercancel", () => this.onRelease());
     canvas.addEventListener("dblclick", (event) => this.onPlace(event, canvas));
-    return { name, canvas, image, map, overlay, note, caption, figure: html("figure", { dataset: { model: name } }, caption, canvas) };
+    return { name, canvas, image, map, known, held, moved, handles, note, caption, figure: html("figure", { dataset: { model: name } }, caption, canvas) };
   }
 
   buildLegend() {
     const { palette, branches } = this.fixed;
-    this.layerButtons = Object.entries(LAYERS).map(([layer, { label, color, dash, dots, key }]) => {
-      const mark = color ? [swatch(palette[color], dots ? "dots" : dash ? "dashed" : "")] : this.fixed.series.map((s) => swatch(s.color));
+    this.layerButtons = Object.entries(LAYERS).map(([layer, { label, color, mark, key }]) => {
+      const swatches = color ? [swatch(palette[color], mark)] : this.fixed.series.map((s) => swatch(s.color));
       const element = button("", `show or hide (${key.toUpperCase()})`, () => this.toggle(layer), { className: "layer", dataset: { layer } });
-      element.append(...mark, html("span", { innerHTML: label }));
+      element.append(...swatches, html("span", { innerHTML: label }));
       return element;
     });
     this.magnifyButtons = MAGNIFICATIONS.map((factor) =>
@@ -417,12 +419,15 @@ class Page {
   draw() {
     const { facts, serial } = this.pending;
     this.pending = { frame: 0, facts: false, serial: null };
-    this.drawImage();
-    this.drawControls();
-    this.drawStages();
-    this.drawFields();
+    if (facts || !this.drag) {
+      this.drawImage();
+      this.drawControls();
+      this.drawStages();
+      this.drawFields();
+      this.drawLevels();
+    }
+    this.drawProposal();
     if (facts) this.drawFacts();
-    if (facts || !this.drag) this.drawLevels();
     this.root.dataset.waiting = this.link.wanted || this.link.sent ? "yes" : "no";
     if (serial) this.root.dataset.answered = serial;
   }
@@ -483,10 +488,25 @@ class Page {
     if (map) this.scale.dataset.top = map.top.toFixed(2);
   }
 
+  /** P where the pointer has it. All that a drag draws between two answers: it shares the time with them. */
+  drawProposal() {
+    const proposal = this.get("proposal");
+    const [x1, y1, x2, y2] = ordered(proposal);
+    const color = this.fixed.palette.proposal;
+    for (const { canvas, width, held, handles } of this.stages) {
+      if (!width) continue;
+      const u = canvas.viewBox.baseVal.width / width;
+      held.replaceChildren(
+        ...boxShape(proposal, color, u, { width: 2.5, name: "proposal" }),
+        svg("rect", { x: x1, y: y1, width: x2 - x1, height: y2 - y1, fill: "transparent", "data-handle": "move", style: "cursor: move" }));
+      handles.replaceChildren(...handleShapes([x1, y1, x2, y2], color, u));
+    }
+  }
+
   drawStages() {
     const image = this.model.get("_image");
     const answer = this.model.get("_answer");
-    for (const { name, width, canvas, map, overlay, note, figure } of this.stages) {
+    for (const { name, width, canvas, map, known, moved, note, figure } of this.stages) {
       if (!width) continue;
       const u = canvas.viewBox.baseVal.width / width;
       const under = this.model.get("_maps")[name];
@@ -496,16 +516,16 @@ class Page {
       const how = of.level === of.assigned ? "the one assigned to its size" : `its size would be assigned ${of.assigned}`;
       note.textContent = `P pooled from level ${of.level}, ${how}`;
       figure.classList.toggle("focused", this.stages.length > 1 && this.get("focus") === name);
-      overlay.replaceChildren(...this.overlayShapes(name, image, answer, u));
+      known.replaceChildren(...this.knownShapes(name, image, answer, u));
+      moved.replaceChildren(...this.displacementShapes(answer.proposal, of.levels[of.level], this.get("layers"), u));
     }
   }
 
-  overlayShapes(name, image, answer, u) {
+  /** Objects and what the branches make of P. */
+  knownShapes(name, image, answer, u) {
     const { palette } = this.fixed;
     const layers = this.get("layers");
-    const proposal = this.get("proposal");
     const of = answer.models[name];
-    const at = of.levels[of.level];
     const shapes = [];
     if (layers.includes("truth")) {
       shapes.push(...image.objects.flatMap(({ box }, i) =>
@@ -520,15 +540,10 @@ class Page {
         shapes.push(...boxShape(of.branches[branch].box, color, u, { width: 1.6, name: `decoded ${branch}` }));
       }
     }
-    shapes.push(...boxShape(proposal, palette.proposal, u, { width: 2.5, name: "proposal" }));
-    const [x1, y1, x2, y2] = ordered(proposal);
-    shapes.push(svg("rect", { x: x1, y: y1, width: x2 - x1, height: y2 - y1, fill: "transparent", "data-handle": "move", style: "cursor: move" }));
-    shapes.push(...this.displacementShapes(answer.proposal, at, layers, u));
-    shapes.push(...handleShapes([x1, y1, x2, y2], palette.proposal, u));
     return shapes;
   }
 
-  /** P̂_r and P̂_c of a level's answer; they let the pointer through to P. */
+  /** P̂_r and P̂_c of a level's answer. */
   displacementShapes(proposal, at, layers, u) {
     const magnify = this.get("magnify");
     const shapes = [];
@@ -539,7 +554,7 @@ class Page {
     if (at.points && layers.includes("classification")) {
       shapes.push(...arrowShapes(proposal, at.points, magnify, this.fixed.palette, u));
     }
-    return [svg("g", { "pointer-events": "none" }, ...shapes)];
+    return shapes;
   }
 
   drawFields() {
