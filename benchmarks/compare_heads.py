@@ -2,7 +2,7 @@
 
     python benchmarks/compare_heads.py heads       # the systems, three seeds each → heads.json
     python benchmarks/compare_heads.py dose        # three of them over `misalignment` 0 … 2, two seeds → dose.json
-    python benchmarks/compare_heads.py leash       # TSD and D_head at 1.5, for five times as long → leash.json
+    python benchmarks/compare_heads.py leash       # TSD and its peers at 1.5, for five times as long → leash.json
     python benchmarks/compare_heads.py ablations   # what of TSD does it, two seeds → ablations.json
 
 A run is an ordinary `tsdlab train` command into runs/compare; what is complete is not run again, what was interrupted
@@ -125,7 +125,7 @@ TABLES = {
     "dose": Table(("tsd", "d_head", "sibling"), MISALIGNMENTS, 2, room=max(MISALIGNMENTS)),
     # A badge on its leash, outside the box, and time to learn where it is: most of the preset's schedule. With γ = 1
     # offsets move ten times as far in a step.
-    "leash": Table(("tsd, γ = 1", "tsd", "d_head"), (1.5,), 1, steps=4000, room=max(MISALIGNMENTS)),
+    "leash": Table(("tsd, γ = 1", "tsd", "d_head", "sibling"), (1.5,), 1, steps=4000, room=max(MISALIGNMENTS)),
     "ablations": Table(tuple(s for s in SYSTEMS if s not in ("double", "iou")), (1.0,), 2),
 }
 

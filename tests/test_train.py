@@ -226,8 +226,11 @@ def test_workers_and_checkpoint_interval_change_nothing(tiny_config: Config, tin
     assert_same_tensors(load_file(tmp_path / "a/last.safetensors"), load_file(tmp_path / "b/last.safetensors"))
 
 
-def test_resuming_a_complete_run_changes_nothing(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:
-    first = train(tiny_config, tiny_data, tmp_path / "run", progress=False)
+def test_resuming_a_complete_run_changes_nothing(
+    tiny_config: Config, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = train(tiny_config, tiny_data, tmp_path / "run", resume=True, progress=False)
+    assert f"nothing to resume in {tmp_path / 'run'}: training from the start" in capsys.readouterr().out
     state = (tmp_path / "run/checkpoint.pt").read_bytes()
     assert train(tiny_config, tiny_data, tmp_path / "run", resume=True, progress=False).best_step == first.best_step
     assert (tmp_path / "run/checkpoint.pt").read_bytes() == state
@@ -247,7 +250,9 @@ def test_resuming_with_another_config_names_what_differs(tiny_config: Config, ti
     with pytest.raises(Killed):
         train(tiny_config, tiny_data, tmp_path / "run", progress=False, on_step=dies_at(5))
     other = with_train(replace(tiny_config, tsd=replace(tiny_config.tsd, gamma=0.3)), lr=0.5)
-    with pytest.raises(CheckpointError, match=r"tsd\.gamma was 0\.1, is 0\.3; train\.lr was 0\.001, is 0\.5"):
+    with pytest.raises(
+        CheckpointError, match=r"tsd\.gamma was 0\.1, is 0\.3; train\.lr was 0\.001, is 0\.5\. To go on"
+    ):
         train(other, tiny_data, tmp_path / "run", resume=True, progress=False)
 
 

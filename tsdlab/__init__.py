@@ -34,6 +34,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     # The widgets need anywidget and matplotlib; a training run on a server needs neither.
     if name in _WIDGETS:

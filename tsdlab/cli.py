@@ -157,7 +157,8 @@ class Detect:
     def run(self, line: str) -> None:
         missing = [str(path) for path in self.images if not path.is_file()]
         if missing or not self.images:
-            raise FileNotFoundError(f"no image at {', '.join(missing)}" if missing else "give at least one image")
+            what = f"no image file at {', '.join(missing)}; give files, not folders"
+            raise FileNotFoundError(what if missing else "give at least one image")
         device = resolve_device(self.device)
         model = load_detector(self.weights, device, self.score_thresh)
         names = [category.name for category in model.categories]

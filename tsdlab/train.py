@@ -144,6 +144,8 @@ def train(
     model = build_detector(config, weights_backbone if state is None else None)
     if config.backbone.norm == "frozen" and weights is None and weights_backbone is None and state is None:
         fabric.print("note: backbone.norm is frozen and the weights are random; --imagenet or --weights would help")
+    if resume and state is None:
+        fabric.print(f"nothing to resume in {out}: training from the start")
     if weights is not None and state is None:
         left = start_from(model, weights)
         fabric.print(f"starting from {weights}")
@@ -525,7 +527,10 @@ def _previous_state(out: Path, config: Config, dataset: CocoDataset) -> dict[str
         if before[name] != now[name] and name not in _FREE_ON_RESUME and not name.startswith(others)
     ]
     if changed:
-        raise CheckpointError(f"{out} was trained with another config: {'; '.join(changed)}")
+        raise CheckpointError(
+            f"{out} was trained with another config: {'; '.join(changed)}. To go on with it, give the options it began "
+            "with; to train on from its weights, start another run with --weights"
+        )
     if state["categories"] != [dataclasses.asdict(c) for c in dataset.categories]:
         raise CheckpointError(f"{out} was trained on other categories than those of {dataset.annotation_file}")
     if state["images"] != len(dataset):

@@ -84,7 +84,9 @@ def read_header(path: Path) -> WeightsHeader:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a readable safetensors file ({error})") from error
+        raise ValueError(
+            f"{path} is not a readable safetensors file ({error}); a run's is called weights.safetensors"
+        ) from error
     try:
         header = json.loads(metadata[_HEADER])
         return WeightsHeader(

@@ -209,7 +209,7 @@ def test_first_images_only(tiny_config, tiny_data):
 
 def test_what_cannot_be_followed_is_said(tiny_config):
     sample = CocoDataset(SAMPLE, "val")
-    with pytest.raises(ValueError, match="'d_head' does not move its regions"):
+    with pytest.raises(ValueError, match="'d_head' has no displacement to follow"):
         measure_displacement(build_detector(replace(tiny_config, head="d_head")), sample, progress=False)
     with pytest.raises(ValueError, match="no proposal overlaps"):
         model = build_detector(replace(tiny_config, head="tsd"))
@@ -220,7 +220,7 @@ def test_boxes_moved_bin_by_bin_are_not_followed(tiny_config):
     bins = replace(tiny_config, head="tsd", tsd=replace(tiny_config.tsd, localization_region="bins"))
     found = trace(build_detector(bins), torch.rand(3, 64, 64))
     assert not moves_regions(found)
-    with pytest.raises(ValueError, match="'tsd' does not move its regions, or its boxes' bin by bin"):
+    with pytest.raises(ValueError, match="'tsd' has no displacement to follow: it moves nothing, or"):
         follow(found, EMPTY)
     assert moves_regions(Probe(build_detector(tiny_config), torch.rand(3, 64, 64)).trace())
 

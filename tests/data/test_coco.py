@@ -103,7 +103,9 @@ def test_degenerate_boxes_are_dropped_and_counted_in_one_warning(tmp_path: Path)
     assert len(caught) == 1
     assert re.search(r"instances_train\.json: left out 5 box.*10, 11, 12, 13, 14", str(caught[0].message))
     assert dataset.num_dropped == 5 and dataset[0][1]["boxes"].tolist() == [[1, 1, 6, 6]]
-    assert check(root, progress=False)[0].dropped == 5
+    report = check(root, progress=False)[0]
+    assert len(report.dropped) == 5
+    assert f"left out as unusable: the boxes of annotations {report.dropped[0]}, " in str(report)
 
 
 def test_salient_boxes_come_along_only_if_every_annotation_has_one(tmp_path: Path) -> None:

@@ -160,9 +160,9 @@ def test_nonsense_is_refused_and_changes_nothing(explorer, nonsense):
 @pytest.mark.parametrize(
     ("trait", "value", "says"),
     [
-        ("level", "9", "levels?.*0, 1, 2.*'9'"), ("image_index", 12, "0…11"), ("image_index", True, "0…11"),
+        ("level", "9", "one of '0', '1', '2'; got '9'"), ("image_index", 12, "0…11"), ("image_index", True, "0…11"),
         ("category", "unicorn", "star"), ("size", "huge", "small"), ("order", "random", "file"),
-        ("underlay", "x", "classification"), ("underlay_branch", "double", "sibling, tsd"), ("opacity", 2, "0…1"),
+        ("underlay", "x", "classification"), ("underlay_branch", "double", "'sibling', 'tsd'"), ("opacity", 2, "0…1"),
         ("magnify", "10", "number"), ("layers", "truth", "layers"), ("layers", ["masks"], "layers"),
         ("list_by", "area", "iou"), ("focus", "other", "tsd"),
     ],
@@ -190,7 +190,7 @@ def test_arguments_that_cannot_be_are_named(models, dataset):
         tsdlab.explore(models["tsd"], [])
     with pytest.raises(ValueError, match="image must be"):
         tsdlab.explore(models["tsd"], image[0])
-    with pytest.raises(ValueError, match="6 classes apart, but 2"):
+    with pytest.raises(ValueError, match="6 classes apart, but there are 2 names"):
         tsdlab.explore(models["tsd"], image, names=["a", "b"])
     with pytest.raises(ValueError, match="has no zoom"):
         tsdlab.explore(models["tsd"], dataset, zoom=2)

@@ -302,11 +302,15 @@ def test_a_wrong_value_is_named_and_changes_nothing(view, trait, value, message)
 
 
 def test_what_cannot_be_shown_is_said(model, dataset, table, tiny_config):
-    with pytest.raises(ValueError, match="'d_head' does not move its regions"):
-        tsdlab.explore_levels(build_detector(replace(tiny_config, head="d_head")), dataset, images=1)
+    with pytest.raises(ValueError, match="'d_head' has no displacement to follow"):
+        tsdlab.explore_levels(build_detector(replace(tiny_config, head="d_head", num_classes=6)), dataset, images=1)
     with pytest.raises(ValueError, match="no proposal overlaps an object in the first 1 images"):
         nothing = [(torch.rand(3, 64, 64), {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)})]
-        tsdlab.explore_levels(model, nothing, images=3)
+        follow_dataset(model, nothing, images=3)
+    with pytest.raises(ValueError, match="must be a CocoDataset, got a list"):
+        tsdlab.explore_levels(model, nothing)
+    with pytest.raises(ValueError, match=r"does not know|has 2 classes without names"):
+        tsdlab.explore_levels(build_detector(replace(tiny_config, num_classes=2)), dataset)
     with pytest.raises(ValueError, match="images must be at least 1, got 0"):
         tsdlab.explore_levels(model, dataset, images=0)
     with pytest.raises(ValueError, match="the view has no zoom; it has level"):

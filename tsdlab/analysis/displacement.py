@@ -147,7 +147,9 @@ def follow(trace: DetectionTrace, target: dict[str, Any], min_iou: float = 0.5) 
     offsets, shift = trace.classification_offsets, trace.localization_offset
     if points is None or moved is None or offsets is None or shift is None:
         head = list(trace.branches)[-1]
-        raise ValueError(f"head {head!r} does not move its regions, or its boxes' bin by bin")
+        raise ValueError(
+            f"head {head!r} has no displacement to follow: it moves nothing, or the region of its boxes bin by bin"
+        )
     proposals = trace.proposals.cpu()
     overlap = box_iou(proposals, target["boxes"])
     if overlap.shape[1] == 0:

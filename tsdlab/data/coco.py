@@ -132,7 +132,7 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Tensor:
             pixels = _rgb(image)
     # What Pillow's decoders raise on broken files; none of it names the file.
     except (OSError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be decoded ({error}); replace the file or remove its entry") from error
+        raise DataError(f"{path} cannot be decoded ({error}); replace the file, or leave it out") from error
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float().div_(255)
 
 
@@ -391,15 +391,17 @@ class SplitReport:
     objects: int  # usable boxes: crowds and dropped ones are not among them
     crowds: int
     images_without_objects: int
-    dropped: int  # boxes that are empty, not finite or outside their image
+    dropped: tuple[int, ...]  # annotations whose boxes are empty, not finite or outside their image: ids
     class_counts: dict[str, int]  # category name → objects
     problems: list[str]
 
     def __str__(self) -> str:
         lines = [
             f"{self.split}: {self.images} images, {self.objects} objects, {self.crowds} crowds, "
-            f"{self.images_without_objects} images without objects, {self.dropped} unusable boxes left out"
+            f"{self.images_without_objects} images without objects"
         ]
+        if self.dropped:
+            lines.append(f"  left out as unusable: the boxes of annotations {_first(self.dropped)}")
         width = max((len(name) for name in self.class_counts), default=0)
         lines += [f"  {name:<{width}}  {count:>7}" for name, count in self.class_counts.items()]
         lines += [f"  PROBLEM {problem}" for problem in self.problems] or ["  no problems"]
@@ -452,7 +454,7 @@ def _report(name: str, split: _Split) -> SplitReport:
         objects=len(labels),
         crowds=split.crowds,
         images_without_objects=sum(len(objects.labels) == 0 for objects in split.objects),
-        dropped=len(split.dropped),
+        dropped=tuple(split.dropped),
         class_counts={category.name: int(count) for category, count in zip(split.categories, counts)},
         problems=split.problems,
     )

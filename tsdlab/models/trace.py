@@ -56,6 +56,8 @@ class Probe:
 
     @torch.no_grad()
     def __init__(self, model: GeneralizedRCNN, image: Tensor) -> None:
+        if not isinstance(image, Tensor):
+            raise ValueError(f"image must be one tensor [3, H, W], got a {type(image).__name__}")
         if image.dim() != 3 or image.shape[0] != 3:
             raise ValueError(f"image must be [3, H, W], got {tuple(image.shape)}")
         self.model = as_detector(model)

@@ -545,7 +545,8 @@ def _detectors(model: Any) -> dict[str, Detector]:
 def _one_of(name: str, value: Any, allowed: Sequence[str], optional: bool = False) -> str | None:
     if (optional and value is None) or value in allowed:
         return value
-    raise ValueError(f"{name} must be {'None or ' if optional else ''}one of {', '.join(allowed)}; got {value!r}")
+    known = ", ".join(map(repr, allowed))
+    raise ValueError(f"{name} must be {'None or ' if optional else ''}one of {known}; got {value!r}")
 
 
 def _number(name: str, value: Any, low: float, high: float) -> float:

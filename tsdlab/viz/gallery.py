@@ -115,7 +115,11 @@ def _class_names(dataset: Any, classes: int, names: Sequence[str] | None) -> lis
         categories = getattr(dataset, "categories", None)
         names = [category.name for category in categories] if categories else [str(i + 1) for i in range(classes)]
     if len(names) != classes:
-        raise ValueError(f"the model tells {classes} classes apart, but {len(names)} are named: {', '.join(names[:8])}")
+        some = ", ".join(names[:8])
+        raise ValueError(
+            f"the model tells {classes} classes apart, but there are {len(names)} names, of the data's categories or "
+            f"given as names=: {some}"
+        )
     return list(names)
 
 

@@ -21,6 +21,8 @@ from traitlets import Dict, TraitType, Unicode, observe, validate
 
 from tsdlab.analysis.displacement import ALL_LEVELS, COLUMNS
 from tsdlab.data.coco import CocoDataset
+from tsdlab.evaluate import model_labels
+from tsdlab.models.trace import as_detector
 from tsdlab.viz import plots
 from tsdlab.viz.levels_table import (
     ALL_CATEGORIES,
@@ -64,8 +66,12 @@ def explore_levels(
         state: any of the view's traits to start from, such as `level="1"`; see `LevelsView`.
 
     Raises:
-        ValueError: the model moves nothing, no proposal overlaps an object, or a trait cannot be used; says which.
+        ValueError: the model moves nothing or knows other classes, the data is no `CocoDataset`, no proposal overlaps
+            an object, or a trait cannot be used; says which.
     """
+    if not isinstance(dataset, CocoDataset):
+        raise ValueError(f"dataset must be a CocoDataset, got a {type(dataset).__name__}")
+    model_labels(as_detector(model), dataset)  # now, not when the first point is clicked
     table = follow_dataset(model, dataset, images)
 
     def own_explorer() -> Any:
