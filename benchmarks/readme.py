@@ -73,6 +73,7 @@ def draw_misalignment(figure: plt.Figure) -> None:
         column[0].set_title(head)
     for ax, task in zip(axes[:, 0], maps.TASKS):
         ax.set_ylabel(task)
+    maps.explain(figure, axes, salient="its badge")
 
 
 def accuracy_table(name: str) -> str:
@@ -215,7 +216,7 @@ def fill(text: str) -> str:
 def main() -> None:
     README.write_text(fill(README.read_text()))
     FIGURES.mkdir(parents=True, exist_ok=True)
-    for name, draw, size in (("overview", draw_overview, (13, 4.6)), ("misalignment", draw_misalignment, (9, 6.2))):
+    for name, draw, size in (("overview", draw_overview, (13, 4.6)), ("misalignment", draw_misalignment, (9.6, 6.2))):
         figure = plt.figure(figsize=size, layout="constrained")
         draw(figure)
         figure.savefig(FIGURES / f"{name}.png", dpi=110)

@@ -1,5 +1,7 @@
 """Maps are drawn where they are: extents, peaks, boxes."""
 
+from dataclasses import replace
+
 import matplotlib
 import numpy as np
 import pytest
@@ -77,14 +79,64 @@ def test_surfaces_stand_on_the_image_plane(maps, image):
     plots.surfaces(maps, "0", "tsd", ax, image)
     figure.canvas.draw()
     assert ax.get_xlabel() == "x, pixels" and ax.get_ylabel() == "y, pixels"
-    assert ax.get_zlabel() == "fraction of the map’s maximum"
+    assert ax.get_zlabel() == "fraction of maximum"
     assert ax.get_ylim() == (32, 0), "as in images"
+    assert ax.get_zlim()[0] == 0, "the image is where the maps are 0"
     peaks = [line.get_data_3d() for line in ax.lines if len(line.get_data_3d()[0]) == 1]
     assert [tuple(float(v[0]) for v in peak) for peak in peaks] == [(45, 11, 1), (21, 25, 1)]
     assert ax.get_legend_handles_labels()[1] == [
         "classification, peak at (45, 11)", "localization, peak at (21, 25)",
     ]  # fmt: skip
     assert len([c for c in ax.collections if isinstance(c, Poly3DCollection)]) == 1 + (image is not None)
+    plt.close(figure)
+
+
+def test_surfaces_of_what_is_around_the_object(maps):
+    """A higher peak elsewhere, as of another object of the class, neither is shown nor shrinks what is."""
+    away = maps.levels["0"]["tsd"].classification
+    away[0, 0] = 9.0
+    figure = plt.figure()
+    ax = figure.add_subplot(projection="3d")
+    plots.surfaces(maps, "0", "tsd", ax, IMAGE, margin=0.1)
+    assert ax.get_xlim() == (12, 54) and ax.get_ylim() == (32, 0), "whole cells, not beyond the image"
+    peaks = [line.get_data_3d() for line in ax.lines if len(line.get_data_3d()[0]) == 1]
+    assert [tuple(float(v[0]) for v in peak) for peak in peaks] == [(45, 11, 1), (21, 25, 1)]
+    figure.canvas.draw()
+    plt.close(figure)
+
+
+def test_surfaces_of_a_small_object_have_cells_around_it(maps):
+    figure = plt.figure()
+    ax = figure.add_subplot(projection="3d")
+    small = replace(maps, box=torch.tensor([61.0, 29.0, 64.0, 31.0]))
+    plots.surfaces(small, "0", "tsd", ax, IMAGE, margin=0.5)
+    assert ax.get_xlim() == (48, 64) and ax.get_ylim() == (32, 16), "eight cells of two pixels, on the image"
+    figure.canvas.draw()
+    plt.close(figure)
+
+
+def test_peaks_in_one_place_are_both_seen(ax, maps):
+    pair = maps.levels["0"]["tsd"]
+    pair.localization.copy_(pair.classification)
+    plots.peaks(maps, "0", "tsd", IMAGE, ax)
+    dot, frame = ax.lines[1:]
+    assert dot.get_xydata().tolist() == frame.get_xydata().tolist()
+    assert frame.get_markerfacecolor() == "none" and frame.get_markersize() > dot.get_markersize() + 3
+    assert dot.get_zorder() > frame.get_zorder()
+
+
+@pytest.mark.parametrize("salient", [None, "its badge"])
+def test_signs_and_colours_are_explained(maps, salient):
+    figure, axes = plt.subplots(1, 2, layout="constrained")
+    for ax, task in zip(axes, plots.TASKS):
+        plots.heat(maps, "0", "tsd", task, ax, IMAGE)
+    plots.explain(figure, axes, salient)
+    figure.canvas.draw()
+    named = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert named == [
+        "the object", *([salient] if salient else []), "classification’s peak", "localization’s peak",
+    ]  # fmt: skip
+    assert figure.axes[-1].get_ylabel() == "fraction of each map’s maximum"
     plt.close(figure)
 
 

@@ -92,7 +92,7 @@ def test_whiskers_never_point_inwards(ax, found):
 def test_moved_is_the_difference_around_zero(ax, found):
     plots.moved(found, "proposals", "spearman", ax)
     assert points(ax)["tsd"].tolist() == [[0, -0.2]]
-    assert ax.get_ylabel().replace("\n", " ") == "tsd less sibling: rank correlation of the two maps"
+    assert ax.get_ylabel().replace("\n", " ") == "tsd − sibling: rank correlation of the two maps"
     assert [0, 0] in [list(line.get_ydata()) for line in ax.lines]
 
 
@@ -171,6 +171,16 @@ def test_directions_turn_as_in_images(polar):
     assert np.rad2deg(longest.get_x() + longest.get_width() / 2) == pytest.approx(97.5)
     assert polar.get_theta_direction() == -1 and polar.get_theta_offset() == 0
     assert [t.get_text() for t in polar.get_xticklabels()] == ["0°, right", "90°, down", "180°, left", "−90°, up"]
+
+
+def test_rings_are_named_where_bars_are_short(polar):
+    whole = displaced()
+    shares = [estimate(0.05, 0.0) for _ in EDGES["localization_direction"][1:]]
+    shares[3] = shares[4] = estimate(0.01, 0.0)  # −135°…−105°
+    level = replace(whole.levels["all"], distributions={"localization_direction": tuple(shares)})
+    plots.directions(Displacements({"all": level}), "localization_direction", polar)
+    assert polar.texts and all(text.get_text().endswith("%") for text in polar.texts)
+    assert {round(float(np.rad2deg(text.get_position()[0]))) for text in polar.texts} == {-120}
 
 
 def test_a_rose_of_nothing(polar):

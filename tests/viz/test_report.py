@@ -16,7 +16,7 @@ from tsdlab.analysis.statistics import Estimate
 from tsdlab.data import CocoDataset
 from tsdlab.models.detector import build_detector
 from tsdlab.structures import Category
-from tsdlab.viz.report import write_report
+from tsdlab.viz.report import _example_figures, write_report
 
 matplotlib.use("Agg")
 NAME = "<b>own & weights</b>"
@@ -89,13 +89,20 @@ def test_numbers_come_from_the_report(dataset, tiny_config, tmp_path):
     page = write_report(Report(found, None), tmp_path, model, dataset, "own", "line").read_text()
     assert "2 images, 4321 objects" in page
     assert '0.123 <span class="interval">[0.012, 0.987]</span>' in page and ">4321<" in page
-    assert "moves its regions" not in page and "less sibling" not in page
+    assert "moves its regions" not in page and "− sibling" not in page
 
 
 def test_displacements_are_told_where_the_head_moves(written):
     report, out, path = written
     assert isinstance(report.displacement, Displacements) == (out / "displacements.png").exists()
     assert ("moves its regions" in path.read_text()) == (report.displacement is not None)
+
+
+def test_surfaces_are_of_the_branch_that_detects(dataset, tiny_config):
+    model = detector(tiny_config, "tsd")
+    (example,) = choose_examples(model, dataset, images=5, count=1)
+    figure = _example_figures(model, dataset, [example])["example-1"]
+    assert figure.axes[-1].name == "3d" and figure.axes[-1].get_title() == "tsd: maps of the proposals"
 
 
 def test_nothing_to_measure_is_a_report_too(dataset, tiny_config, tmp_path):

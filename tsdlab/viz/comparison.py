@@ -1,7 +1,8 @@
 """Systems side by side as pictures, from the rows that `benchmarks/compare_heads.py` writes.
 
-A row is one system in one world: "system", "misalignment", and for each number {"mean", "sd"} over its seeds, in
-percent; "per_iou" and "displacement" hold such numbers by name.
+A row is one system in one world: "system", "misalignment", "seeds", and for each number {"mean", "sd"} over its seeds,
+in percent; "per_iou" and "displacement" hold such numbers by name. Of a single seed no deviation is drawn: it is not 0,
+it is not known.
 """
 
 from __future__ import annotations
@@ -52,9 +53,12 @@ def dose_response(rows: Sequence[Row], number: str = "AP", ax: Axes | None = Non
     ax = ax or plt.gca()
     group, _, name = number.rpartition(".")
     for i, system in enumerate(dict.fromkeys(r["system"] for r in rows)):
-        found = [(r["misalignment"], (r[group] or {}).get(name) if group else r[name])
-                 for r in rows if r["system"] == system]  # fmt: skip
-        known = sorted((dose, value["mean"] * scale, value["sd"] * scale) for dose, value in found if value is not None)
+        found = [(r, (r[group] or {}).get(name) if group else r[name]) for r in rows if r["system"] == system]
+        known = sorted(
+            (row["misalignment"], value["mean"] * scale, _sd(row, value) * scale)
+            for row, value in found
+            if value is not None
+        )
         if known:
             doses, means, sds = zip(*known)
             ax.errorbar(doses, means, sds, marker="o", markersize=4, capsize=3, color=color_of(system, i),
@@ -66,14 +70,27 @@ def dose_response(rows: Sequence[Row], number: str = "AP", ax: Axes | None = Non
 def cost_against_ap(rows: Sequence[Row], costs: Mapping[str, float], ax: Axes | None = None) -> Axes:
     """AP of each system that has a cost against it (time relative to a peer), with its name beside it."""
     ax = ax or plt.gca()
+    ax.margins(x=0.2, y=0.15)
+    points = {}
     for i, row in enumerate(rows):
         if row["system"] in costs:
-            x, y = costs[row["system"]], row["AP"]
-            ax.errorbar(x, y["mean"], y["sd"], marker="o", color=color_of(row["system"], i), capsize=3)
-            ax.annotate(row["system"], (x, y["mean"]), (7, 3), textcoords="offset points", fontsize=9)
-    ax.margins(x=0.2, y=0.15)
+            x, y = points[row["system"]] = costs[row["system"]], row["AP"]["mean"]
+            ax.errorbar(x, y, _sd(row, row["AP"]), marker="o", color=color_of(row["system"], i), capsize=3)
+    ax.autoscale_view()  # else limits, and with them what is near, are known only when the figure is drawn
+    places = dict(zip(points, ax.transLimits.transform(list(points.values())))) if points else {}
+    for system, point in points.items():
+        # Two names above points this near would lie on each other.
+        gaps = [other - places[system] for name, other in places.items() if name != system]
+        below = any(abs(dx) < 0.2 and 0 <= dy < 0.08 for dx, dy in gaps)
+        ax.annotate(system, point, (7, -3 if below else 3), textcoords="offset points", fontsize=9,
+                    va="top" if below else "bottom")  # fmt: skip
     ax.set(ylabel="AP")
     return plain_axes(ax, legend=False)
+
+
+def _sd(row: Row, value: Mapping[str, float]) -> float:
+    """NaN, which is not drawn, of a single seed."""
+    return value["sd"] if len(row["seeds"]) > 1 else float("nan")
 
 
 def _means(numbers: Mapping[str, Mapping[str, float]]) -> np.ndarray:

@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import colormaps, colors
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 from torch import Tensor
 from torch.nn import functional as F
 
-from tsdlab.analysis.sensitivity import SensitivityMaps
+from tsdlab.analysis.sensitivity import Grid, SensitivityMaps, TaskMaps
 from tsdlab.viz.plots import PALETTE, draw_box, show_image
 
 TASKS = ("classification", "localization")
 MAP_COLORS = "inferno"  # perceptually even, and the truth's green stands out on it
 
-_SHOWN = {"classification": "o", "localization": "D"}  # shapes of the peaks, for who cannot tell the colours
+_WHITE_HALO = [Stroke(linewidth=4.5, foreground="white"), Normal()]
+# Peaks differ in shape, for who cannot tell the colours, and a dot inside a frame is seen where both are one place.
+_SHOWN: dict[str, dict[str, Any]] = {
+    "classification": {
+        "marker": "o", "markersize": 6, "color": PALETTE["classification"], "markeredgecolor": "white", "zorder": 6,
+    },
+    "localization": {
+        "marker": "D", "markersize": 10, "color": PALETTE["localization"], "markerfacecolor": "none",
+        "markeredgewidth": 2, "path_effects": _WHITE_HALO, "zorder": 5,
+    },
+}  # fmt: skip
 _HALO = [Stroke(linewidth=3.5, foreground="black"), Normal()]
+_SALIENT: dict[str, Any] = {"linewidth": 1.3, "path_effects": [Stroke(linewidth=3, foreground="black"), Normal()]}
 _GROUND = 0.02  # of the maximum: below it a surface is left out, or two of them would flicker through each other
+_FEWEST = 8  # cells along a side of a surface: of a small object in a large image fewer lie around it
 _CELLS = 56  # of a surface along its longer side: more takes long, and shows no more
 
 
@@ -72,6 +91,28 @@ def heat(
     return ax
 
 
+def explain(figure: Figure, axes: np.ndarray, salient: str | None = None) -> None:
+    """What the signs on a figure of `heat`s over images mean: a line below them, and a colour scale beside them.
+
+    Args:
+        figure, axes: with `layout="constrained"`, which makes room; axes are those of the maps.
+        salient: what the salient part is called; None where none is drawn.
+    """
+    handles: list[Rectangle | Line2D] = [
+        Rectangle((0, 0), 1, 1, fill=False, edgecolor=PALETTE["truth"], linewidth=2, label="the object")
+    ]
+    if salient is not None:
+        handles.append(Rectangle((0, 0), 1, 1, fill=False, edgecolor="white", label=salient, **_SALIENT))
+    handles += [Line2D([], [], linestyle="", label=f"{task}’s peak", **_SHOWN[task]) for task in TASKS]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
+    rgba = _clearing(MAP_COLORS)(np.linspace(0, 1, 256))
+    over_grey = rgba[:, 3:] * rgba[:, :3] + (1 - rgba[:, 3:]) * 0.6  # as over an image, which maps let through
+    scale = ScalarMappable(cmap=colors.ListedColormap(over_grey))
+    bar = figure.colorbar(scale, ax=axes, ticks=[0, 1], shrink=0.5, fraction=0.03, aspect=20, pad=0.01)
+    bar.set_label("fraction of each map’s maximum", fontsize=9, labelpad=0)
+    bar.outline.set_visible(False)
+
+
 def peaks(
     maps: SensitivityMaps,
     level: str,
@@ -96,26 +137,33 @@ def peaks(
     for task, place in places.items():
         _mark(place, task, ax, label=f"{task}’s peak")
     if margin is not None:
-        x1, y1, x2, y2 = maps.box.tolist()
-        pad = margin * max(x2 - x1, y2 - y1)
         height, width = image.shape[1:]
-        ax.set(
-            xlim=(max(0, x1 - pad), min(width, x2 + pad)),
-            ylim=(min(height, y2 + pad), max(0, y1 - pad)),
-        )
+        x1, y1, x2, y2 = _around(maps.box, margin, (0, 0, width, height))
+        ax.set(xlim=(x1, x2), ylim=(y2, y1))
     return ax
 
 
-def surfaces(maps: SensitivityMaps, level: str, branch: str, ax: Axes3D, image: Tensor | None = None) -> Axes3D:
+def surfaces(
+    maps: SensitivityMaps,
+    level: str,
+    branch: str,
+    ax: Axes3D,
+    image: Tensor | None = None,
+    margin: float | None = None,
+) -> Axes3D:
     """Both maps as surfaces over the image plane, each in fractions of its own maximum, as in the paper.
 
     Args:
         maps, level, branch: as in `heat`.
         ax: three-dimensional axes: `projection="3d"`.
-        image: [3, H, W], laid below the surfaces.
+        image: [3, H, W], the floor that the surfaces stand on.
+        margin: how much around the object is shown, as in `peaks`; peaks and maxima are then those of what is shown.
+            None shows all of the map.
     """
+    if margin is not None:
+        maps = _cut(maps, _around(maps.box, margin, maps.grid.extent))
     x1, y1, x2, y2 = maps.grid.extent
-    floor = 0.0 if image is None else -0.7
+    ax.computed_zorder = False  # whole collections are sorted by their middle: the floor would come over the surfaces
     quads, faces = [], []
     for task in TASKS:
         values = getattr(maps.levels[level][branch], task)
@@ -130,36 +178,39 @@ def surfaces(maps: SensitivityMaps, level: str, branch: str, ax: Axes3D, image: 
         quads.append(found[risen])
         faces.append(rgba[risen])
         x, y = maps.peak(level, branch, task).tolist()
-        # Surfaces would be drawn over what is plotted at their own height.
-        ax.plot([x, x], [y, y], [floor, 1], color=PALETTE[task], linewidth=1.2, linestyle="--", zorder=10)
-        ax.plot(
-            [x], [y], [1], _SHOWN[task], color=PALETTE[task], markersize=8, markeredgecolor="white",
-            label=f"{task}, peak at ({x:.0f}, {y:.0f})", zorder=11,
-        )  # fmt: skip
+        ax.plot([x, x], [y, y], [0, 1], color=PALETTE[task], linewidth=1.2, linestyle="--", zorder=4)
+        ax.plot([x], [y], [1], linestyle="", label=f"{task}, peak at ({x:.0f}, {y:.0f})", **_SHOWN[task])
     if quads:  # one collection: matplotlib sorts the faces of one by depth, but not those of two
         ax.add_collection3d(
-            Poly3DCollection(np.concatenate(quads), facecolors=np.concatenate(faces), linewidths=0, antialiaseds=False)
+            Poly3DCollection(
+                np.concatenate(quads), facecolors=np.concatenate(faces), linewidths=0, antialiaseds=False, zorder=3
+            )
         )
     else:
         ax.text2D(0.5, 0.9, "both maps are flat", transform=ax.transAxes, ha="center", fontsize=9)
     if image is not None:
-        height, width = image.shape[1:]
-        pixels = _thinned(image, 2 * _CELLS).permute(1, 2, 0).clamp(0, 1).cpu().numpy()
+        left, top, right, bottom = (round(side) for side in maps.grid.extent)
+        pixels = _thinned(image[:, top:bottom, left:right], 2 * _CELLS).permute(1, 2, 0).clamp(0, 1).cpu().numpy()
         edges = np.zeros((pixels.shape[0] + 1, pixels.shape[1] + 1))
-        corners = _corners(edges + floor, (0, 0, width, height), at_edges=True)
+        corners = _corners(edges, (left, top, right, bottom), at_edges=True)
         ax.add_collection3d(
-            Poly3DCollection(_quads(corners), facecolors=pixels.reshape(-1, 3), linewidths=0, antialiaseds=False)
+            Poly3DCollection(
+                _quads(corners), facecolors=pixels.reshape(-1, 3), linewidths=0, antialiaseds=False, zorder=1
+            )
         )
     left, top, right, bottom = maps.box.tolist()
     ax.plot(
-        [left, right, right, left, left], [top, top, bottom, bottom, top], floor, color=PALETTE["truth"], linewidth=2,
-        zorder=9,
+        [left, right, right, left, left], [top, top, bottom, bottom, top], 0, color=PALETTE["truth"], linewidth=2,
+        zorder=2,
     )  # fmt: skip
-    ax.set(xlim=(x1, x2), ylim=(y2, y1), zlim=(floor, 1.05), xlabel="x, pixels", ylabel="y, pixels",
-           zlabel="fraction of the map’s maximum", zticks=[0, 0.5, 1])  # fmt: skip
+    ax.set(xlim=(x1, x2), ylim=(y2, y1), zlim=(0, 1.05), zticks=[0, 0.5, 1])
+    ax.set_xlabel("x, pixels", fontsize=9)
+    ax.set_ylabel("y, pixels", fontsize=9)
+    ax.set_zlabel("fraction of maximum", fontsize=9)
+    ax.tick_params(labelsize=8)
     longer = max(x2 - x1, y2 - y1)
-    ax.set_box_aspect(((x2 - x1) / longer, (y2 - y1) / longer, 0.6 if image is None else 0.85), zoom=0.95)
-    ax.view_init(elev=30, azim=-60)
+    ax.set_box_aspect(((x2 - x1) / longer, (y2 - y1) / longer, 0.6), zoom=0.95)
+    ax.view_init(elev=35, azim=-65)
     for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
         axis.pane.set_visible(False)
         axis.set_rotate_label(True)
@@ -172,7 +223,7 @@ def surfaces(maps: SensitivityMaps, level: str, branch: str, ax: Axes3D, image: 
             bbox_to_anchor=(0.5, 0.99),
             ncols=2,
             columnspacing=1.2,
-            handletextpad=0.3,
+            handletextpad=0.5,
         )
     return ax
 
@@ -215,18 +266,45 @@ def levels(
 def _outline(box: Tensor, salient: Tensor | None, ax: Axes, labels: bool = False) -> None:
     draw_box(box, PALETTE["truth"], ax, "the object" if labels else None)
     if salient is not None and bool(salient.isfinite().all()):
-        draw_box(
-            salient, "white", ax, "its salient part" if labels else None, linewidth=1.3, path_effects=[
-                Stroke(linewidth=3, foreground="black"), Normal()
-            ],
-        )  # fmt: skip
+        draw_box(salient, "white", ax, "its salient part" if labels else None, **_SALIENT)
 
 
 def _mark(place: Tensor, task: str, ax: Axes, label: str | None = None) -> None:
-    ax.plot(
-        *place.tolist(), _SHOWN[task], markersize=7, color=PALETTE[task], markeredgecolor="white", markeredgewidth=1.5,
-        label=label, clip_on=False,
-    )  # fmt: skip
+    ax.plot(*place.tolist(), linestyle="", label=label, clip_on=False, **_SHOWN[task])
+
+
+def _around(box: Tensor, margin: float, within: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    """x1, y1, x2, y2 of what is shown: a box and a margin, a fraction of its longer side, as far as there is any."""
+    x1, y1, x2, y2 = box.tolist()
+    pad = margin * max(x2 - x1, y2 - y1)
+    left, top, right, bottom = within
+    return max(left, x1 - pad), max(top, y1 - pad), min(right, x2 + pad), min(bottom, y2 + pad)
+
+
+def _cut(maps: SensitivityMaps, window: tuple[float, float, float, float]) -> SensitivityMaps:
+    """The cells of all maps that touch the window, and of a window with few of them some around it."""
+    left, top, right, bottom = maps.grid.extent
+    rows, columns = maps.grid.shape
+    height, width = (bottom - top) / rows, (right - left) / columns  # of a cell
+    x1, x2 = _span((window[0] - left) / width, (window[2] - left) / width, columns)
+    y1, y2 = _span((window[1] - top) / height, (window[3] - top) / height, rows)
+    extent = (left + x1 * width, top + y1 * height, left + x2 * width, top + y2 * height)
+    levels = {
+        level: {
+            branch: TaskMaps(*(getattr(pair, task)[y1:y2, x1:x2] for task in TASKS))
+            for branch, pair in branches.items()
+        }
+        for level, branches in maps.levels.items()
+    }
+    return replace(maps, grid=Grid(extent, (y2 - y1, x2 - x1)), levels=levels)
+
+
+def _span(low: float, high: float, cells: int) -> tuple[int, int]:
+    """The first of the cells and one beyond the last, from `low` to `high`, no fewer than a surface needs."""
+    first, last = math.floor(low), math.ceil(high)
+    missing = max(0, _FEWEST - (last - first))
+    first = max(0, min(first - missing // 2, cells - _FEWEST))
+    return first, min(cells, max(last, first + _FEWEST))
 
 
 def _clearing(name: str) -> colors.ListedColormap:

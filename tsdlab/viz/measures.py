@@ -13,6 +13,7 @@ import numpy as np
 import seaborn
 import torch
 from matplotlib.axes import Axes
+from matplotlib.patheffects import Normal, Stroke
 from matplotlib.projections.polar import PolarAxes
 from matplotlib.ticker import MaxNLocator
 
@@ -76,7 +77,7 @@ def moved(misalignment: Misalignment, method: str, measure: str, ax: Axes | None
     _points(np.arange(len(levels)), [row.get(measure) for row in levels.values()], ax, color_of(branch, 0), branch)
     _reference(0, ax)
     _level_axis(list(levels), [level for level, row in levels.items() if _known(row.get(measure))], ax)
-    ax.set_ylabel(fill(f"{branch} less sibling: {MEASURES[measure].split(' (')[0]}", _LINE))
+    ax.set_ylabel(fill(f"{branch} − sibling: {MEASURES[measure].split(' (')[0]}", _LINE))
     return plain_axes(ax, legend=False)
 
 
@@ -200,11 +201,20 @@ def directions(displacements: Displacements, name: str, ax: PolarAxes, level: st
     ax.set_xticks(np.deg2rad([0, 90, 180, 270]), ["0°, right", "90°, down", "180°, left", "−90°, up"], fontsize=9)
     ax.set_ylim(0, top)
     ticks = [tick for tick in MaxNLocator(3).tick_values(0, top) if 0 < tick < top]
-    ax.set_yticks(ticks, [f"{100 * tick:g}%" for tick in ticks], fontsize=8)
-    ax.set_rlabel_position(-45)
+    ax.set_yticks(ticks, [""] * len(ticks))
+    for tick in ticks:  # ticks' own labels would lie below the bars' whiskers
+        ax.text(_emptiest(places, shares), tick, f"{100 * tick:g}%", fontsize=8, ha="center", va="center", zorder=4,
+                path_effects=[Stroke(linewidth=3, foreground="white"), Normal()])  # fmt: skip
     ax.grid(alpha=0.4)
     ax.spines["polar"].set_visible(False)
     return ax
+
+
+def _emptiest(places: np.ndarray, shares: Sequence[Estimate]) -> float:
+    """The angle between the two neighbouring bars of a rose that leave the most room."""
+    highs = np.array([share.high or 0.0 for share in shares])
+    lower = int((highs + np.roll(highs, -1)).argmin())
+    return float(places[lower] + (places[1] - places[0]) / 2)
 
 
 def _branches(misalignment: Misalignment) -> list[str]:

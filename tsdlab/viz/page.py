@@ -134,8 +134,9 @@ def _examples(chosen: list[Example], images: int, dataset: CocoDataset, pictures
                 pictures[f"example-{number}"], f"Example {number}: peaks and surfaces",
                 f"Level {escape(example.level)}, the one the object’s box is pooled from; measured around it, the "
                 f"peaks of the gradients lie {example.peak_distance:.2f} box sizes apart in the first branch. Left, "
-                "where the gradients of both tasks are longest. Right, both maps of the proposals over the whole "
-                "image, each as a fraction of its own maximum. Green is the object"
+                "where the gradients of both tasks are longest. Right, both maps of the proposals over the same "
+                "part of the image by the branch that detects, each as a fraction of its maximum there. Green is the "
+                "object"
                 + (", black and white its salient part." if "salient_boxes" in dataset[example.image][1] else "."),
             ),
             _figure(
@@ -171,7 +172,7 @@ def _measured(found: Misalignment, pictures: dict[str, bytes]) -> str:
             parts.append(
                 _figure(
                     pictures[f"moved-{method}"],
-                    f"Detecting branch less sibling, {method}",
+                    f"Detecting branch − sibling, {method}",
                     "What the detecting branch has more than the sibling that was trained beside it, on the same "
                     "proposals. An interval across the dotted zero means: no difference was shown.",
                 )

@@ -106,8 +106,9 @@ def _example_figures(model: GeneralizedRCNN, dataset: CocoDataset, chosen: list[
             ax.set_title(f"{branch}: peaks of the gradients", fontsize=10)
         figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left", ncols=4, frameon=False, fontsize=9)
         surface = figure.add_subplot(grid[-1], projection="3d")
-        map_plots.surfaces(by_method["proposals"], example.level, branches[0], surface, image)
-        surface.set_title(f"{branches[0]}: maps of the proposals", fontsize=10)
+        detecting = branches[-1]  # what the report is about, not the sibling trained beside it
+        map_plots.surfaces(by_method["proposals"], example.level, detecting, surface, image, margin=0.5)
+        surface.set_title(f"{detecting}: maps of the proposals", fontsize=10)
         figures[f"example-{number}"] = figure
     return figures
 
