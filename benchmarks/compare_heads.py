@@ -13,8 +13,10 @@ core, which on a CPU is faster than one run on all of them.
 from __future__ import annotations
 
 import argparse
+import csv
 import dataclasses
 import json
+import math
 import os
 import shlex
 import statistics
@@ -182,12 +184,25 @@ def result(run: Run, threads: int) -> Run:
                     "proposals": found.levels[ALL_LEVELS].proposals,
                     **{name: found.mean(name) for name in FOLLOWED},
                 },
+                "learning": learning_curve(ROOT / run.out / "log.csv"),
                 "parameters": sum(p.numel() for p in model.parameters()),
                 "train": shlex.join(run.command()),
                 "config": config_to_dict(model.config),
             },
         )
     return run
+
+
+def learning_curve(log: Path, window: int = 100) -> dict[str, list[float]]:
+    """When a run learnt to tell classes: its classification loss, and TSD's sibling's, means over `window` steps."""
+    with log.open() as file:
+        rows = list(csv.DictReader(file))
+    windows: dict[int, list[dict[str, str]]] = {}
+    for row in rows:
+        windows.setdefault(math.ceil(int(row["step"]) / window) * window, []).append(row)
+    losses = [name for name in ("loss_classifier", "loss_sibling_classifier") if name in rows[0]]
+    means = {name: [round(statistics.mean(float(r[name]) for r in w), 4) for w in windows.values()] for name in losses}
+    return {"step": list(windows), **means}
 
 
 def write_table(table: str, record: dict[str, Any], threads: int) -> None:

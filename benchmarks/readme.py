@@ -200,6 +200,7 @@ def fill(text: str) -> str:
         "bccd": accuracy_table("bccd"),
         "heads": comparison_table("heads", ("AP", "AP50", "AP75", "AP_small", "AP_medium")),
         "dose": dose_table(),
+        "leash": comparison_table("leash", ("AP", "AP50", "AP75")),
         "ablations": comparison_table("ablations", ("AP", "AP50", "AP75")),
         "misalignment": misalignment_table(),
         "pooling": pooling_table(),

@@ -59,6 +59,12 @@ def test_mean_and_deviation_by_hand():
     assert row["per_iou"]["0.50"]["mean"] == 41.0 and row["displacement"]["proposals"]["mean"] == 5.0
 
 
+def test_a_learning_curve_is_the_mean_of_its_windows(tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("step,loss_classifier\n50,4.0\n100,2.0\n150,1.0\n")
+    assert compare_heads.learning_curve(log) == {"step": [100, 200], "loss_classifier": [3.0, 1.0]}
+
+
 def test_a_table_grows_run_by_run_and_forgets_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(compare_heads, "RESULTS", tmp_path)
     monkeypatch.setattr("measure.RESULTS", tmp_path)
