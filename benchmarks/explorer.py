@@ -13,7 +13,8 @@ import tempfile
 from pathlib import Path
 
 import tyro
-from measure import RESULTS, provenance, write_results
+
+from tsdlab.provenance import RESULTS, provenance, write_results
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "browser"))
 import lab

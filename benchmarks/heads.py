@@ -15,18 +15,20 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from measure import against, peak_megabytes, print_table, provenance, side_by_side, write_results
+from measure import against, peak_megabytes, print_table, side_by_side
 from torch import nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import MultiScaleRoIAlign
 
-from tsdlab.config import PRESETS, Config
+from tsdlab.config import Config
 from tsdlab.memory import keep_freed_memory
 from tsdlab.models.backbones import build_backbone
-from tsdlab.models.detector import build_detector, load_torchvision
+from tsdlab.models.build import build_detector, load_torchvision
 from tsdlab.models.heads import HEADS
+from tsdlab.presets import PRESETS
+from tsdlab.provenance import provenance, write_results
 
 PEER = "torchvision, channels-last"
 SETTINGS: dict[str, tuple[Config, tuple[int, int], int]] = {  # preset, (height, width), images per step

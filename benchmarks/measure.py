@@ -1,26 +1,17 @@
-"""Time contestants side by side in one process, and write the result where the README and notebooks find it."""
+"""Time contestants side by side in one process."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import json
-import platform
 import random
-import shlex
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
-
-from tsdlab.checkpoint import write_json
-from tsdlab.evaluate import versions
-
-RESULTS = Path(__file__).parents[1] / "data" / "results"
 
 
 def side_by_side(
@@ -86,22 +77,3 @@ def print_table(title: str, rows: dict[str, dict[str, float]]) -> None:
     print(f"\n{title}\n{'':34}{'median':>10}{'ratio':>9}")
     for name, row in rows.items():
         print(f"{name:34}{row['median_s']:>8.3f} s{row['ratio']:>9.3f}")
-
-
-def provenance(device: str = "cpu") -> dict:
-    """What a number was measured by and on."""
-    return {
-        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
-        "device": torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU",
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-    }
-
-
-def write_results(name: str, results: dict) -> None:
-    """`data/results/<name>.json`: entries that were not measured again stay as they are."""
-    path = RESULTS / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    before = json.loads(path.read_text()) if path.exists() else {}
-    write_json(path, {**before, **results})
-    print(f"\nwritten: data/results/{name}.json")

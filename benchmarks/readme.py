@@ -11,14 +11,14 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from measure import RESULTS
 from torchvision.ops import box_iou
 
 import tsdlab
 from tsdlab.analysis.sensitivity import gradient_maps
 from tsdlab.data import SAMPLE, CocoDataset, draw_scene
 from tsdlab.data.badges import CLASSES, scene_rng
-from tsdlab.viz import maps, plots
+from tsdlab.figures import maps, plots
+from tsdlab.provenance import RESULTS
 
 # An image of the sample (validation, seed 7): index of the image, and of the object in it.
 SEED, IMAGE, OBJECT = 7, 0, 0

@@ -21,7 +21,7 @@ from functools import partial
 from statistics import median
 
 import torch
-from measure import peak_megabytes, provenance, side_by_side, write_results
+from measure import peak_megabytes, side_by_side
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import MultiScaleRoIAlign, roi_align
@@ -29,6 +29,7 @@ from torchvision.ops import MultiScaleRoIAlign, roi_align
 from tsdlab.memory import keep_freed_memory
 from tsdlab.ops import MultiScaleDeformRoIAlign, deform_roi_align
 from tsdlab.ops.sampling import sample_points
+from tsdlab.provenance import provenance, write_results
 
 BINS, SAMPLES, CHANNELS = 7, 2, 256
 PEERS = ("torchvision", "grid_sample")

@@ -16,7 +16,7 @@ from functools import partial
 from statistics import median
 
 import torch
-from measure import against, print_table, provenance, side_by_side, write_results
+from measure import against, print_table, side_by_side
 from torch import Tensor
 from tqdm import tqdm
 
@@ -25,8 +25,9 @@ from tsdlab.data import SAMPLE, CocoDataset
 from tsdlab.memory import keep_freed_memory
 from tsdlab.models.boxes import paired_iou
 from tsdlab.models.detector import Detector
-from tsdlab.models.trace import Probe
-from tsdlab.weights import load_detector
+from tsdlab.models.probe import Probe
+from tsdlab.models.weights import load_detector
+from tsdlab.provenance import provenance, write_results
 
 MODELS = ("badges-sibling", "badges-tsd")
 INFERENCE = "inference"

@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from tsdlab.config import PRESETS, Config
+from tsdlab.config import Config
+from tsdlab.presets import PRESETS
 
 _COLORS = {3: (220, 60, 40), 7: (40, 90, 220)}  # by category id; ids are sparse on purpose
 

@@ -17,12 +17,13 @@ import pytest
 import torch
 from PIL import Image
 
-from tsdlab import weights
-from tsdlab.checkpoint import load_checkpoint
 from tsdlab.cli import main
-from tsdlab.config import PRESETS, BackboneConfig, config_from_dict
+from tsdlab.config import BackboneConfig, config_from_dict
+from tsdlab.models import weights
 from tsdlab.models.torchvision_start import published_model
-from tsdlab.weights import read_header
+from tsdlab.models.weights import read_header
+from tsdlab.presets import PRESETS
+from tsdlab.training.state import load_checkpoint
 
 # badges-tiny, shrunken as in conftest.tiny_config.
 SMALL = shlex.split(

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from tsdlab.config import PRESETS, Config, HeadName, config_from_dict, config_to_dict
-from tsdlab.models.detector import build_detector
+from tsdlab.config import Config, HeadName, config_from_dict, config_to_dict
+from tsdlab.models.build import build_detector
+from tsdlab.presets import PRESETS
 
 
 @pytest.mark.parametrize("name", PRESETS)

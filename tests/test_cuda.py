@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tsdlab.models.detector import build_detector
+from tsdlab.models.build import build_detector
 from tsdlab.models.heads import HEADS
-from tsdlab.models.trace import trace
+from tsdlab.models.probe import trace
 from tsdlab.ops import deform_roi_align
 from tsdlab.ops.fused import pool_regions
-from tsdlab.train import train
+from tsdlab.training.loop import train
 
 pytestmark = pytest.mark.gpu
 

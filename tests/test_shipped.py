@@ -8,7 +8,7 @@ import torch
 
 import tsdlab
 from tsdlab.data import SAMPLE, BadgesConfig, CocoDataset, make_badges
-from tsdlab.weights import shipped_weights
+from tsdlab.models.weights import shipped_weights
 
 HEADS = ("sibling", "d_head", "tsd")
 

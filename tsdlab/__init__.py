@@ -4,20 +4,34 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from tsdlab.config import PRESETS, Config
-from tsdlab.evaluate import evaluate
-from tsdlab.models.detector import build_detector, from_torchvision
-from tsdlab.models.trace import trace
-from tsdlab.train import train
-from tsdlab.weights import load_detector
-
 if TYPE_CHECKING:
-    from tsdlab.viz.explorer import explore as explore
-    from tsdlab.viz.levels import explore_levels as explore_levels
+    from tsdlab.config import Config as Config
+    from tsdlab.evaluation import evaluate as evaluate
+    from tsdlab.models.build import build_detector as build_detector
+    from tsdlab.models.build import from_torchvision as from_torchvision
+    from tsdlab.models.probe import trace as trace
+    from tsdlab.models.weights import load_detector as load_detector
+    from tsdlab.presets import PRESETS as PRESETS
+    from tsdlab.training.loop import train as train
+    from tsdlab.widgets.explorer.widget import explore as explore
+    from tsdlab.widgets.levels.widget import explore_levels as explore_levels
 
 __version__ = version("tsdlab")
 
-_WIDGETS = {"explore": "tsdlab.viz.explorer", "explore_levels": "tsdlab.viz.levels"}
+# Where each public name is defined. It is imported when it is first used: `import tsdlab` is quick, and a training
+# run on a server needs neither the widgets' packages nor matplotlib.
+_HOMES = {
+    "PRESETS": "tsdlab.presets",
+    "Config": "tsdlab.config",
+    "build_detector": "tsdlab.models.build",
+    "evaluate": "tsdlab.evaluation",
+    "explore": "tsdlab.widgets.explorer.widget",
+    "explore_levels": "tsdlab.widgets.levels.widget",
+    "from_torchvision": "tsdlab.models.build",
+    "load_detector": "tsdlab.models.weights",
+    "trace": "tsdlab.models.probe",
+    "train": "tsdlab.training.loop",
+}
 
 __all__ = [
     "PRESETS",
@@ -39,7 +53,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    # The widgets need anywidget and matplotlib; a training run on a server needs neither.
-    if name in _WIDGETS:
-        return getattr(import_module(_WIDGETS[name]), name)
+    if name in _HOMES:
+        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

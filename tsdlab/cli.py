@@ -24,20 +24,23 @@ from matplotlib.figure import Figure
 from tyro.conf import CascadeSubcommandArgs, OmitSubcommandPrefixes, Positional, arg, subcommand
 
 import tsdlab
-from tsdlab.analysis.report import analyze
-from tsdlab.checkpoint import atomic_write, write_json
-from tsdlab.config import PRESETS, Config, HeadName
+from tsdlab.analysis.analyze import analyze
+from tsdlab.config import Config, HeadName
 from tsdlab.data.badges import BadgesConfig, make_badges
-from tsdlab.data.coco import CocoDataset, DataError, check, read_image
+from tsdlab.data.coco import CocoDataset, check, read_image
 from tsdlab.device import Device, joined_processes, resolve_device
-from tsdlab.evaluate import evaluate, versions
+from tsdlab.errors import DataError, ExistingFileError, MissingFileError, NonFiniteLossError
+from tsdlab.evaluation import evaluate
+from tsdlab.figures import plots
+from tsdlab.files import atomic_write, write_json
 from tsdlab.memory import keep_freed_memory
 from tsdlab.models.augmented import AugmentedDetector
 from tsdlab.models.torchvision_start import PublishedName
-from tsdlab.train import NonFiniteLossError, TrainingInterrupted, train
-from tsdlab.viz import plots
-from tsdlab.viz.report import write_report
-from tsdlab.weights import find_weights, import_torchvision, load_detector, read_header, shipped_weights
+from tsdlab.models.weights import find_weights, import_torchvision, load_detector, read_header, shipped_weights
+from tsdlab.presets import PRESETS
+from tsdlab.provenance import versions
+from tsdlab.report.write import write_report
+from tsdlab.training.loop import TrainingInterrupted, train
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ class Detect:
         missing = [str(path) for path in self.images if not path.is_file()]
         if missing or not self.images:
             what = f"no image file at {', '.join(missing)}; give files, not folders"
-            raise FileNotFoundError(what if missing else "give at least one image")
+            raise MissingFileError(what if missing else "give at least one image")
         device = resolve_device(self.device)
         model = load_detector(self.weights, device, self.score_thresh)
         names = [category.name for category in model.categories]
@@ -199,7 +202,7 @@ class Analyze:
 
     def run(self, line: str) -> None:
         if self.out.exists() and not self.out.is_dir():
-            raise FileExistsError(f"{self.out} is a file; --out names a folder")
+            raise ExistingFileError(f"{self.out} is a file; --out names a folder")
         dataset = CocoDataset(self.data, self.split)
         with joined_processes() as speaks:
             model = load_detector(self.weights, resolve_device(self.device))

@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import distributed
 
+from tsdlab.errors import InputError
+
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -21,7 +23,7 @@ def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
     """
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
-        raise ValueError("device is cuda, but torch sees no CUDA device")
+        raise InputError("device is cuda, but torch sees no CUDA device")
     return "cuda" if available and device != "cpu" else "cpu"
 
 

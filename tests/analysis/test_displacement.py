@@ -21,8 +21,8 @@ from tsdlab.analysis.displacement import (
 )
 from tsdlab.analysis.statistics import Tally
 from tsdlab.data import SAMPLE, CocoDataset
-from tsdlab.models.detector import build_detector
-from tsdlab.models.trace import Probe, trace
+from tsdlab.models.build import build_detector
+from tsdlab.models.probe import Probe, trace
 from tsdlab.ops.sampling import bin_centres
 from tsdlab.structures import BranchTrace, DetectionTrace
 

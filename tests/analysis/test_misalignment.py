@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+from tsdlab.analysis.analyze import Report, observe
 from tsdlab.analysis.displacement import displacements
 from tsdlab.analysis.misalignment import (
     AGREEMENT,
@@ -20,11 +21,10 @@ from tsdlab.analysis.misalignment import (
     tally_misalignment,
     window,
 )
-from tsdlab.analysis.report import Report, observe
 from tsdlab.analysis.sensitivity import Grid, TaskMaps
 from tsdlab.analysis.statistics import Tally
-from tsdlab.models.detector import build_detector
-from tsdlab.models.trace import Probe
+from tsdlab.models.build import build_detector
+from tsdlab.models.probe import Probe
 from tsdlab.structures import BranchTrace, DetectionTrace
 
 BOX = torch.tensor([40.0, 30.0, 90.0, 110.0])  # 50 wide, 80 high

@@ -19,11 +19,11 @@ from tsdlab.analysis.sensitivity import (
     gradient_maps,
     sensitivity_maps,
 )
-from tsdlab.config import PRESETS
 from tsdlab.models.boxes import encode
-from tsdlab.models.detector import build_detector
+from tsdlab.models.build import build_detector
 from tsdlab.models.heads import HEADS, Head
-from tsdlab.models.trace import Probe
+from tsdlab.models.probe import Probe
+from tsdlab.presets import PRESETS
 from tsdlab.structures import Answer, BranchTrace, HeadOutput
 
 IMAGE = torch.rand(3, 128, 128, generator=torch.Generator().manual_seed(0))

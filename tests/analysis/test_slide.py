@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tsdlab.analysis.slide import SlideMaps, slide_box
-from tsdlab.config import PRESETS
-from tsdlab.models.detector import build_detector
+from tsdlab.models.build import build_detector
 from tsdlab.models.heads import Head
+from tsdlab.presets import PRESETS
 from tsdlab.structures import HeadOutput
 
 BOX = torch.tensor([40.0, 30.0, 90.0, 110.0])  # 50 wide, 80 high

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import tsdlab
+from tsdlab.analysis.proposal import GroundTruth, ask_levels
 from tsdlab.data import SAMPLE
 from tsdlab.data.coco import CocoDataset
-from tsdlab.models.trace import Probe
-from tsdlab.viz.exploration import GroundTruth, ask_levels
+from tsdlab.models.probe import Probe
 
 lab = pytest.importorskip("lab", reason="needs playwright: pip install -e '.[lab,test]'")
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from tsdlab.config import Config, RoIConfig
 from tsdlab.models.augmented import AugmentedDetector
-from tsdlab.models.detector import Detector, build_detector
+from tsdlab.models.build import build_detector
+from tsdlab.models.detector import Detector
 from tsdlab.models.heads import HEADS
 
 Detections = dict[str, Tensor]

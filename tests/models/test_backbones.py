@@ -10,10 +10,11 @@ import torch
 from timm.models.senet import SEBottleneck, SENet
 from torch import Tensor, nn
 
-from tsdlab.config import PRESETS, BackboneConfig
+from tsdlab.config import BackboneConfig
 from tsdlab.models.backbones import build_backbone
+from tsdlab.models.build import build_detector
 from tsdlab.models.deformable import DeformableConv2d, make_deformable
-from tsdlab.models.detector import build_detector
+from tsdlab.presets import PRESETS
 
 TINY = PRESETS["badges-tiny"]
 

@@ -10,12 +10,13 @@ from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.models.resnet import resnet18
 from torchvision.ops import FrozenBatchNorm2d
 
-from tsdlab.config import PRESETS, BackboneConfig
+from tsdlab.config import BackboneConfig
 from tsdlab.models.backbones import build_backbone
+from tsdlab.models.build import build_detector, load_torchvision
 from tsdlab.models.deformable import DeformableConv2d
-from tsdlab.models.detector import build_detector, load_torchvision
 from tsdlab.models.heads import HEADS
-from tsdlab.models.trace import trace
+from tsdlab.models.probe import trace
+from tsdlab.presets import PRESETS
 
 TINY = PRESETS["badges-tiny"]
 CLASSIFIER_LOSSES = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}

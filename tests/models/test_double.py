@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tsdlab.config import PRESETS
 from tsdlab.models.boxes import decode
-from tsdlab.models.detector import build_detector
+from tsdlab.models.build import build_detector
 from tsdlab.models.heads.double import DoubleHead, enlarge, fuse_scores
 from tsdlab.models.heads.sibling import SiblingHead
-from tsdlab.models.trace import trace
+from tsdlab.models.probe import trace
 from tsdlab.ops import MultiScaleDeformRoIAlign
+from tsdlab.presets import PRESETS
 from tsdlab.structures import HeadOutput, Samples
 
 TINY = PRESETS["badges-tiny"]

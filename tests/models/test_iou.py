@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from tsdlab.config import PRESETS
 from tsdlab.models.boxes import paired_iou
-from tsdlab.models.detector import build_detector
+from tsdlab.models.build import build_detector
 from tsdlab.models.heads.iou import IoUHead, jitter
 from tsdlab.ops import MultiScaleDeformRoIAlign
+from tsdlab.presets import PRESETS
 from tsdlab.structures import Samples
 
 CONFIG = replace(PRESETS["badges-tiny"], head="iou")

@@ -16,8 +16,8 @@ from torchvision.ops import MultiScaleRoIAlign
 from tsdlab import build_detector, from_torchvision, load_detector, trace
 from tsdlab.config import BackboneConfig, Config, config_from_dict, config_to_dict
 from tsdlab.models.torchvision_start import published_model
+from tsdlab.models.weights import load_tensors, save_weights
 from tsdlab.structures import Category
-from tsdlab.weights import load_tensors, save_weights
 
 CLASSES = 5
 CATEGORIES = tuple(Category(i, f"class {i}") for i in range(1, 1 + CLASSES))

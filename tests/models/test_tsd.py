@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tsdlab.config import PRESETS
 from tsdlab.models.heads.tsd import TSDHead, translate
 from tsdlab.ops import MultiScaleDeformRoIAlign
 from tsdlab.ops.sampling import bin_centres
+from tsdlab.presets import PRESETS
 from tsdlab.structures import Samples
 
 CONFIG = replace(PRESETS["badges-tiny"], head="tsd")

@@ -18,7 +18,8 @@ from torchvision.ops import box_iou
 
 from tsdlab.analysis.statistics import Estimate, Tally
 from tsdlab.data.coco import CocoDataset
-from tsdlab.models.trace import Probe, as_detector
+from tsdlab.errors import InputError
+from tsdlab.models.probe import Probe, as_detector
 from tsdlab.ops.sampling import bin_centres
 from tsdlab.progress import progress_bar
 from tsdlab.structures import Answer, DetectionTrace
@@ -114,7 +115,7 @@ def measure_displacement(
         tally_displacement(tally, followed, levels)
     found = displacements(tally)
     if found is None:
-        raise ValueError(f"no proposal overlaps an object with IoU ≥ {min_iou}")
+        raise InputError(f"no proposal overlaps an object with IoU ≥ {min_iou}")
     return found
 
 
@@ -147,7 +148,7 @@ def follow(trace: DetectionTrace, target: dict[str, Any], min_iou: float = 0.5) 
     offsets, shift = trace.classification_offsets, trace.localization_offset
     if points is None or moved is None or offsets is None or shift is None:
         head = list(trace.branches)[-1]
-        raise ValueError(
+        raise InputError(
             f"head {head!r} has no displacement to follow: it moves nothing, or the region of its boxes bin by bin"
         )
     proposals = trace.proposals.cpu()
@@ -225,7 +226,7 @@ def decompose(offsets: Tensor, shift: Tensor) -> Decomposition:
         ValueError: there are fewer than three proposals, or none of them moves.
     """
     if len(offsets) < 3 or not offsets.any():
-        raise ValueError(f"nothing to decompose: {len(offsets)} proposals, of which none or too few move")
+        raise InputError(f"nothing to decompose: {len(offsets)} proposals, of which none or too few move")
     translation = offsets.mean(dim=(1, 2))  # [K, 2]
     reshaping = offsets - translation[:, None, None]
     pattern = reshaping.mean(dim=0)  # [bins, bins, 2]

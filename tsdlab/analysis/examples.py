@@ -10,8 +10,8 @@ from torchvision.ops import box_iou
 from tsdlab.analysis.misalignment import measure_maps, window
 from tsdlab.analysis.sensitivity import differentiate
 from tsdlab.data.coco import CocoDataset
-from tsdlab.evaluate import model_labels
-from tsdlab.models.trace import Probe, as_detector
+from tsdlab.evaluation import model_labels
+from tsdlab.models.probe import Probe, as_detector
 
 EXAMPLES = 3
 CANDIDATES = 12  # images that the examples are chosen from

@@ -18,7 +18,7 @@ from torchvision.ops import box_iou, nms
 from tsdlab.analysis.sensitivity import Grid, SensitivityMaps, TaskMaps, ask_everywhere, differentiate, draw_maps
 from tsdlab.analysis.statistics import Estimate, Tally
 from tsdlab.models.boxes import paired_iou
-from tsdlab.models.trace import Probe
+from tsdlab.models.probe import Probe
 from tsdlab.structures import BranchTrace, DetectionTrace
 
 WINDOW = 1.5  # of an object's box

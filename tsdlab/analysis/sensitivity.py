@@ -17,8 +17,9 @@ from torch.nn import functional as F
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops import box_iou
 
+from tsdlab.errors import InputError
 from tsdlab.models.boxes import paired_iou
-from tsdlab.models.trace import Probe
+from tsdlab.models.probe import Probe
 from tsdlab.structures import Answer
 
 Source = Literal["rpn", "slide"]
@@ -40,7 +41,7 @@ class Grid:
     def over_image(image_size: tuple[int, int], cells: int = 128) -> Grid:
         """`cells` along the longer side, but no more than pixels."""
         if cells < 1:
-            raise ValueError(f"cells must be at least 1, got {cells}")
+            raise InputError(f"cells must be at least 1, got {cells}")
         height, width = image_size
         pixels = max(1.0, max(image_size) / cells)
         return Grid((0.0, 0.0, width, height), (max(1, round(height / pixels)), max(1, round(width / pixels))))
@@ -162,7 +163,7 @@ def draw_maps(
     class. The paper's maps have them all.
     """
     if sigma <= 0:
-        raise ValueError(f"sigma must be positive, got {sigma}")
+        raise InputError(f"sigma must be positive, got {sigma}")
     _check_choice("aggregation", aggregation, Aggregation)
     levels = {}
     for level, answer in answers.items():
@@ -287,15 +288,15 @@ def check_object(probe: Probe, box: Tensor, label: int) -> None:
     """Raise ValueError unless `box` [4] has an area on the image and `label` is a class of the model."""
     classes = probe.model.config.num_classes
     if not 1 <= label <= classes:
-        raise ValueError(f"label must be 1…{classes}, got {label}")
+        raise InputError(f"label must be 1…{classes}, got {label}")
     if box.shape != (4,):
-        raise ValueError(f"box must be [4] xyxy, got {tuple(box.shape)}")
+        raise InputError(f"box must be [4] xyxy, got {tuple(box.shape)}")
     height, width = probe.image_size
     x1, y1, x2, y2 = box.tolist()
     if not (min(x2, width) > max(x1, 0) and min(y2, height) > max(y1, 0)):  # NaN fails, too
-        raise ValueError(f"box {[round(v, 1) for v in box.tolist()]} has no area on the image of {width}×{height}")
+        raise InputError(f"box {[round(v, 1) for v in box.tolist()]} has no area on the image of {width}×{height}")
 
 
 def _check_choice(name: str, value: str, choices: Any) -> None:
     if value not in get_args(choices):
-        raise ValueError(f"{name} must be one of {', '.join(get_args(choices))}; got {value!r}")
+        raise InputError(f"{name} must be one of {', '.join(get_args(choices))}; got {value!r}")

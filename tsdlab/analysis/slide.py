@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tsdlab.errors import InputError
 from tsdlab.models.boxes import paired_iou
 from tsdlab.models.detector import Detector
-from tsdlab.models.trace import trace
+from tsdlab.models.probe import trace
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,9 @@ def slide_box(
         ValueError: `steps` is even, or shapes do not fit.
     """
     if steps % 2 == 0:
-        raise ValueError(f"steps must be odd, so that the box's own place is among them; got {steps}")
+        raise InputError(f"steps must be odd, so that the box's own place is among them; got {steps}")
     if box.shape != (4,):
-        raise ValueError(f"box must be [4] xyxy, got {tuple(box.shape)}")
+        raise InputError(f"box must be [4] xyxy, got {tuple(box.shape)}")
     shifts = torch.linspace(-reach, reach, steps)
     places = torch.cartesian_prod(shifts, shifts).flip(1)  # [S², 2] (dx, dy), row by row
     slid = box + (places * (box[2:] - box[:2])).repeat(1, 2)

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from tsdlab.errors import DataError
 from tsdlab.structures import Category as Category  # re-exported: part of what a dataset is
 
 Target = dict[str, Any]
@@ -28,10 +29,6 @@ Transforms = Callable[[Tensor, Target], tuple[Tensor, Target]]
 
 _PREFIX, _SUFFIX = "instances_", ".json"
 _SHOWN = 5  # problems an error spells out
-
-
-class DataError(ValueError):
-    """The data cannot be used as it is; the message names the file and entry, and says what to do."""
 
 
 class CocoDataset(Dataset):

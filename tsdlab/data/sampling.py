@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
+from tsdlab.errors import InputError
+
 
 class TrainingBatches(Sampler[list[tuple[int, int]]]):
     """Batch sampler: for every step, the keys `(image index, sample seed)` that `CocoDataset` takes.
@@ -38,9 +40,9 @@ class TrainingBatches(Sampler[list[tuple[int, int]]]):
         world_size: int = 1,
     ) -> None:
         if num_images < 1:
-            raise ValueError("the training split has no images")
+            raise InputError("the training split has no images")
         if batch_size < 1 or batch_size % world_size:
-            raise ValueError(f"batch_size {batch_size} is not a positive multiple of the {world_size} processes")
+            raise InputError(f"batch_size {batch_size} is not a positive multiple of the {world_size} processes")
         self.num_images, self.batch_size, self.seed = num_images, batch_size, seed
         self.steps, self.start_step = steps, start_step
         self.share = batch_size // world_size

@@ -11,6 +11,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from tsdlab.data.coco import Target, Transforms
+from tsdlab.errors import InputError
 
 
 def train_transforms(flip: float, scale_jitter: tuple[float, float], fill: tuple[float, ...]) -> Transforms:
@@ -30,10 +31,10 @@ def train_transforms(flip: float, scale_jitter: tuple[float, float], fill: tuple
         ValueError: the probability or the range makes no sense.
     """
     if not 0 <= flip <= 1:
-        raise ValueError(f"flip is a probability, 0…1, got {flip}")
+        raise InputError(f"flip is a probability, 0…1, got {flip}")
     low, high = scale_jitter
     if not 0 < low <= high:
-        raise ValueError(f"scale_jitter is a range (low, high) of positive factors, got {scale_jitter}")
+        raise InputError(f"scale_jitter is a range (low, high) of positive factors, got {scale_jitter}")
     steps: list[nn.Module] = [_WithBoxes()]
     if flip:
         steps.append(v2.RandomHorizontalFlip(flip))

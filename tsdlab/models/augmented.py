@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdlab.config import Config
+from tsdlab.errors import InputError
 from tsdlab.models.detector import Detector
 from tsdlab.models.postprocess import suppress
 from tsdlab.models.refinement import RefiningHead
@@ -40,9 +41,9 @@ class AugmentedDetector(nn.Module):
         super().__init__()
         for size in min_sizes:
             if size < 1:
-                raise ValueError(f"min_sizes are shorter sides in pixels, at least 1; got {size}")
+                raise InputError(f"min_sizes are shorter sides in pixels, at least 1; got {size}")
         if min_sizes and (model.transform.fixed_size is not None or model.transform._skip_resize):
-            raise ValueError("min_sizes need a model whose transform resizes images by their shorter side")
+            raise InputError("min_sizes need a model whose transform resizes images by their shorter side")
         self.model = model
         self.min_sizes = tuple(min_sizes)
         self.flip = flip

@@ -19,6 +19,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from tsdlab.config import BackboneConfig
+from tsdlab.errors import InputError
 from tsdlab.models.deformable import make_deformable
 
 _RESNET = re.compile(r"(wide_)?res(net|next)\d+(_.+)?")
@@ -45,12 +46,12 @@ def build_backbone(config: BackboneConfig, weights: str | None = None) -> nn.Mod
     """
     consecutive = tuple(range(config.stages[0], config.stages[-1] + 1)) if config.stages else ()
     if not config.stages or config.stages != consecutive or not set(config.stages) <= {1, 2, 3, 4}:
-        raise ValueError(f"backbone.stages must be some of 1, 2, 3, 4 in a row; got {config.stages}")
+        raise InputError(f"backbone.stages must be some of 1, 2, 3, 4 in a row; got {config.stages}")
     if not 0 <= config.trainable_stages <= _STAGES:
-        raise ValueError(f"backbone.trainable_stages must be 0…{_STAGES}, got {config.trainable_stages}")
+        raise InputError(f"backbone.trainable_stages must be 0…{_STAGES}, got {config.trainable_stages}")
     absent = sorted(set(config.deformable_stages) - set(range(1, config.stages[-1] + 1)))
     if absent:
-        raise ValueError(
+        raise InputError(
             f"backbone.deformable_stages {config.deformable_stages}: there is no stage {absent[0]} "
             f"in a network of stages 1…{config.stages[-1]} (backbone.stages)"
         )
@@ -72,7 +73,7 @@ def build_backbone(config: BackboneConfig, weights: str | None = None) -> nn.Mod
         members = partial(_layer_members, backbone.body)
     for stage in sorted(set(config.deformable_stages)):
         if make_deformable(backbone.body, members(stage)) == 0:
-            raise ValueError(f"backbone {config.name!r} has no 3×3 convolution to make deformable in stage {stage}")
+            raise InputError(f"backbone {config.name!r} has no 3×3 convolution to make deformable in stage {stage}")
     if config.norm == "sync" and _can_synchronise():
         backbone.body = convert_sync_batchnorm(backbone.body)  # timm's knows its own norms and torch's
     backbone.strides = strides
@@ -101,12 +102,12 @@ def _resnet(config: BackboneConfig, weights: str | None) -> ResNet:
     norm_layer = FrozenBatchNorm2d if config.norm == "frozen" else nn.BatchNorm2d
     if config.name == "resnet10":
         if weights is not None:
-            raise ValueError("resnet10 has no published weights; train it from scratch (weights=None)")
+            raise InputError("resnet10 has no published weights; train it from scratch (weights=None)")
         body = ResNet(BasicBlock, [1, 1, 1, 1], norm_layer=norm_layer)
     elif _RESNET.fullmatch(config.name) and config.name in torchvision.models.list_models():
         body = torchvision.models.get_model(config.name, weights=weights, norm_layer=norm_layer)
     else:
-        raise ValueError(
+        raise InputError(
             f'unknown backbone {config.name!r}: give "resnet10", a torchvision ResNet or ResNeXt such as "resnet50", '
             'or "timm:" and the name of a timm model'
         )
@@ -129,11 +130,11 @@ class TimmBackboneWithFPN(nn.Module):
         try:
             probe: Any = make(pretrained=False)
         except RuntimeError as error:
-            raise ValueError(f"timm has no feature backbone {name!r}: {error}") from error
+            raise InputError(f"timm has no feature backbone {name!r}: {error}") from error
         offered = probe.feature_info.reduction()
         missing = sorted(set(strides) - set(offered))
         if missing:
-            raise ValueError(f"timm model {name!r} has features at strides {offered}, none at {missing}")
+            raise InputError(f"timm model {name!r} has features at strides {offered}, none at {missing}")
         self.body: Any = make(pretrained=pretrained, out_indices=[offered.index(s) for s in strides])
         self._freeze(_STAGES - config.trainable_stages)
         if config.norm == "frozen":
@@ -164,7 +165,7 @@ class TimmBackboneWithFPN(nn.Module):
         names = [name for name, _ in self.body.named_modules()]
         inside = [i for i, name in enumerate(names) if f"{name}.".startswith(prefixes)]
         if not inside:
-            raise ValueError(
+            raise InputError(
                 f"cannot tell where {ends[-1]!r} ends in this timm model; set trainable_stages=5, deformable_stages=()"
             )
         return names[: inside[-1] + 1]

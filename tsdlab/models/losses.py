@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tsdlab.errors import InputError
 from tsdlab.models.boxes import decode, encode, paired_iou
 from tsdlab.structures import HeadOutput, Samples
 
@@ -56,7 +57,7 @@ def progressive_constraint(
     """
     sibling = output.sibling
     if sibling is None:
-        raise ValueError("the progressive constraint needs the sibling's output; call the head with_sibling=True")
+        raise InputError("the progressive constraint needs the sibling's output; call the head with_sibling=True")
     classification = localization = output.logits.new_zeros((), dtype=torch.float32)
     if classification_margin is not None:
         every = torch.arange(len(samples.labels), device=samples.labels.device)

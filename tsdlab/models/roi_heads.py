@@ -10,6 +10,7 @@ from torchvision.models.detection._utils import BalancedPositiveNegativeSampler,
 from torchvision.ops import box_iou
 
 from tsdlab.config import Config, RoIConfig
+from tsdlab.errors import InputError
 from tsdlab.models.heads import Head, build_head
 from tsdlab.models.postprocess import candidates_per_image, detections_of, without_slivers
 from tsdlab.models.refinement import RefiningHead
@@ -46,7 +47,7 @@ class RoIHeads(nn.Module):
         pool = self.prepare(features)
         if self.training:
             if targets is None:
-                raise ValueError("targets must be given in training mode")
+                raise InputError("targets must be given in training mode")
             samples = self.sample(proposals, targets)
             output = self.head(pool, samples.rois, with_sibling=True)
             losses = self.head.losses(pool, output, samples)

@@ -28,6 +28,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from tsdlab.config import TORCHVISION, BackboneConfig, Config, HeadName, ImageConfig, RoIConfig, RPNConfig
+from tsdlab.errors import InputError
 from tsdlab.models.roi_heads import RoIHeads, build_roi_heads
 
 PublishedName = Literal[
@@ -168,7 +169,7 @@ def published_model(
     """
     make_body, layers = _BODIES[name]
     if not 0 <= backbone.trainable_stages <= layers:
-        raise ValueError(f"backbone.trainable_stages of {name} must be 0…{layers}, got {backbone.trainable_stages}")
+        raise InputError(f"backbone.trainable_stages of {name} must be 0…{layers}, got {backbone.trainable_stages}")
     model = get_model(name, weights=None, weights_backbone=None, num_classes=1 + num_classes, **numbers)
     model.backbone.body = make_body(
         weights=weights_backbone,
@@ -190,11 +191,11 @@ def published_parts(config: Config, weights_backbone: str | None = None) -> Part
     """
     name = config.backbone.name.removeprefix(TORCHVISION)
     if name not in _BODIES:
-        raise ValueError(
+        raise InputError(
             f"backbone.name {config.backbone.name!r} is no builder of torchvision ({', '.join(_BODIES)}). A detector "
             "that began as a torchvision model of your own is loaded in three steps: make the same torchvision model; "
             f"detector = tsdlab.from_torchvision(model, {config.head!r}, {config.num_classes}); "
-            "tsdlab.weights.load_tensors(detector, path). It trains like any torchvision detector, in your own loop"
+            "tsdlab.models.weights.load_tensors(detector, path). It trains like any torchvision detector, in your loop"
         )
     image, rpn = config.image, config.rpn
     model = published_model(
@@ -226,7 +227,7 @@ def published_parts(config: Config, weights_backbone: str | None = None) -> Part
         for field in fields:
             asked, has = (getattr(getattr(c, section), field) for c in (config, made))
             if asked != has:
-                raise ValueError(f"torchvision's {name} has {section}.{field} {has}, the config says {asked}")
+                raise InputError(f"torchvision's {name} has {section}.{field} {has}, the config says {asked}")
     return take_over(model, config)
 
 
@@ -246,16 +247,16 @@ def fold_epsilon(model: nn.Module) -> None:
 def _check(model: Any) -> None:
     """Raises ValueError saying what of `model` cannot be taken over."""
     if not isinstance(model, GeneralizedRCNN):
-        raise ValueError(f"a torchvision Faster R-CNN is needed, not a {type(model).__name__}")
+        raise InputError(f"a torchvision Faster R-CNN is needed, not a {type(model).__name__}")
     roi = model.roi_heads
     if type(roi) is not TorchvisionRoIHeads:
-        raise ValueError(f"the second stage is a {type(roi).__module__}.RoIHeads; torchvision's own is needed")
+        raise InputError(f"the second stage is a {type(roi).__module__}.RoIHeads; torchvision's own is needed")
     if type(roi.box_roi_pool) is not MultiScaleRoIAlign:
-        raise ValueError(f"regions are pooled by a {type(roi.box_roi_pool).__name__}; MultiScaleRoIAlign is needed")
+        raise InputError(f"regions are pooled by a {type(roi.box_roi_pool).__name__}; MultiScaleRoIAlign is needed")
     if type(roi.box_predictor) is not FastRCNNPredictor:
-        raise ValueError(f"the predictor is a {type(roi.box_predictor).__name__}; a FastRCNNPredictor is needed")
+        raise InputError(f"the predictor is a {type(roi.box_predictor).__name__}; a FastRCNNPredictor is needed")
     if type(model.rpn) is not RegionProposalNetwork or type(model.rpn.anchor_generator) is not AnchorGenerator:
-        raise ValueError(
+        raise InputError(
             f"proposals come from a {type(model.rpn).__name__} with a "
             f"{type(getattr(model.rpn, 'anchor_generator', None)).__name__}; "
             "RegionProposalNetwork and AnchorGenerator are needed"
@@ -275,7 +276,7 @@ def _check(model: Any) -> None:
     }
     for what, (found, fine) in needed.items():
         if not fine:
-            raise ValueError(f"needed is {what}; the model has {found}")
+            raise InputError(f"needed is {what}; the model has {found}")
 
 
 def _canonical_size(pool: MultiScaleRoIAlign) -> float:
@@ -297,17 +298,17 @@ def _pooled_maps(model: GeneralizedRCNN) -> tuple[list[int], int]:
     # Powers of two, as torchvision rounds them.
     strides = {n: 2 ** round(math.log2(side / f.shape[-2])) for n, f in maps.items() if n in pool.featmap_names}
     if not strides:
-        raise ValueError(f"regions are pooled from maps {pool.featmap_names}, but the backbone gives {list(maps)}")
+        raise InputError(f"regions are pooled from maps {pool.featmap_names}, but the backbone gives {list(maps)}")
     sizes = list(strides.values())
     count = max(1, round(math.log2(sizes[-1] / sizes[0])) + 1)
     if sizes[-1] < sizes[0] or sizes[:count] != [sizes[0] * 2**i for i in range(count)]:
-        raise ValueError(f"needed are maps whose strides double, finest first; the model pools from strides {strides}")
+        raise InputError(f"needed are maps whose strides double, finest first; the model pools from strides {strides}")
     if list(strides)[:count] != [str(i) for i in range(count)]:
-        raise ValueError(f'needed are maps named "0", "1", … in this order; the model pools from {list(strides)}')
+        raise InputError(f'needed are maps named "0", "1", … in this order; the model pools from {list(strides)}')
     channels, bins, hidden = maps["0"].shape[1], pool.output_size[0], roi.box_predictor.cls_score.in_features
     trunk = copy.deepcopy(roi.box_head).eval()(image.new_zeros(2, channels, bins, bins))
     if trunk.shape != (2, hidden):
-        raise ValueError(
+        raise InputError(
             f"needed is a box head that gives [K, {hidden}], as its predictor takes; it gives {['K', *trunk.shape[1:]]}"
         )
     return sizes[:count], channels

@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from tsdlab.errors import InputError
 from tsdlab.ops import bag, fused
 from tsdlab.ops.checks import check_features, check_regions
 
@@ -124,12 +125,12 @@ class MultiScaleDeformRoIAlign(nn.Module):
     ) -> None:
         super().__init__()
         if min(output_size, sampling_ratio, canonical_size) < 1:
-            raise ValueError(
+            raise InputError(
                 "output_size, sampling_ratio and canonical_size must be at least 1; "
                 f"got {output_size}, {sampling_ratio}, {canonical_size}"
             )
         if not strides or min(strides) < 1 or any(b != 2 * a for a, b in pairwise(strides)):
-            raise ValueError(f"strides must double from level to level, finest first; got {tuple(strides)}")
+            raise InputError(f"strides must double from level to level, finest first; got {tuple(strides)}")
         self.strides = tuple(strides)
         self.output_size = output_size
         self.sampling_ratio = sampling_ratio
@@ -147,7 +148,7 @@ class MultiScaleDeformRoIAlign(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> RegionPooler:
         """Prepare a pyramid (one [N, C, H, W] per stride) for any number of poolings."""
         if len(features) != len(self.strides):
-            raise ValueError(f"{len(features)} feature maps given for {len(self.strides)} strides {self.strides}")
+            raise InputError(f"{len(features)} feature maps given for {len(self.strides)} strides {self.strides}")
         check_features(features)
         return RegionPooler(self, Pyramid.of(features, [1 / s for s in self.strides]))
 
@@ -175,7 +176,7 @@ class RegionPooler:
     def from_level(self, level: int) -> RegionPooler:
         """A pooler of the same features that takes every region from one level, whatever its size."""
         if not 0 <= level < len(self.scheme.strides):
-            raise ValueError(f"level must be 0…{len(self.scheme.strides) - 1}, got {level}")
+            raise InputError(f"level must be 0…{len(self.scheme.strides) - 1}, got {level}")
         return replace(self, level=level)
 
     def __call__(self, rois: Tensor, levels: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
@@ -192,7 +193,7 @@ class RegionPooler:
         if levels is None:
             levels = self.assign_levels(rois)
         elif levels.shape != rois.shape[:1]:
-            raise ValueError(
+            raise InputError(
                 f"levels must be [{rois.shape[0]}] for rois {tuple(rois.shape)}, got {tuple(levels.shape)}"
             )
         return self.pyramid.pool(rois, levels, size, scheme.sampling_ratio, scheme.aligned, offsets)
@@ -206,5 +207,5 @@ def _choose_backend(features: Tensor, backend: str | None) -> str:
         return "bag" if compiled == "triton" and torch.are_deterministic_algorithms_enabled() else compiled
     if backend not in (compiled, "bag"):
         usable = " or ".join(sorted({repr(compiled), "'bag'"}))
-        raise ValueError(f"backend {backend!r} cannot pool features on {features.device}; use None, {usable}")
+        raise InputError(f"backend {backend!r} cannot pool features on {features.device}; use None, {usable}")
     return backend

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from tsdlab.data.badges.layout import CLASSES, WORLD, Layout, resolve_room, sample_layout
 from tsdlab.data.badges.rendering import render
-from tsdlab.data.coco import DataError
+from tsdlab.errors import DataError, InputError
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class BadgesConfig:
 
     def __post_init__(self) -> None:
         if self.train < 0 or self.val < 0:
-            raise ValueError(f"train and val are numbers of images, got {self.train} and {self.val}")
+            raise InputError(f"train and val are numbers of images, got {self.train} and {self.val}")
         if self.size < 32:
-            raise ValueError(f"size must be at least 32 pixels for a badge to be seen at all, got {self.size}")
+            raise InputError(f"size must be at least 32 pixels for a badge to be seen at all, got {self.size}")
         resolve_room(self.misalignment, self.room)
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tsdlab.errors import InputError
+
 CLASSES = ("star", "ring", "triangle", "cross", "heart", "moon")
 
 WORLD = 128.0  # side of the world, in units; one unit is one pixel at the usual size
@@ -345,7 +347,7 @@ def _iou(one: Box, other: Box) -> float:
 def resolve_room(misalignment: float, room: float | None) -> float:
     room = max(1.0, misalignment) if room is None else room
     if not 0 <= misalignment <= room <= 2:
-        raise ValueError(f"misalignment ≤ room must lie in 0…2, got misalignment {misalignment}, room {room}")
+        raise InputError(f"misalignment ≤ room must lie in 0…2, got misalignment {misalignment}, room {room}")
     return room
 
 

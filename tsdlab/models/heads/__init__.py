@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tsdlab.config import Config
+from tsdlab.errors import InputError
 from tsdlab.models.heads.base import Head
 from tsdlab.models.heads.d_head import DHead
 from tsdlab.models.heads.double import DoubleHead
@@ -22,7 +23,7 @@ HEADS: dict[str, type[Head]] = {
 def build_head(config: Config) -> Head:
     """The head `config.head` names. Raises ValueError listing the known heads."""
     if config.head not in HEADS:
-        raise ValueError(f"unknown head {config.head!r}; known heads: {', '.join(HEADS)}")
+        raise InputError(f"unknown head {config.head!r}; known heads: {', '.join(HEADS)}")
     return HEADS[config.head](config)
 
 

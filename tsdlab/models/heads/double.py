@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torchvision.models.resnet import Bottleneck
 
 from tsdlab.config import Config
+from tsdlab.errors import InputError
 from tsdlab.models.heads.base import Branch, Head
 from tsdlab.models.losses import detection_losses
 from tsdlab.ops import RegionPooler
@@ -97,7 +98,7 @@ class ConvBranch(nn.Module):
         super().__init__()
         hidden = config.roi.hidden
         if hidden % Bottleneck.expansion:
-            raise ValueError(f"roi.hidden must be a multiple of {Bottleneck.expansion} for this head, got {hidden}")
+            raise InputError(f"roi.hidden must be a multiple of {Bottleneck.expansion} for this head, got {hidden}")
         self.conv = nn.Sequential(
             WideningBlock(config.backbone.fpn_channels, hidden),
             *(

@@ -1,0 +1,189 @@
+"""Points and whiskers are the report's estimates; what has no value is not drawn."""
+
+from dataclasses import replace
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
+
+from tsdlab.analysis.displacement import COLUMNS, EDGES, Displacements, LevelDisplacement
+from tsdlab.analysis.misalignment import IOU_EDGES, MEASURES, Misalignment
+from tsdlab.analysis.statistics import Estimate
+from tsdlab.figures import measures as plots
+from tsdlab.figures.plots import PALETTE
+
+matplotlib.use("Agg")
+NONE = Estimate(None, None, None, 0)
+BINS = len(IOU_EDGES) - 1
+
+
+def estimate(value, reach=0.1):
+    return Estimate(value, value - reach, value + reach, 7)
+
+
+@pytest.fixture
+def polar():
+    figure, ax = plt.subplots(subplot_kw={"projection": "polar"})
+    yield ax
+    figure.canvas.draw()
+    plt.close(figure)
+
+
+@pytest.fixture
+def found():
+    maps = {
+        "0": {"sibling": {"spearman": estimate(0.5)}, "tsd": {"spearman": estimate(0.3)}},
+        "1": {"sibling": {"spearman": NONE}, "tsd": {"spearman": NONE}},
+    }
+    agreement = {"pearson": estimate(0.4), "spearman": estimate(0.2), "spearman_within": NONE, "gap": estimate(0.05)}
+    return Misalignment(
+        images=3,
+        objects=7,
+        maps={"proposals": maps},
+        moved={"proposals": {"0": {"spearman": estimate(-0.2)}, "1": {"spearman": NONE}}},
+        agreement={"sibling": agreement, "tsd": agreement},
+        survival={
+            "sibling": (NONE, *(estimate(0.1 * i) for i in range(1, BINS))),
+            "tsd": tuple(estimate(0.05 * i) for i in range(BINS)),
+        },
+    )
+
+
+def displaced(level_field=((0.1, 0.2), (0.0, -0.3))):
+    shares = {name: tuple(estimate(1 / (len(edges) - 1), 0.01) for _ in edges[1:]) for name, edges in EDGES.items()}
+    field = tuple(tuple((dx, dy) for dx, dy in level_field) for _ in range(2))
+    level = LevelDisplacement(12, dict.fromkeys(COLUMNS, estimate(0.2)), field, shares)
+    return Displacements({"all": level, "0": level, "1": replace(level, proposals=5)})
+
+
+def points(ax):
+    """Label → [points, 2] of every series with whiskers."""
+    return {c.get_label(): c.lines[0].get_xydata() for c in ax.containers}
+
+
+def whiskers(ax):
+    return {c.get_label(): np.array(c.lines[2][0].get_segments()) for c in ax.containers}
+
+
+def test_measures_have_a_point_and_an_interval_per_branch(ax, found):
+    plots.measures(found, "proposals", "spearman", ax)
+    drawn = points(ax)
+    assert [drawn[branch][:, 1].tolist() for branch in ("sibling", "tsd")] == [[0.5], [0.3]]
+    assert drawn["sibling"][0, 0] < 0 < drawn["tsd"][0, 0], "beside each other, on their level's tick"
+    np.testing.assert_allclose(whiskers(ax)["tsd"][0, :, 1], [0.2, 0.4])
+    assert ax.get_ylabel() == MEASURES["spearman"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "1"]
+    assert [(t.get_text(), t.get_position()[0]) for t in ax.texts] == [("no value", 1)]
+    assert to_hex(ax.containers[1].lines[0].get_color()) == PALETTE["tsd"].lower()
+
+
+def test_every_measure_can_be_read_alone():
+    assert all("its energy" not in text and "the same" not in text for text in MEASURES.values())
+
+
+def test_whiskers_never_point_inwards(ax, found):
+    odd = {"0": {"sibling": {"spearman": Estimate(0.5, 0.6, 0.7, 3)}}}
+    plots.measures(replace(found, maps={"proposals": odd}), "proposals", "spearman", ax)
+    np.testing.assert_allclose(whiskers(ax)["sibling"][0, :, 1], [0.5, 0.7])
+
+
+def test_moved_is_the_difference_around_zero(ax, found):
+    plots.moved(found, "proposals", "spearman", ax)
+    assert points(ax)["tsd"].tolist() == [[0, -0.2]]
+    assert ax.get_ylabel().replace("\n", " ") == "tsd − sibling: rank correlation of the two maps"
+    assert [0, 0] in [list(line.get_ydata()) for line in ax.lines]
+
+
+def test_a_model_of_one_branch_has_not_moved(ax, found):
+    plots.moved(replace(found, moved={}), "proposals", "spearman", ax)
+    assert [t.get_text() for t in ax.texts] == ["one branch: nothing to compare"]
+
+
+def test_survival_stands_over_the_middle_of_its_bins(ax, found):
+    plots.survival(found, ax)
+    drawn = points(ax)
+    assert len(drawn["sibling"]) == BINS - 1, "a bin without boxes has no share"
+    middle = (drawn["sibling"][:, 0] + drawn["tsd"][1:, 0]) / 2
+    np.testing.assert_allclose(middle, (IOU_EDGES[1:-1] + IOU_EDGES[2:]) / 2)
+    np.testing.assert_allclose(drawn["tsd"][:, 1], 0.05 * np.arange(BINS))
+
+
+def test_agreement_lies_on_its_side(ax, found):
+    plots.agreement(found, ax)
+    assert points(ax)["tsd"][:, 0].tolist() == [0.4, 0.2, 0.05]
+    np.testing.assert_allclose(whiskers(ax)["tsd"][0, :, 0], [0.3, 0.5])
+    assert [t.get_text().split("\n")[0] for t in ax.get_yticklabels()] == [
+        "Pearson’s r", "Spearman’s ρ", "Spearman’s ρ", "gap",
+    ]  # fmt: skip
+
+
+def test_nothing_measured_draws_nothing(ax, found):
+    empty = Misalignment(0, 0, {}, {}, {}, {"sibling": ()})
+    for draw in (plots.survival, plots.agreement):
+        draw(empty, ax)
+    plots.measures(empty, "proposals", "peak_distance", ax)
+    assert not ax.containers
+
+
+def test_field_leads_from_the_plain_grid(ax):
+    plots.field(displaced(), "all", ax)
+    (arrows,) = ax.collections
+    np.testing.assert_allclose(arrows.get_offsets(), [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]])
+    np.testing.assert_allclose(np.stack([arrows.U, arrows.V], 1), [[0.1, 0.2], [0, -0.3]] * 2, atol=1e-6)
+    assert ax.patches[0].get_bbox().extents.tolist() == [0, 0, 1, 1]
+    assert to_hex(ax.patches[0].get_edgecolor()) == PALETTE["proposal"].lower()
+    low, high = ax.get_ylim()
+    assert low > high, "y grows downwards, as in images"
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("classification_offset", "|ΔC|, fraction of the box; the last bar has all beyond"),
+        ("localization_offset_px", "|ΔR|, pixels; the last bar has all beyond"),
+        ("classification_direction", "direction of ΔC, degrees"),
+    ],
+)
+def test_distribution_has_an_outline_per_level(ax, name, label):
+    plots.distribution(displaced(), name, ax)
+    assert ax.get_xlabel() == label
+    assert ax.get_legend_handles_labels()[1] == ["0  (12)", "1  (5)"]
+    heights = ax.lines[0].get_ydata()
+    np.testing.assert_allclose(heights[heights > 0], 1 / (len(EDGES[name]) - 1))
+
+
+def test_a_level_without_shares_has_no_outline(ax):
+    whole = displaced()
+    gone = replace(whole.levels["1"], distributions={name: (NONE,) * (len(e) - 1) for name, e in EDGES.items()})
+    plots.distribution(Displacements({**whole.levels, "1": gone}), "localization_offset", ax)
+    assert ax.get_legend_handles_labels()[1] == ["0  (12)"]
+
+
+def test_directions_turn_as_in_images(polar):
+    whole = displaced()
+    shares = [estimate(0.0, 0.0) for _ in EDGES["localization_direction"][1:]]
+    shares[18] = estimate(1.0, 0.0)  # 90°…105°
+    level = replace(whole.levels["all"], distributions={"localization_direction": tuple(shares)})
+    plots.directions(Displacements({"all": level}), "localization_direction", polar)
+    longest = max(polar.patches, key=lambda bar: bar.get_height())
+    assert np.rad2deg(longest.get_x() + longest.get_width() / 2) == pytest.approx(97.5)
+    assert polar.get_theta_direction() == -1 and polar.get_theta_offset() == 0
+    assert [t.get_text() for t in polar.get_xticklabels()] == ["0°, right", "90°, down", "180°, left", "−90°, up"]
+
+
+def test_rings_are_named_where_bars_are_short(polar):
+    whole = displaced()
+    shares = [estimate(0.05, 0.0) for _ in EDGES["localization_direction"][1:]]
+    shares[3] = shares[4] = estimate(0.01, 0.0)  # −135°…−105°
+    level = replace(whole.levels["all"], distributions={"localization_direction": tuple(shares)})
+    plots.directions(Displacements({"all": level}), "localization_direction", polar)
+    assert polar.texts and all(text.get_text().endswith("%") for text in polar.texts)
+    assert {round(float(np.rad2deg(text.get_position()[0]))) for text in polar.texts} == {-120}
+
+
+def test_a_rose_of_nothing(polar):
+    level = replace(displaced().levels["all"], distributions={"localization_direction": (NONE,) * 24})
+    plots.directions(Displacements({"all": level}), "localization_direction", polar)
+    assert not polar.patches

@@ -1,0 +1,125 @@
+"""The report is a folder that opens anywhere, and says what was measured and nothing else."""
+
+import json
+import re
+from dataclasses import replace
+
+import matplotlib
+import pytest
+import torch
+
+from tsdlab.analysis.analyze import Report, analyze
+from tsdlab.analysis.displacement import Displacements
+from tsdlab.analysis.examples import choose_examples
+from tsdlab.analysis.misalignment import Misalignment
+from tsdlab.analysis.statistics import Estimate
+from tsdlab.data import CocoDataset
+from tsdlab.models.build import build_detector
+from tsdlab.report.write import _example_figures, write_report
+from tsdlab.structures import Category
+
+matplotlib.use("Agg")
+NAME = "<b>own & weights</b>"
+COMMAND = "tsdlab analyze 'own <weights>' --out report"
+
+
+@pytest.fixture(scope="module")
+def dataset(tiny_data):
+    """Without salient parts; its first image is empty."""
+    return CocoDataset(tiny_data, "val")
+
+
+def detector(config, head):
+    torch.manual_seed(0)
+    return build_detector(replace(config, head=head)).eval()
+
+
+@pytest.fixture(scope="module")
+def written(dataset, tiny_config, tmp_path_factory):
+    """A report of a TSD whose maps are those of an untrained head, with a category whose name is markup."""
+    dataset = CocoDataset(dataset.root, dataset.split)
+    dataset.categories = tuple(Category(category.id, f"<i>{category.name}</i>") for category in dataset.categories)
+    model = detector(tiny_config, "tsd")
+    report = analyze(model, dataset, replicates=20, progress=False)
+    out = tmp_path_factory.mktemp("analysis") / "new" / "folder"
+    return report, out, write_report(report, out, model, dataset, NAME, COMMAND)
+
+
+def strict(text):
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_the_page_needs_no_other_file(written):
+    _, out, path = written
+    page = path.read_text()
+    assert path == out / "report.html"
+    assert not re.search(r"https?://|file:|<script|<link|@import|url\(", page)
+    sources = re.findall(r'src="([^"]*)"', page)
+    assert sources and all(source.startswith("data:image/png;base64,") for source in sources)
+    assert "prefers-color-scheme: dark" in page
+    assert len(sources) == len(list(out.glob("*.png"))), "every figure is on the page"
+    assert not list(out.glob(".*")), "nothing half written is left"
+
+
+def test_names_are_escaped(written):
+    page = written[2].read_text()
+    assert "<b>own" not in page and "&lt;b&gt;own &amp; weights&lt;/b&gt;" in page
+    assert "own &lt;weights&gt;" in page
+    assert "<i>" not in page and re.search(r"Example 1: &lt;i&gt;(red|blue)&lt;/i&gt;", page)
+
+
+def test_json_is_strict_and_whole(written):
+    report, out, _ = written
+    facts = strict((out / "report.json").read_text())
+    assert facts["command"] == COMMAND and facts["weights"] == NAME and facts["head"] == "tsd"
+    assert facts["dataset"]["split"] == "val" and "torch" in facts["versions"]
+    assert facts["report"] == json.loads(json.dumps(report.as_dict()))
+
+
+def test_numbers_come_from_the_report(dataset, tiny_config, tmp_path):
+    model = detector(tiny_config, "sibling")
+    mark = Estimate(0.123, 0.012, 0.987, 4321)
+    survival = {"sibling": (mark,) * 10}
+    found = Misalignment(
+        2, 4321, {"proposals": {"0": {"sibling": {"peak_distance": mark}}}}, {}, {"sibling": {"gap": mark}}, survival
+    )
+    page = write_report(Report(found, None), tmp_path, model, dataset, "own", "line").read_text()
+    assert "2 images, 4321 objects" in page
+    assert '0.123 <span class="interval">[0.012, 0.987]</span>' in page and ">4321<" in page
+    assert "moves its regions" not in page and "− sibling" not in page
+
+
+def test_displacements_are_told_where_the_head_moves(written):
+    report, out, path = written
+    assert isinstance(report.displacement, Displacements) == (out / "displacements.png").exists()
+    assert ("moves its regions" in path.read_text()) == (report.displacement is not None)
+
+
+def test_surfaces_are_of_the_branch_that_detects(dataset, tiny_config):
+    model = detector(tiny_config, "tsd")
+    (example,) = choose_examples(model, dataset, images=5, count=1)
+    figure = _example_figures(model, dataset, [example])["example-1"]
+    assert figure.axes[-1].name == "3d" and figure.axes[-1].get_title() == "tsd: maps of the proposals"
+
+
+def test_nothing_to_measure_is_a_report_too(dataset, tiny_config, tmp_path):
+    model = detector(tiny_config, "sibling")
+    report = analyze(model, dataset, images=1, replicates=5, progress=False)  # its image has no object
+    page = write_report(report, tmp_path, model, dataset, "own", "line").read_text()
+    assert "None of the first images has an object to show" in page
+    assert "There was no object to measure" in page
+    assert strict((tmp_path / "report.json").read_text())["examples"] == []
+
+
+def test_examples_are_the_farthest_apart_one_of_an_image(dataset, tiny_config):
+    # With this threshold it finds nothing, so that only distance counts.
+    model = detector(replace(tiny_config, roi=replace(tiny_config.roi, score_thresh=1.0)), "sibling")
+    many = choose_examples(model, dataset, images=5, count=9)
+    assert len({example.image for example in many}) == len(many) == 4  # of five images one is empty
+    distances = [example.peak_distance for example in many]
+    assert distances == sorted(distances, reverse=True)
+    assert choose_examples(model, dataset, images=5, count=2) == many[:2]
+    assert choose_examples(model, dataset, images=1) == []

@@ -1,0 +1,335 @@
+"""The explorer without a browser: state in, answers out. `tests/browser` looks at the page."""
+
+import base64
+import gc
+import io
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from torchvision.models.detection import fasterrcnn_resnet50_fpn
+
+import tsdlab
+from tsdlab.analysis.proposal import GroundTruth, Shortfall, ask_levels, find_conflict, find_nearest, sound_box
+from tsdlab.data import SAMPLE
+from tsdlab.data.coco import CocoDataset
+from tsdlab.models.build import build_detector
+from tsdlab.models.probe import Probe
+from tsdlab.widgets.explorer.widget import STATE
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return CocoDataset(SAMPLE, "val")
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {name: tsdlab.load_detector(f"badges-{name}") for name in ("sibling", "tsd")}
+
+
+@pytest.fixture
+def explorer(models, dataset):
+    return tsdlab.explore(models["tsd"], dataset)
+
+
+def tell(explorer, **message):
+    """What the page sends, and what it gets for it: one message, whatever follows from it."""
+    sent = []
+    explorer.comm.send = lambda data, **_: sent.append(data)
+    explorer._receive(explorer, {"serial": 7, **message}, [])
+    (update,) = [data["state"] for data in sent if data["method"] == "update"]
+    assert update["_request"]["done"] == 7
+    return update["_request"]["refused"]
+
+
+# What it knows of a proposal ------------------------------------------------------------------------------------------
+
+
+def test_answers_are_those_of_a_trace(explorer, models, dataset):
+    explorer.proposal = (10, 20, 60, 90)
+    traced = tsdlab.trace(models["tsd"], dataset[0][0], torch.tensor([[10.0, 20.0, 60.0, 90.0]]))
+    answer = explorer.answer
+    torch.testing.assert_close(answer.tsd.scores, traced.branches["tsd"].scores[0])
+    torch.testing.assert_close(answer.sibling.boxes, traced.branches["sibling"].boxes[0])
+    torch.testing.assert_close(answer.displacement.points, traced.classification_points[0])
+    torch.testing.assert_close(answer.displacement.region, traced.localization_proposals[0])
+    assert answer.level == answer.assigned == list(answer.levels)[traced.levels[0]]
+    with pytest.raises(AttributeError, match="no branch 'double'"):
+        _ = answer.double
+
+
+def test_every_level_answers_and_one_is_in_use(explorer, models, dataset):
+    assigned = explorer.answer.assigned
+    other = next(level for level in explorer.answer.levels if level != assigned)
+    before = explorer.answer.levels[other]
+    explorer.level = other
+    assert explorer.answer.level == other and explorer.answer.assigned == assigned
+    torch.testing.assert_close(explorer.answer.tsd.scores, before.branches["tsd"].scores)
+    expected = Probe(models["tsd"], dataset[0][0]).ask(torch.tensor([explorer.proposal]), other)
+    torch.testing.assert_close(explorer.answer.displacement.points, expected.classification_points[0])
+
+
+@pytest.mark.parametrize("head", ["sibling", "d_head", "double", "iou", "tsd"])
+def test_all_levels_in_one_pass_are_those_asked_one_by_one(tiny_config, head):
+    torch.manual_seed(0)
+    probe = Probe(build_detector(replace(tiny_config, head=head)), torch.rand(3, 64, 64))
+    answer = ask_levels(probe, (8.0, 4.0, 50.0, 60.0), GroundTruth())
+    boxes = answer.proposal[None]
+    assert answer.assigned == probe.pooled[probe.ask(boxes).levels[0]]
+    for level, at_level in answer.levels.items():
+        for name, branch in probe.ask(boxes, level).branches.items():
+            torch.testing.assert_close(at_level.branches[name].scores, branch.scores[0])
+            torch.testing.assert_close(at_level.branches[name].boxes, branch.boxes[0], atol=1e-3, rtol=1e-4)
+
+
+def test_the_nearest_object_is_the_one_overlapped_most_else_the_closest():
+    truth = GroundTruth(torch.tensor([[0.0, 0, 10, 10], [20, 0, 60, 40]]), torch.tensor([3, 5]))
+    nearest = find_nearest(torch.tensor([20.0, 0, 60, 20]), truth)
+    assert (nearest.index, nearest.label, nearest.overlap) == (1, 5, 0.5)
+    away = find_nearest(torch.tensor([0.0, 50, 5, 55]), truth)
+    assert (away.index, away.overlap) == (0, 0.0) or (away.index, away.overlap) == (1, 0.0)
+    assert find_nearest(torch.tensor([0.0, 0, 5, 5]), GroundTruth()) is None
+
+
+def test_the_constraint_asks_for_the_margin_or_what_is_left_of_it():
+    assert Shortfall(sibling=0.5, own=0.6, margin=0.2).value == pytest.approx(0.1)
+    assert Shortfall(sibling=0.9, own=0.9, margin=0.2).value == pytest.approx(0.1)
+    assert Shortfall(sibling=0.2, own=0.9, margin=0.2).value == 0
+
+
+def test_constraint_needs_both_branches_a_margin_and_an_object(explorer, models, dataset):
+    term = explorer.answer.classification_constraint
+    assert term.sibling == explorer.answer.sibling.score and term.own == explorer.answer.tsd.score
+    assert explorer.answer.localization_constraint.own == explorer.answer.tsd.iou
+    assert tsdlab.explore(models["sibling"], dataset).answer.classification_constraint is None
+    explorer.proposal = (500, 500, 510, 510)
+    assert explorer.answer.classification_constraint is None
+
+
+def test_no_margin_no_term(models, dataset):
+    model = build_detector(
+        replace(models["tsd"].config, tsd=replace(models["tsd"].config.tsd, classification_margin=None))
+    )
+    model.load_state_dict(models["tsd"].state_dict())
+    answer = tsdlab.explore(model, dataset).answer
+    assert answer.classification_constraint is None and answer.localization_constraint is not None
+
+
+def test_conflict_is_the_iou_lost_by_letting_the_score_choose(models, dataset):
+    image, target = dataset[4]
+    truth = GroundTruth(target["boxes"], target["labels"])
+    probe = Probe(models["tsd"], image)
+    conflict = find_conflict(probe, truth)
+    answers = [ask_levels(probe, box, truth) for box in (conflict.by_score, conflict.by_iou)]
+    assert [a.tsd.iou for a in answers] == pytest.approx([conflict.score_iou, conflict.best_iou], abs=1e-4)
+    assert answers[0].tsd.score >= answers[1].tsd.score and conflict.gap >= 0
+    assert find_conflict(probe, GroundTruth()) is None
+
+
+# Anything a mouse or a hand may do ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "box", [(-300, -300, -200, -200), (50, 50, 50, 50), (-1e6, -1e6, 1e6, 1e6), (90, 80, 10, 20), (127.9, 0, 128, 0)]
+)
+def test_any_finite_box_gets_an_answer(explorer, box):
+    explorer.proposal = box
+    x1, y1, x2, y2 = explorer.proposal
+    assert x1 <= x2 and y1 <= y2
+    for level in explorer.answer.levels.values():
+        for branch in level.branches.values():
+            assert branch.scores.isfinite().all() and branch.scores.sum() == pytest.approx(1, abs=1e-4)
+            assert branch.boxes.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "nonsense", ["12", (1, 2, 3), (1, 2, 3, float("nan")), (1, 2, 3, "x"), None, (0, 0, 1e9, 1), 5, ([1], 2, 3, 4)]
+)
+def test_nonsense_is_refused_and_changes_nothing(explorer, nonsense):
+    before = explorer.proposal, explorer.answer
+    with pytest.raises(ValueError, match="a proposal"):
+        explorer.proposal = nonsense
+    assert "a proposal" in tell(explorer, set={"proposal": nonsense})
+    assert (explorer.proposal, explorer.answer) == before
+
+
+@pytest.mark.parametrize(
+    ("trait", "value", "says"),
+    [
+        ("level", "9", "one of '0', '1', '2'; got '9'"), ("image_index", 12, "0…11"), ("image_index", True, "0…11"),
+        ("category", "unicorn", "star"), ("size", "huge", "small"), ("order", "random", "file"),
+        ("underlay", "x", "classification"), ("underlay_branch", "double", "'sibling', 'tsd'"), ("opacity", 2, "0…1"),
+        ("magnify", "10", "number"), ("layers", "truth", "layers"), ("layers", ["masks"], "layers"),
+        ("list_by", "area", "iou"), ("focus", "other", "tsd"),
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_be_is_named(explorer, models, dataset, trait, value, says):
+    before = getattr(explorer, trait)
+    with pytest.raises(ValueError, match=says):
+        setattr(explorer, trait, value)
+    with pytest.raises(ValueError, match=says):
+        tsdlab.explore(models["tsd"], dataset, **{trait: value})
+    assert getattr(explorer, trait) == before
+
+
+def test_arguments_that_cannot_be_are_named(models, dataset):
+    image = dataset[0][0]
+    with pytest.raises(ValueError, match="model must be a detector, got str"):
+        tsdlab.explore("badges-tsd", dataset)
+    with pytest.raises(ValueError, match="model 'b' must be a detector, got Linear"):
+        tsdlab.explore({"a": models["tsd"], "b": torch.nn.Linear(1, 1)}, dataset)
+    with pytest.raises(ValueError, match="mapping without"):
+        tsdlab.explore({}, dataset)
+    with pytest.raises(ValueError, match=r"dataset must be .* got int"):
+        tsdlab.explore(models["tsd"], 3)
+    with pytest.raises(ValueError, match="no image"):
+        tsdlab.explore(models["tsd"], [])
+    with pytest.raises(ValueError, match="image must be"):
+        tsdlab.explore(models["tsd"], image[0])
+    with pytest.raises(ValueError, match="6 classes apart, but there are 2 names"):
+        tsdlab.explore(models["tsd"], image, names=["a", "b"])
+    with pytest.raises(ValueError, match="has no zoom"):
+        tsdlab.explore(models["tsd"], dataset, zoom=2)
+    with pytest.raises(ValueError, match="scan"):
+        tsdlab.explore(models["tsd"], dataset, scan=0)
+
+
+def test_an_image_without_objects(models, dataset):
+    explorer = tsdlab.explore(models["tsd"], dataset[0][0], underlay="classification")
+    assert explorer.answer.nearest is None and explorer.answer.tsd.iou is None and explorer._maps == {}
+    assert explorer.answer.tsd.label == int(explorer.answer.tsd.scores[1:].argmax()) + 1
+    assert "image/png" in explorer._repr_mimebundle_()[0]
+    with pytest.raises(ValueError, match="no image has"):
+        explorer.category = "1"
+    explorer.order = "disagreement"
+    assert explorer._image["conflict"] is None
+
+
+# Images ---------------------------------------------------------------------------------------------------------------
+
+
+def test_opening_an_image_asks_about_one_of_its_proposals(explorer, dataset):
+    explorer.image_index = 3
+    assert len(explorer.truth.boxes) == len(dataset[3][1]["boxes"]) == len(explorer._image["objects"])
+    assert list(explorer.proposal) in [row[:4] for row in explorer._image["proposals"]["tsd"]]
+    assert explorer.answer.nearest.overlap >= 0.5
+    assert explorer._answer["image"] == 3 and explorer._image["width"] == 128
+
+
+def test_next_and_previous_go_round(explorer):
+    explorer.previous()
+    assert explorer.image_index == 11
+    explorer.next()
+    assert explorer.image_index == 0
+    tell(explorer, go=1)
+    assert explorer.image_index == 1
+
+
+def test_filters_leave_images_with_such_an_object(explorer, dataset):
+    explorer.category, explorer.size = "moon", "medium"
+    moons = [
+        index
+        for index, (_, target) in enumerate(dataset)
+        if any(label == 6 and 32**2 <= area < 96**2 for label, area in zip(target["labels"], target["area"]))
+    ]
+    assert explorer._listed == moons and explorer.image_index == moons[0]
+    assert explorer._image["listed"] == len(moons) and explorer._image["position"] == 1
+    explorer.next()
+    assert explorer.image_index == moons[1 % len(moons)]
+    with pytest.raises(ValueError, match="class moon and size large"):
+        explorer.size = "large"
+    assert explorer.size == "medium"
+    explorer.category = None
+
+
+def test_sorted_by_disagreement_within_the_bound(models, dataset):
+    explorer = tsdlab.explore(models["tsd"], dataset, scan=5, order="disagreement")
+    gaps = {index: explorer._gallery.conflict("tsd", index).gap for index in range(5)}
+    assert sorted(explorer._listed[:5]) == list(range(5))
+    assert explorer._listed[5:] == list(range(5, 12))
+    assert explorer.image_index == explorer._listed[0]
+    assert explorer._image["conflict"]["best_iou"] - explorer._image["conflict"]["score_iou"] == max(gaps.values())
+
+
+def test_a_hundred_images_leave_nothing_behind(explorer):
+    def held():
+        gc.collect()
+        things = gc.get_objects()
+        return sum(type(t) is Probe for t in things), sum(t.numel() for t in things if type(t) is torch.Tensor)
+
+    explorer.image_index = 11
+    before = held()
+    for _ in range(108):
+        explorer.next()
+    assert explorer.image_index == 11 and held() == before
+
+
+# Several models, underlays, pictures, and the line that says it all ---------------------------------------------------
+
+
+def test_models_side_by_side_answer_about_one_proposal(models, dataset):
+    explorer = tsdlab.explore(models, dataset, proposal=(20, 20, 70, 80))
+    assert list(explorer.answers) == ["sibling", "tsd"] and explorer.focus == "tsd"
+    assert explorer.answers["sibling"].displacement is None
+    assert [series["label"] for series in explorer._fixed["series"]] == ["sibling", "sibling in tsd", "tsd"]
+    assert len({series["color"] for series in explorer._fixed["series"]}) == 3
+    explorer.focus = "sibling"
+    assert explorer.answer is explorer.answers["sibling"]
+
+
+def test_underlay_is_drawn_anew_only_for_another_object_or_level(explorer):
+    explorer.underlay = "classification"
+    first = explorer._maps
+    x1, y1, x2, y2 = explorer.proposal
+    explorer.proposal = (x1 + 1, y1, x2, y2)
+    assert explorer._maps is first and first["tsd"]["level"] == explorer.answer.assigned
+    explorer.level = "2"
+    assert explorer._maps["tsd"]["level"] == "2" and explorer._maps["tsd"]["url"] != first["tsd"]["url"]
+    explorer.underlay_branch = "sibling"
+    assert explorer._maps["tsd"]["branch"] == "sibling"
+    explorer.underlay = None
+    assert explorer._maps == {}
+
+
+def test_the_picture_shows_on_a_static_page(models, dataset):
+    for model in (models, models["sibling"]):
+        data, _ = tsdlab.explore(model, dataset)._repr_mimebundle_()
+        picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
+        assert picture.width > 400 and len(data["image/png"]) < 2**18
+        assert "application/vnd.jupyter.widget-view+json" in data
+
+
+def test_the_copied_line_shows_the_same_again(models, dataset):
+    first = tsdlab.explore(models, dataset, scan=3)
+    for trait, value in {
+        "focus": "sibling", "category": "star", "size": "small", "image_index": 4, "level": "1",
+        "proposal": (1.25, 2, 60, 90.5), "underlay": "localization", "underlay_branch": "sibling", "opacity": 0.3,
+        "magnify": 5, "layers": ("truth",), "list_by": "iou",
+    }.items():  # fmt: skip
+        setattr(first, trait, value)
+    again = eval(first.python, {"tsdlab": tsdlab, "models": models, "dataset": dataset})
+    assert {name: getattr(again, name) for name in STATE} == {name: getattr(first, name) for name in STATE}
+    assert first._answer["python"] == first.python == again.python
+    torch.testing.assert_close(again.answer.sibling.scores, first.answer.sibling.scores)
+
+
+def test_torchvision_models_can_be_explored():
+    torch.manual_seed(0)
+    model = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3, min_size=64, max_size=64)
+    explorer = tsdlab.explore(model, torch.rand(3, 64, 64), names=["a", "b"])
+    explorer.proposal = (5, 5, 30, 40)
+    assert explorer.answer.sibling.scores.shape == (3,) and explorer.level is None
+
+
+def test_importing_tsdlab_imports_neither_anywidget_nor_matplotlib():
+    program = "import sys, tsdlab; sys.exit(any(m in sys.modules for m in ('anywidget', 'matplotlib', 'ipywidgets')))"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_box_is_put_in_order():
+    assert sound_box([5, 6, 1, 2]) == (1, 2, 5, 6)
+    assert sound_box(torch.tensor([1, 2, 3, 4])) == (1, 2, 3, 4)

@@ -1,0 +1,55 @@
+import pytest
+import torch
+
+import tsdlab
+from tsdlab.data import SAMPLE
+from tsdlab.data.coco import CocoDataset
+from tsdlab.widgets.explorer.gallery import SIZES, Gallery
+
+
+@pytest.fixture(scope="module")
+def gallery():
+    return Gallery(CocoDataset(SAMPLE, "val"), 6)
+
+
+def test_thirds_are_of_this_data_set(gallery):
+    images, _, areas = gallery._objects
+    held = {third: set(gallery.passing(None, third)) for third in SIZES[3:]}
+    assert set.union(*held.values()) == set(images)
+    assert images[areas.argmin()] in held["smallest third"] and images[areas.argmax()] in held["largest third"]
+
+
+def test_class_and_size_are_of_one_object(gallery):
+    """An image with a small star and a large ring has no large star."""
+    for name in gallery.names:
+        for size in SIZES:
+            both = set(gallery.passing(name, size))
+            assert both <= set(gallery.passing(name, None)) & set(gallery.passing(None, size))
+    box = torch.tensor([[0.0, 0.0, 20.0, 20.0], [0.0, 0.0, 50.0, 50.0]])
+    pair = torch.zeros(3, 64, 64), {"boxes": box, "labels": torch.tensor([1, 2])}
+    alone = Gallery(pair, 2, ("star", "ring"))
+    assert alone.passing("star", "small") == alone.passing("ring", "medium") == [0]
+    assert alone.passing("star", "medium") == []
+
+
+def test_who_disagrees_most_comes_first_and_is_asked_once(gallery):
+    detector, told = tsdlab.load_detector("badges-tsd"), []
+    first = gallery.by_disagreement(range(4), "tsd", detector, lambda *progress: told.append(progress))
+    gaps = [gallery.conflict("tsd", index).gap for index in first]
+    assert sorted(first) == [0, 1, 2, 3] and gaps == sorted(gaps, reverse=True) and gaps[0] > gaps[-1]
+    assert told == [(0, 4)]
+    assert gallery.by_disagreement(range(4), "tsd", None, lambda *_: pytest.fail("asked again")) == first
+    assert gallery.conflict("sibling", 0) is None
+
+
+def test_data_without_names_or_objects():
+    image = torch.zeros(3, 8, 8)
+    gallery = Gallery(image, 2)
+    assert len(gallery) == 1 and gallery.names == ["1", "2"] and gallery.variable == "image"
+    pixels, truth = gallery[0]
+    assert pixels is image and len(truth.boxes) == 0
+    assert gallery.passing(None, None) == [0] and gallery.passing("1", None) == []
+    with pytest.raises(ValueError, match=r"tells 2 classes apart, but there are 3 names.*: a, b, c"):
+        Gallery(image, 2, ("a", "b", "c"))
+    with pytest.raises(ValueError, match="no image"):
+        Gallery([], 2)

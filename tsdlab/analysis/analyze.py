@@ -1,0 +1,108 @@
+"""The whole analysis over a data set: misalignment, and displacements where the head has some."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+from torch import distributed
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+
+from tsdlab.analysis.displacement import (
+    Displacements,
+    LevelDisplacement,
+    displacements,
+    follow,
+    moves_regions,
+    tally_displacement,
+)
+from tsdlab.analysis.misalignment import Misalignment, misalignment, tally_misalignment
+from tsdlab.analysis.statistics import REPLICATES, Estimate, Tally
+from tsdlab.data.coco import CocoDataset
+from tsdlab.errors import InputError
+from tsdlab.evaluation import model_labels
+from tsdlab.models.probe import Probe, as_detector
+from tsdlab.progress import progress_bar
+
+
+@dataclass(frozen=True)
+class Report:
+    """Every number has a bootstrap 95% interval over images, and the count behind it."""
+
+    misalignment: Misalignment
+    displacement: Displacements | None  # None for heads that do not move their regions, or without a proposal to follow
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON; what has no value is None, never NaN."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> Report:
+        """Inverse of `as_dict`, also after JSON."""
+        found = values["displacement"]
+        return Report(
+            Misalignment(**_revived(values["misalignment"])),
+            None
+            if found is None
+            else Displacements({level: LevelDisplacement(**_revived(of)) for level, of in found["levels"].items()}),
+        )
+
+
+def _revived(value: Any) -> Any:
+    """Plain values with estimates in them again, and tuples in the place of lists."""
+    if isinstance(value, dict):
+        if value.keys() == {field.name for field in dataclasses.fields(Estimate)}:
+            return Estimate(**value)
+        return {name: _revived(of) for name, of in value.items()}
+    return tuple(_revived(of) for of in value) if isinstance(value, list | tuple) else value
+
+
+def analyze(
+    model: GeneralizedRCNN,
+    dataset: CocoDataset,
+    images: int | None = None,
+    replicates: int = REPLICATES,
+    progress: bool = True,
+) -> Report:
+    """Measure the misalignment of a detector's two tasks on every object of a data set.
+
+    What is kept does not grow with the data set. Under torchrun every process takes its share of the images, and each
+    returns the report of all.
+
+    Args:
+        model: a detector of ours, or any Faster R-CNN of torchvision; labels are matched to the dataset's as by
+            `tsdlab.evaluate`.
+        dataset: where images and objects come from.
+        images: take the first so many; None takes all.
+        replicates: of the bootstrap.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: the dataset has a category the model does not know, or no image is asked for.
+    """
+    if images is not None and images < 1:
+        raise InputError(f"images must be at least 1, got {images}")
+    model = as_detector(model)
+    to_model = model_labels(model, dataset)
+    tally = Tally(replicates)
+    together = distributed.is_available() and distributed.is_initialized()
+    rank, world = (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
+    count = len(dataset) if images is None else min(images, len(dataset))
+    mine = itertools.islice(range(count), rank, None, world)
+    for index in progress_bar(mine, "analyze", len(range(rank, count, world)), shown=progress and rank == 0):
+        image, target = dataset[index]
+        target["labels"] = to_model[target["labels"]]
+        tally.begin(index)
+        observe(tally, Probe(model, image), target)
+    whole = tally.gather()
+    return Report(misalignment(whole), displacements(whole))
+
+
+def observe(tally: Tally, probe: Probe, target: dict[str, Any]) -> None:
+    """Add one image, whose objects are `target` (boxes, labels of the model, maybe salient_boxes)."""
+    trace = probe.trace()
+    tally_misalignment(tally, probe, trace, target)
+    if moves_regions(trace):
+        tally_displacement(tally, follow(trace, target), probe.pooled)

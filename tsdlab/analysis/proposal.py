@@ -1,0 +1,296 @@
+"""What the explorer knows of one proposal, as plain data: no widget, no drawing.
+
+`ask_levels` asks a detector about a proposal from every level of the pyramid; `find_conflict` looks for the object of
+an image about which score and box disagree most. Boxes are xyxy in pixels of the image.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from tsdlab.errors import InputError
+from tsdlab.models.boxes import paired_iou
+from tsdlab.models.probe import Probe
+from tsdlab.ops import RegionPooler
+from tsdlab.structures import Answer, BranchTrace
+
+Box = tuple[float, float, float, float]
+
+# A proposal belongs to an object from this overlap on, as in training (roi.fg_iou's default) and in COCO's AP50.
+_BELONGS = 0.5
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The objects of an image; empty tensors where there are none."""
+
+    boxes: Tensor = field(default_factory=lambda: torch.zeros(0, 4))  # [N, 4]
+    labels: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))  # [N] 1…C
+    salient_boxes: Tensor | None = None  # [N, 4] where the evidence for the class is, if that is known
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The object a proposal is compared with: the one it overlaps most, or if it overlaps none, the closest."""
+
+    index: int  # into the image's ground truth
+    label: int  # 1…C
+    box: Tensor  # [4]
+    overlap: float  # IoU of the proposal itself, 0…1
+
+
+@dataclass(frozen=True)
+class BranchAnswer:
+    """What one branch says of the proposal."""
+
+    scores: Tensor  # [1 + C] 0…1, background first
+    boxes: Tensor  # [1 + C, 4] decoded for every class, clipped to the image
+    label: int  # the class whose box is looked at: the nearest object's if it is overlapped, else the best-scored one
+    iou: float | None  # of that box with the nearest object; None where no object is overlapped
+
+    @property
+    def score(self) -> float:
+        """Score of class `label`, 0…1."""
+        return self.scores[self.label].item()
+
+    @property
+    def box(self) -> Tensor:
+        """[4] the box decoded for class `label`."""
+        return self.boxes[self.label]
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """Where the tasks look instead of at the proposal."""
+
+    offsets: Tensor | None  # ΔC [bins, bins, 2] (dx, dy), fractions of the proposal's width and height
+    points: Tensor | None  # P̂_c [bins, bins, 2] (x, y), pixels
+    offset: Tensor | None  # ΔR [2], fractions of the proposal's width and height
+    region: Tensor | None  # P̂_r [4], pixels
+
+
+@dataclass(frozen=True)
+class LevelAnswer:
+    """A detector's answer to the proposal when it is pooled from one level."""
+
+    branches: dict[str, BranchAnswer]  # "sibling", if there is one, then what inference uses
+    displacement: Displacement | None  # None for heads that move nothing
+    answer: Answer  # all of it, as `trace` gives it and plots draw it: of K = 1 proposals
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """One term of the progressive constraint: |sibling − own + min(margin, 1 − sibling)|₊, all in 0…1."""
+
+    sibling: float
+    own: float
+    margin: float
+
+    @property
+    def value(self) -> float:
+        return max(0.0, self.sibling - self.own + min(self.margin, 1 - self.sibling))
+
+
+@dataclass(frozen=True)
+class ProposalAnswer:
+    """All that one detector says of one proposal. `answer.tsd` is the branch of that name, at the level in use."""
+
+    proposal: Tensor  # [4]
+    assigned: str  # the level that a proposal of this size is pooled from
+    level: str  # the level in use
+    levels: dict[str, LevelAnswer]  # by level, finest first
+    nearest: Nearest | None
+    classification_constraint: Shortfall | None  # M_cls of class y; None without a TSD head, a margin, or an overlap
+    localization_constraint: Shortfall | None  # M_loc likewise
+
+    @property
+    def branches(self) -> dict[str, BranchAnswer]:
+        return self.levels[self.level].branches
+
+    @property
+    def displacement(self) -> Displacement | None:
+        return self.levels[self.level].displacement
+
+    def __getattr__(self, name: str) -> BranchAnswer:
+        # Only for names that are no field. Private ones are never branches: copy and pickle ask for them too early.
+        if not name.startswith("_") and name in self.branches:
+            return self.branches[name]
+        raise AttributeError(f"no branch {name!r}")
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """The object about which score and box disagree most, among an image's RPN proposals.
+
+    Of the proposals that belong to an object (IoU ≥ 0.5, and no other object is overlapped more) a detector keeps the
+    one with the best score of its class. `gap` is how much better the best box would have been: the IoU that is lost
+    by letting the classification choose, 0…1.
+    """
+
+    label: int
+    by_score: Box  # the proposal that is scored best
+    by_iou: Box  # the proposal whose decoded box fits best
+    score_iou: float  # what the first one's decoded box reaches
+    best_iou: float  # what the second one's does
+
+    @property
+    def gap(self) -> float:
+        return self.best_iou - self.score_iou
+
+
+def sound_box(value: object) -> Box:
+    """Four finite numbers as a box with x1 ≤ x2 and y1 ≤ y2; one without an area is sound.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    if isinstance(value, Tensor):
+        value = value.tolist()
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 4:
+        raise InputError(f"a proposal is four numbers (x1, y1, x2, y2), got {value!r}")
+    try:
+        x1, y1, x2, y2 = (float(number) for number in value)
+    except (TypeError, ValueError):
+        raise InputError(f"a proposal is four numbers (x1, y1, x2, y2), got {value!r}") from None
+    # Beyond a million pixels float32 no longer holds a pixel's fraction.
+    if not all(math.isfinite(v) and abs(v) <= 1e6 for v in (x1, y1, x2, y2)):
+        raise InputError(f"a proposal's numbers are finite and at most a million pixels, got {value!r}")
+    return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
+
+
+def find_nearest(proposal: Tensor, truth: GroundTruth) -> Nearest | None:
+    """The object that `proposal` [4] is compared with; None in an image without objects."""
+    if len(truth.boxes) == 0:
+        return None
+    proposal = proposal.to(truth.boxes)
+    overlap = paired_iou(proposal.expand_as(truth.boxes), truth.boxes)  # 0, not NaN, where both are empty
+    away = (_centre(truth.boxes) - _centre(proposal)).norm(dim=-1)
+    index = int(overlap.argmax() if overlap.max() > 0 else away.argmin())
+    return Nearest(index, int(truth.labels[index]), truth.boxes[index], overlap[index].item())
+
+
+def _centre(boxes: Tensor) -> Tensor:
+    return (boxes[..., :2] + boxes[..., 2:]) / 2
+
+
+def ask_levels(probe: Probe, proposal: Box, truth: GroundTruth, level: str | None = None) -> ProposalAnswer:
+    """What a detector says of a proposal, pooled from each of its levels.
+
+    Args:
+        level: the one in use; None is the one assigned to a box of this size.
+
+    Raises:
+        ValueError: no such level.
+    """
+    if level is not None and level not in probe.pooled:
+        raise InputError(f"no region is pooled from level {level!r}; levels are {', '.join(probe.pooled)}")
+    box = torch.tensor(proposal)
+    pool = probe.pool()
+    pool = _EveryLevel(**{field.name: getattr(pool, field.name) for field in dataclasses.fields(pool)})
+    with torch.no_grad():
+        answer = probe.answer(pool, box.expand(1 + len(probe.pooled), 4))
+    assigned = probe.pooled[int(answer.levels[0])]
+    nearest = find_nearest(box, truth)
+    levels = {name: _level_answer(_row(answer, 1 + i), nearest) for i, name in enumerate(probe.pooled)}
+    used = levels[level or assigned]
+    classification, localization = _constraints(probe, used, nearest)
+    return ProposalAnswer(box, assigned, level or assigned, levels, nearest, classification, localization)
+
+
+class _EveryLevel(RegionPooler):
+    """Pools the first RoI from the level of its size, and the others from one level each: all in one pass.
+
+    A pass over a single RoI spends its time on reading the head's weights; the other levels then come almost for free.
+    """
+
+    def assign_levels(self, rois: Tensor) -> Tensor:
+        return torch.cat([self.scheme.assign_levels(rois[:1, 1:]), torch.arange(len(rois) - 1, device=rois.device)])
+
+
+def _row(values: Any, k: int) -> Any:
+    """Tensors, or what is made of them, without all but entry `k` of their first dimension."""
+    if values is None:
+        return None
+    if isinstance(values, Tensor):
+        return values[k : k + 1]
+    if isinstance(values, dict):
+        return {name: _row(value, k) for name, value in values.items()}
+    return type(values)(**{field.name: _row(getattr(values, field.name), k) for field in dataclasses.fields(values)})
+
+
+def _level_answer(answer: Answer, nearest: Nearest | None) -> LevelAnswer:
+    moved = answer.classification_points is not None or answer.localization_proposals is not None
+    return LevelAnswer(
+        {name: _branch_answer(branch, nearest) for name, branch in answer.branches.items()},
+        Displacement(
+            *(
+                None if of_all is None else of_all[0].cpu()
+                for of_all in (
+                    answer.classification_offsets,
+                    answer.classification_points,
+                    answer.localization_offset,
+                    answer.localization_proposals,
+                )
+            )
+        )
+        if moved
+        else None,
+        answer,
+    )
+
+
+def _branch_answer(branch: BranchTrace, nearest: Nearest | None) -> BranchAnswer:
+    scores, boxes = branch.scores[0].cpu(), branch.boxes[0].cpu()
+    if nearest is None or nearest.overlap == 0:
+        return BranchAnswer(scores, boxes, int(scores[1:].argmax()) + 1, None)
+    iou = paired_iou(boxes[nearest.label][None], nearest.box[None].to(boxes)).item()
+    return BranchAnswer(scores, boxes, nearest.label, iou)
+
+
+def _constraints(
+    probe: Probe, answer: LevelAnswer, nearest: Nearest | None
+) -> tuple[Shortfall | None, Shortfall | None]:
+    sibling, tsd = answer.branches.get("sibling"), answer.branches.get("tsd")
+    if sibling is None or tsd is None or sibling.iou is None or tsd.iou is None:
+        return None, None
+    margins = probe.model.config.tsd
+    m_c, m_r = margins.classification_margin, margins.localization_margin
+    return (
+        None if m_c is None else Shortfall(sibling.score, tsd.score, m_c),
+        None if m_r is None else Shortfall(sibling.iou, tsd.iou, m_r),
+    )
+
+
+def find_conflict(probe: Probe, truth: GroundTruth) -> Conflict | None:
+    """The object of the image with the largest gap; None where no object has a proposal that belongs to it."""
+    proposals, _ = probe.propose()
+    if len(proposals) == 0 or len(truth.boxes) == 0:
+        return None
+    detection = probe.ask(proposals).detection
+    overlap, owner = box_iou(proposals, truth.boxes.to(proposals)).max(dim=1)
+    conflicts = []
+    for index, (box, label) in enumerate(zip(truth.boxes.to(proposals), truth.labels.tolist())):
+        mine = torch.where((owner == index) & (overlap >= _BELONGS))[0]
+        if len(mine) == 0:
+            continue
+        decoded = detection.boxes[mine, label]
+        iou = paired_iou(decoded, box.expand_as(decoded))
+        scored, fitting = int(detection.scores[mine, label].argmax()), int(iou.argmax())
+        conflicts.append(
+            Conflict(
+                label,
+                sound_box(proposals[mine[scored]]),
+                sound_box(proposals[mine[fitting]]),
+                iou[scored].item(),
+                iou[fitting].item(),
+            )
+        )
+    return max(conflicts, key=lambda conflict: conflict.gap, default=None)

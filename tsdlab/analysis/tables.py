@@ -1,0 +1,266 @@
+"""The followed proposals of a data set as one table, and what can be asked of a part of it: no widget, no drawing.
+
+A part is a mask [K] over the table's rows, from `FollowedTable.select`; every number below is of the rows it keeps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+
+from tsdlab.analysis.displacement import ALL_LEVELS, COLUMNS, Followed, follow_images
+from tsdlab.data.coco import CocoDataset
+from tsdlab.errors import InputError
+from tsdlab.ops.sampling import bin_centres
+
+ALL_CATEGORIES = "all"
+
+
+@dataclass(frozen=True)
+class Heading:
+    """How a column is announced: on an axis, and whose colour it has."""
+
+    title: str
+    unit: str  # "" for shares and cosines
+    role: str  # of PALETTE: "proposal", "classification" or "localization"
+
+
+# P's width and height, as a unit, are written "P". COLUMNS explains every one of them in a sentence.
+HEADINGS = {
+    "classification_offset": Heading("|ΔC|", "P", "classification"),
+    "localization_offset": Heading("|ΔR|", "P", "localization"),
+    "classification_offset_px": Heading("|ΔC|", "px", "classification"),
+    "localization_offset_px": Heading("|ΔR|", "px", "localization"),
+    "grid_on_salient": Heading("share of P's grid on the salient part", "", "proposal"),
+    "moved_on_salient": Heading("share of P̂_c on the salient part", "", "classification"),
+    "towards_salient": Heading("ΔC's way towards the salient part", "P", "classification"),
+    "grid_spread": Heading("spread of P's grid", "P", "proposal"),
+    "moved_spread": Heading("spread of P̂_c", "P", "classification"),
+    "centre_distance": Heading("P to the object's centre", "P", "proposal"),
+    "classification_centre_distance": Heading("P̂_c's mean to the object's centre", "P", "classification"),
+    "localization_centre_distance": Heading("P̂_r to the object's centre", "P", "localization"),
+    "localization_gain": Heading("ΔR's way towards the object's centre", "P", "localization"),
+    "localization_heading": Heading("cosine of ΔR and the way to the object", "", "localization"),
+}
+assert HEADINGS.keys() == COLUMNS.keys()
+
+
+@dataclass(frozen=True)
+class FollowedTable:
+    """Every followed proposal of a data set, one row each; boxes xyxy in pixels of their image.
+
+    Raises:
+        ValueError: there is no row.
+    """
+
+    images: np.ndarray  # [K] int64 index into the data set
+    followed: Followed  # the rows of all images, one after the other
+    levels: tuple[str, ...]  # names of the pooled levels, finest first
+    categories: tuple[str, ...]  # names of labels 1…C
+
+    def __post_init__(self) -> None:
+        if len(self.images) == 0:
+            raise InputError("there is no row: no proposal overlaps an object enough to belong to it")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """[K] side in pixels of a square of the proposal's area."""
+        sides = self.followed.proposals[:, 2:] - self.followed.proposals[:, :2]
+        return sides.prod(dim=1).sqrt().numpy().astype(np.float64)
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """[K, bins, bins, 2] places of P̂_c (x, y), pixels."""
+        return bin_centres(self.followed.proposals, self.followed.offsets).numpy()
+
+    @cached_property
+    def moved(self) -> np.ndarray:
+        """[K, 4] boxes P̂_r."""
+        proposals = self.followed.proposals
+        step = self.followed.shift * (proposals[:, 2:] - proposals[:, :2])
+        return (proposals + step.repeat(1, 2)).numpy()
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """[K] every row's place in one fixed shuffle; see `sample`."""
+        return np.random.default_rng(0).permutation(len(self))
+
+    def column(self, name: str) -> np.ndarray:
+        """[K] float64 values of a column of COLUMNS.
+
+        Raises:
+            ValueError: there is no column of that name.
+        """
+        return self.followed.columns[check_column(name)].numpy().astype(np.float64)
+
+    def select(
+        self, level: str = ALL_LEVELS, category: str = ALL_CATEGORIES, size: tuple[float, float] = (0, math.inf)
+    ) -> np.ndarray:
+        """Which rows are of a level, a class and a range of `sizes` (both ends included): a mask [K].
+
+        Raises:
+            ValueError: level or class are not in the table, or `size` is no range; names what there is.
+        """
+        low, high = check_size(size)
+        chosen = (self.sizes >= low) & (self.sizes <= high)
+        if self.check_level(level) != ALL_LEVELS:
+            chosen &= self.followed.levels.numpy() == self.levels.index(level)
+        if self.check_category(category) != ALL_CATEGORIES:
+            chosen &= self.followed.labels.numpy() == self.categories.index(category) + 1
+        return chosen
+
+    def check_level(self, level: Any) -> str:
+        """`level`, if it is one.
+
+        Raises:
+            ValueError: it is not.
+        """
+        return _one_of("level", level, (ALL_LEVELS, *self.levels))
+
+    def check_category(self, category: Any) -> str:
+        """`category`, if it is one.
+
+        Raises:
+            ValueError: it is not.
+        """
+        return _one_of("category", category, (ALL_CATEGORIES, *self.categories))
+
+    def check_row(self, row: Any) -> int | None:
+        """`row`, if it is one, or None.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        if row is None:
+            return None
+        if isinstance(row, bool) or not isinstance(row, int | np.integer) or not 0 <= row < len(self):
+            raise InputError(f"selected must be None or a row 0…{len(self) - 1}, got {row!r}")
+        return int(row)
+
+    def sample(self, chosen: np.ndarray, limit: int) -> np.ndarray:
+        """At most `limit` rows of a mask [K], ascending.
+
+        Every row has its place in one fixed shuffle, and the first places win: the sample is fair, the same each time,
+        and where a filter gets narrower no row vanishes that passes it.
+        """
+        rows = np.flatnonzero(chosen)
+        return np.sort(rows[np.argsort(self.order[rows])[:limit]])
+
+    def examples(self, chosen: np.ndarray, name: str, count: int) -> np.ndarray:
+        """Up to `count` rows of a mask [K] that stand at even quantiles of a column, its smallest value first.
+
+        Rows without a value are no examples.
+        """
+        values = self.column(name)
+        rows = np.flatnonzero(chosen & np.isfinite(values))
+        rows = rows[np.argsort(values[rows], kind="stable")]
+        places = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)
+        return rows[places]
+
+    def means(self, chosen: np.ndarray) -> dict[str, float | None]:
+        """Mean of every column; None where no row has a value."""
+        return {name: _mean(self.column(name)[chosen]) for name in COLUMNS}
+
+    def field(self, chosen: np.ndarray) -> np.ndarray | None:
+        """Mean ΔC [bins, bins, 2] (dx, dy) in fractions of the proposal; None where no row is kept."""
+        return self.followed.offsets.numpy()[chosen].mean(axis=0) if chosen.any() else None
+
+    def shift(self, chosen: np.ndarray) -> np.ndarray | None:
+        """Mean ΔR [2] (dx, dy) in fractions of the proposal; None where no row is kept."""
+        return self.followed.shift.numpy()[chosen].mean(axis=0) if chosen.any() else None
+
+
+def follow_dataset(
+    model: GeneralizedRCNN, dataset: CocoDataset, images: int = 100, progress: bool = True
+) -> FollowedTable:
+    """Follow the proposals that overlap an object (IoU ≥ 0.5), over the first `images` of the data set.
+
+    Raises:
+        ValueError: `images` is not positive, the head moves nothing, or no proposal overlaps an object.
+    """
+    if images < 1:
+        raise InputError(f"images must be at least 1, got {images}")
+    parts: list[Followed] = []
+    numbers: list[int] = []
+    levels: tuple[str, ...] = ()
+    for index, pooled, followed in follow_images(model, dataset, images, progress=progress):
+        levels = pooled
+        parts.append(followed)
+        numbers += [index] * len(followed.levels)
+    if not numbers:
+        raise InputError(f"no proposal overlaps an object in the first {len(parts)} images of the data set")
+    names = tuple(category.name for category in dataset.categories)
+    return FollowedTable(np.array(numbers, dtype=np.int64), _joined(parts), levels, names)
+
+
+def check_column(name: Any) -> str:
+    """`name`, if it is one of COLUMNS.
+
+    Raises:
+        ValueError: it is not.
+    """
+    return _one_of("column", name, tuple(COLUMNS))
+
+
+def check_size(size: Any) -> tuple[float, float]:
+    """`size` as two floats, the smaller one first.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        low, high = (float(end) for end in size)
+    except (TypeError, ValueError):
+        raise InputError(f"size must be two numbers of pixels, got {size!r}") from None
+    if not low <= high:
+        raise InputError(f"size must be (smallest, largest), got {size!r}")
+    return low, high
+
+
+def shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """[len(edges) − 1] which share of the values lies in each bin; zeros without a value. NaN is no value."""
+    counts, _ = np.histogram(values[np.isfinite(values)], edges)
+    return counts / max(counts.sum(), 1)
+
+
+def even_edges(values: np.ndarray, bins: int = 32) -> np.ndarray:
+    """[bins + 1] even edges around all finite values; a little room where they are all the same."""
+    finite = values[np.isfinite(values)]
+    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
+    if high - low < 1e-9:
+        low, high = low - 0.5, high + 0.5
+    room = 0.02 * (high - low)
+    # What cannot be negative gets an axis that starts at 0, if that costs little of it.
+    start = 0.0 if 0 <= low < 0.5 * high else low - room
+    return np.linspace(start, high + room, bins + 1)
+
+
+def _mean(values: np.ndarray) -> float | None:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else None
+
+
+def _one_of(what: str, value: Any, allowed: Iterable[str]) -> str:
+    if isinstance(value, str) and value in allowed:
+        return value
+    raise InputError(f"there is no {what} {value!r}; there are {', '.join(allowed)}")
+
+
+def _joined(parts: list[Followed]) -> Followed:
+    joined: dict[str, Any] = {
+        field.name: torch.cat([getattr(part, field.name) for part in parts])
+        for field in fields(Followed)
+        if field.name != "columns"
+    }
+    columns = {name: torch.cat([part.columns[name] for part in parts]) for name in COLUMNS}
+    return Followed(**joined, columns=columns)

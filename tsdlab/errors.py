@@ -1,0 +1,39 @@
+"""Errors that a user can mend: one base class, so that the command line shows them in one line and nothing else.
+
+Anything else that is raised is a fault of the program and keeps its traceback. The classes also inherit from Python's
+own (`ValueError`, `FileNotFoundError`, …), so that code which catches those keeps working.
+"""
+
+from __future__ import annotations
+
+
+class TsdlabError(Exception):
+    """Base of every error that a user can mend. The message names what was given and says what to do."""
+
+
+class InputError(TsdlabError, ValueError):
+    """An argument, a field of a config or a shape cannot be used; the message names it."""
+
+
+class DataError(InputError):
+    """A data set cannot be used as it is; the message names the file and the entry, and says what to do."""
+
+
+class WeightsError(InputError):
+    """A weights file cannot be read, or does not fit; the message names the file and the tensors."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint cannot be read, or does not belong to the run that asks for it."""
+
+
+class MissingFileError(TsdlabError, FileNotFoundError):
+    """There is no such file or folder; the message says what was looked for."""
+
+
+class ExistingFileError(TsdlabError, FileExistsError):
+    """Something is already where a file or folder would be written; nothing was changed."""
+
+
+class NonFiniteLossError(TsdlabError, RuntimeError):
+    """Training has diverged; the message names the step and the losses."""

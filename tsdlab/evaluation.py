@@ -1,0 +1,294 @@
+"""COCO metrics of a detector on a dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from faster_coco_eval import COCO, COCOeval_faster
+from torch import nn
+from torch.utils.data import DataLoader
+
+from tsdlab.data.coco import CocoDataset, area_of, collate, is_crowd
+from tsdlab.errors import InputError
+from tsdlab.progress import progress_bar
+from tsdlab.training.interrupt import leave_process_group
+
+# The order of COCOeval's `stats`.
+_NUMBERS = (
+    *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
+    *("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
+)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """COCO's twelve numbers in percent; NaN where the ground truth has no such object.
+
+    AP is the mean over IoU thresholds 0.50:0.05:0.95, small < 32² ≤ medium < 96² ≤ large (area in pixels),
+    AR_k the recall with at most k detections per image.
+    """
+
+    AP: float
+    AP50: float
+    AP75: float
+    AP_small: float
+    AP_medium: float
+    AP_large: float
+    AR_1: float
+    AR_10: float
+    AR_100: float
+    AR_small: float
+    AR_medium: float
+    AR_large: float
+    per_class: dict[str, dict[str, float]]  # class name → AP, AP50, AP75
+    images: int
+    detections: int
+    per_iou: dict[str, float] = dataclasses.field(default_factory=dict)  # IoU threshold "0.50" … "0.95" → AP
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON: NaN becomes None."""
+        values: dict[str, Any] = _map_numbers(dataclasses.asdict(self), lambda v: None if math.isnan(v) else v)
+        return values
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> Metrics:
+        """Inverse of `as_dict`."""
+        return Metrics(**_map_numbers(values, lambda v: math.nan if v is None else v))
+
+    def numbers(self) -> dict[str, float]:
+        """The twelve numbers by name."""
+        return {name: getattr(self, name) for name in _NUMBERS}
+
+    def line(self) -> str:
+        """The AP figures on one line."""
+        return "  ".join(f"{name} {_percent(getattr(self, name))}" for name in _NUMBERS[:6])
+
+    def __str__(self) -> str:
+        width = max(len("class"), *(len(name) for name in self.per_class))
+        lines = [
+            f"{self.images} images, {self.detections} detections",
+            _row([*_NUMBERS[:6]], 10),
+            _row([_percent(getattr(self, n)) for n in _NUMBERS[:6]], 10),
+            _row([*_NUMBERS[6:]], 10),
+            _row([_percent(getattr(self, n)) for n in _NUMBERS[6:]], 10),
+            f"{'class':<{width}}" + _row(["AP", "AP50", "AP75"], 8),
+        ]
+        lines += [
+            f"{name:<{width}}" + _row([_percent(v) for v in values.values()], 8)
+            for name, values in self.per_class.items()
+        ]
+        return "\n".join(lines)
+
+
+def _map_numbers(value: Any, change: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _map_numbers(v, change) for k, v in value.items()}
+    return change(value) if value is None or isinstance(value, float) else value
+
+
+def _row(cells: list[str], width: int) -> str:
+    return "".join(f"{cell:>{width}}" for cell in cells)
+
+
+def _percent(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.1f}"
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: CocoDataset,
+    batch_size: int = 8,
+    score_thresh: float | None = None,
+    progress: bool = True,
+    workers: int = 0,
+) -> Metrics:
+    """Run `model` over `dataset` (both described at `collect_detections`) and measure what it finds."""
+    return measure(dataset, collect_detections(model, dataset, batch_size, score_thresh, progress, workers))
+
+
+@torch.inference_mode()
+def collect_detections(
+    model: nn.Module,
+    dataset: CocoDataset,
+    batch_size: int = 8,
+    score_thresh: float | None = None,
+    progress: bool = True,
+    workers: int = 0,
+    indices: Iterable[int] | None = None,
+) -> list[dict[str, Any]]:
+    """What `model` finds, in COCO's result format.
+
+    Args:
+        model: a detector of ours; its training mode is restored afterwards. With `model.categories` labels
+            are matched to the dataset's categories by name, without (or empty) by position.
+        dataset: where the images come from.
+        batch_size: images at a time, of equal size, so that none is padded: it changes the speed, and no
+            result beyond rounding.
+        score_thresh: detections below it are dropped; None keeps the model's own threshold.
+        progress: show a progress bar.
+        workers: processes that load images.
+        indices: the part of the dataset to run over; None is all of it.
+
+    Returns:
+        One dict per detection: image_id, category_id, bbox [x, y, width, height] in pixels, score.
+
+    Raises:
+        ValueError: the dataset has a category the model does not know.
+    """
+    to_category = label_to_category(model, dataset)
+    part = list(range(len(dataset))) if indices is None else list(indices)
+    batches = _equal_sizes(part, dataset.image_sizes, batch_size)
+    # Its own generator: a loader otherwise draws from the global one, and evaluating would change training.
+    loader = DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        generator=torch.Generator(),
+        worker_init_fn=leave_process_group,
+    )
+    device = next(model.parameters()).device
+    results: list[dict[str, Any]] = []
+    with _evaluating(model, score_thresh):
+        bar = progress_bar(loader, "evaluate", shown=progress)
+        for batch, (images, _) in zip(batches, bar):
+            for index, found in zip(batch, model([image.to(device) for image in images])):
+                results += _as_results(found, dataset.image_ids[index], to_category)
+    return results
+
+
+def _equal_sizes(part: list[int], sizes: list[tuple[int, int]], batch_size: int) -> list[list[int]]:
+    """`part` in batches of images of one size: a padded image is seen differently from one that stands alone."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index in part:
+        groups.setdefault(sizes[index], []).append(index)
+    return [group[i : i + batch_size] for group in groups.values() for i in range(0, len(group), batch_size)]
+
+
+def _as_results(found: dict[str, torch.Tensor], image_id: int, to_category: dict[int, int]) -> Iterator[dict[str, Any]]:
+    boxes = found["boxes"].clone()
+    boxes[:, 2:] -= boxes[:, :2]  # xyxy → xywh
+    for box, label, score in zip(boxes.tolist(), found["labels"].tolist(), found["scores"].tolist()):
+        if label in to_category:
+            yield {"image_id": image_id, "category_id": to_category[label], "bbox": box, "score": score}
+
+
+def label_to_category(model: nn.Module, dataset: CocoDataset) -> dict[int, int]:
+    """Of the model's labels, those that are categories of the dataset, with the category's id.
+
+    Matched by name if `model.categories` has any, else by position.
+
+    Raises:
+        ValueError: the dataset has a category that the model does not know.
+    """
+    own = getattr(model, "categories", ())
+    if not own:  # unknown
+        config = getattr(model, "config", None)
+        if config is not None and config.num_classes != len(dataset.categories):
+            raise InputError(
+                f"the model has {config.num_classes} classes without names, {dataset.annotation_file} has "
+                f"{len(dataset.categories)}; set model.categories, a tsdlab.structures.Category for every label"
+            )
+        return {label: category.id for label, category in enumerate(dataset.categories, 1)}
+    by_name = {category.name: label for label, category in enumerate(own, 1)}
+    unknown = [category.name for category in dataset.categories if category.name not in by_name]
+    if unknown:
+        raise InputError(
+            f"the model does not know the categories {', '.join(unknown)} of {dataset.annotation_file}; "
+            f"it knows {', '.join(by_name)}"
+        )
+    return {by_name[category.name]: category.id for category in dataset.categories}
+
+
+def model_labels(model: nn.Module, dataset: CocoDataset) -> torch.Tensor:
+    """[1 + C] the model's label of every label of the dataset; matched, and refused, as by `label_to_category`."""
+    labels = {category: label for label, category in label_to_category(model, dataset).items()}
+    return torch.tensor([0, *(labels[category.id] for category in dataset.categories)])
+
+
+@contextmanager
+def _evaluating(model: Any, score_thresh: float | None) -> Iterator[None]:
+    """Eval mode and, when given, another score threshold; both restored at the end."""
+    was_training = model.training
+    heads = model.roi_heads
+    before = heads.config
+    model.eval()
+    if score_thresh is not None:
+        heads.config = dataclasses.replace(before, score_thresh=score_thresh)
+    try:
+        yield
+    finally:
+        heads.config = before
+        model.train(was_training)
+
+
+def measure(dataset: CocoDataset, detections: list[dict[str, Any]]) -> Metrics:
+    """COCO metrics of `detections` (COCO's result format) against the dataset's annotation file.
+
+    The file is taken as it is, degenerate boxes included, as in any COCO evaluation: numbers stay comparable.
+    """
+    truth = COCO(_ground_truth(dataset.annotation_file))
+    found = COCO(
+        {
+            "images": truth.dataset["images"],
+            "categories": truth.dataset["categories"],
+            "annotations": [
+                {**d, "id": i, "iscrowd": 0, "area": d["bbox"][2] * d["bbox"][3]} for i, d in enumerate(detections, 1)
+            ],
+        }
+    )
+    evaluation = COCOeval_faster(truth, found, "bbox")
+    evaluation.params.imgIds = sorted(dataset.image_ids)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    numbers = [math.nan if v < 0 else 100 * float(v) for v in evaluation.stats[: len(_NUMBERS)]]
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # [IoU thresholds, recalls, classes]; all areas
+    names = {category.id: category.name for category in dataset.categories}
+    per_class = {
+        names[category_id]: {
+            "AP": _mean(precision[:, :, k]),
+            "AP50": _mean(precision[0, :, k]),
+            "AP75": _mean(precision[5, :, k]),
+        }
+        for k, category_id in enumerate(evaluation.params.catIds)
+    }
+    return Metrics(
+        **dict(zip(_NUMBERS, numbers)),
+        per_class=per_class,
+        images=len(dataset.image_ids),
+        detections=len(detections),
+        per_iou={
+            f"{threshold:.2f}": _mean(precision[t]) for t, threshold in enumerate(evaluation.params.iouThrs.tolist())
+        },
+    )
+
+
+def _ground_truth(annotation_file: Path) -> dict[str, Any]:
+    """The annotation file with what COCOeval needs and real files omit: areas, crowd flags, ids from 1."""
+    content: dict[str, Any] = json.loads(annotation_file.read_bytes())
+    # An id of 0 means "unmatched" inside COCOeval, so ids are numbered anew.
+    content["annotations"] = [
+        {
+            **a,
+            "id": i,
+            "iscrowd": int(is_crowd(a)),
+            "area": area_of(a),
+        }
+        for i, a in enumerate(content["annotations"], 1)
+    ]
+    return content
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[values > -1]
+    return 100 * float(known.mean()) if known.size else math.nan

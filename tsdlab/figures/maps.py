@@ -1,0 +1,350 @@
+"""Pictures of sensitivity maps: where each task would rather look (the paper's Figure 1). No model runs here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib import colormaps, colors
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import Normal, Stroke
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+from mpl_toolkits.mplot3d.axes3d import Axes3D
+from torch import Tensor
+from torch.nn import functional as F
+
+from tsdlab.analysis.sensitivity import Grid, SensitivityMaps, TaskMaps
+from tsdlab.errors import InputError
+from tsdlab.figures.plots import PALETTE, draw_box, show_image
+
+TASKS = ("classification", "localization")
+MAP_COLORS = "inferno"  # perceptually even, and the truth's green stands out on it
+
+_WHITE_HALO = [Stroke(linewidth=4.5, foreground="white"), Normal()]
+# Peaks differ in shape, for who cannot tell the colours, and a dot inside a frame is seen where both are one place.
+_SHOWN: dict[str, dict[str, Any]] = {
+    "classification": {
+        "marker": "o", "markersize": 6, "color": PALETTE["classification"], "markeredgecolor": "white", "zorder": 6,
+    },
+    "localization": {
+        "marker": "D", "markersize": 10, "color": PALETTE["localization"], "markerfacecolor": "none",
+        "markeredgewidth": 2, "path_effects": _WHITE_HALO, "zorder": 5,
+    },
+}  # fmt: skip
+_HALO = [Stroke(linewidth=3.5, foreground="black"), Normal()]
+_SALIENT: dict[str, Any] = {"linewidth": 1.3, "path_effects": [Stroke(linewidth=3, foreground="black"), Normal()]}
+_GROUND = 0.02  # of the maximum: below it a surface is left out, or two of them would flicker through each other
+_FEWEST = 8  # cells along a side of a surface: of a small object in a large image fewer lie around it
+_CELLS = 56  # of a surface along its longer side: more takes long, and shows no more
+
+
+def heat(
+    maps: SensitivityMaps,
+    level: str,
+    branch: str,
+    task: str,
+    ax: Axes | None = None,
+    image: Tensor | None = None,
+    salient: Tensor | None = None,
+    colorbar: bool = False,
+) -> Axes:
+    """One map as colours from 0 to its own maximum, with the object's box and the map's peak.
+
+    Args:
+        maps: of one object.
+        level, branch, task: which of its maps; task is "classification" or "localization".
+        ax: where to draw.
+        image: [3, H, W], shown in grey through the colours, which are the clearer the lower the value.
+        salient: [4] the part of the object that tells its class.
+        colorbar: add one, in the map's own unit.
+    """
+    ax = ax or plt.gca()
+    values = getattr(maps.levels[level][branch], task).numpy()
+    x1, y1, x2, y2 = maps.grid.extent
+    if image is not None:
+        show_image(image.mean(dim=0, keepdim=True).expand(3, -1, -1), ax)
+    flat = not values.max() > values.min()
+    colors_of_map = ax.imshow(
+        values, extent=(x1, x2, y2, y1), cmap=MAP_COLORS if image is None else _clearing(MAP_COLORS), vmin=0,
+        vmax=values.max() if values.max() > 0 else 1, interpolation="bilinear",
+    )  # fmt: skip
+    ax.set(xticks=[], yticks=[], xlim=(x1, x2), ylim=(y2, y1))
+    ax.spines[:].set_visible(False)
+    _outline(maps.box, salient, ax)
+    if flat:  # as of the gradient of a level that no proposal is pooled from
+        ax.text(
+            0.5, 0.03, "the map is flat", transform=ax.transAxes, ha="center", va="bottom", color="white", fontsize=9,
+            path_effects=[Stroke(linewidth=2, foreground="black"), Normal()],
+        )  # fmt: skip
+    else:
+        _mark(maps.peak(level, branch, task), task, ax)
+    if colorbar:
+        bar = ax.figure.colorbar(colors_of_map, ax=ax, fraction=0.04, pad=0.03)
+        bar.outline.set_visible(False)
+    return ax
+
+
+def explain(figure: Figure, axes: np.ndarray, salient: str | None = None) -> None:
+    """What the signs on a figure of `heat`s over images mean: a line below them, and a colour scale beside them.
+
+    Args:
+        figure, axes: with `layout="constrained"`, which makes room; axes are those of the maps.
+        salient: what the salient part is called; None where none is drawn.
+    """
+    handles: list[Rectangle | Line2D] = [
+        Rectangle((0, 0), 1, 1, fill=False, edgecolor=PALETTE["truth"], linewidth=2, label="the object")
+    ]
+    if salient is not None:
+        handles.append(Rectangle((0, 0), 1, 1, fill=False, edgecolor="white", label=salient, **_SALIENT))
+    handles += [Line2D([], [], linestyle="", label=f"{task}’s peak", **_SHOWN[task]) for task in TASKS]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
+    rgba = _clearing(MAP_COLORS)(np.linspace(0, 1, 256))
+    over_grey = rgba[:, 3:] * rgba[:, :3] + (1 - rgba[:, 3:]) * 0.6  # as over an image, which maps let through
+    scale = ScalarMappable(cmap=colors.ListedColormap(over_grey))
+    bar = figure.colorbar(scale, ax=axes, ticks=[0, 1], shrink=0.5, fraction=0.03, aspect=20, pad=0.01)
+    bar.set_label("fraction of each map’s maximum", fontsize=9, labelpad=0)
+    bar.outline.set_visible(False)
+
+
+def peaks(
+    maps: SensitivityMaps,
+    level: str,
+    branch: str,
+    image: Tensor,
+    ax: Axes | None = None,
+    salient: Tensor | None = None,
+    margin: float | None = 0.5,
+) -> Axes:
+    """The object with the peaks of both tasks, and a line for the way between them.
+
+    Args:
+        maps, level, branch, salient: as in `heat`.
+        image: [3, H, W].
+        ax: where to draw.
+        margin: how much around the object is shown, as a fraction of its longer side; None shows all of the image.
+    """
+    ax = show_image(image, ax)
+    _outline(maps.box, salient, ax, labels=True)
+    places = {task: maps.peak(level, branch, task) for task in TASKS}
+    ax.plot(*zip(*(place.tolist() for place in places.values())), color="white", linewidth=1.5, path_effects=_HALO)
+    for task, place in places.items():
+        _mark(place, task, ax, label=f"{task}’s peak")
+    if margin is not None:
+        height, width = image.shape[1:]
+        x1, y1, x2, y2 = _around(maps.box, margin, (0, 0, width, height))
+        ax.set(xlim=(x1, x2), ylim=(y2, y1))
+    return ax
+
+
+def surfaces(
+    maps: SensitivityMaps,
+    level: str,
+    branch: str,
+    ax: Axes3D,
+    image: Tensor | None = None,
+    margin: float | None = None,
+) -> Axes3D:
+    """Both maps as surfaces over the image plane, each in fractions of its own maximum, as in the paper.
+
+    Args:
+        maps, level, branch: as in `heat`.
+        ax: three-dimensional axes: `projection="3d"`.
+        image: [3, H, W], the floor that the surfaces stand on.
+        margin: how much around the object is shown, as in `peaks`; peaks and maxima are then those of what is shown.
+            None shows all of the map.
+    """
+    if margin is not None:
+        maps = _cut(maps, _around(maps.box, margin, maps.grid.extent))
+    x1, y1, x2, y2 = maps.grid.extent
+    ax.computed_zorder = False  # whole collections are sorted by their middle: the floor would come over the surfaces
+    quads, faces = [], []
+    for task in TASKS:
+        values = getattr(maps.levels[level][branch], task)
+        if not values.max() > values.min():
+            continue
+        heights = _thinned((values / values.max())[None])[0].numpy()
+        corners = _corners(heights, maps.grid.extent)
+        found = _quads(corners)
+        rgba = np.full((len(found), 4), 0.45)
+        rgba[:, :3] = np.outer(_light(heights), colors.to_rgb(PALETTE[task])).clip(0, 1)
+        risen = found[:, :, 2].max(axis=1) > _GROUND
+        quads.append(found[risen])
+        faces.append(rgba[risen])
+        x, y = maps.peak(level, branch, task).tolist()
+        ax.plot([x, x], [y, y], [0, 1], color=PALETTE[task], linewidth=1.2, linestyle="--", zorder=4)
+        ax.plot([x], [y], [1], linestyle="", label=f"{task}, peak at ({x:.0f}, {y:.0f})", **_SHOWN[task])
+    if quads:  # one collection: matplotlib sorts the faces of one by depth, but not those of two
+        ax.add_collection3d(
+            Poly3DCollection(
+                np.concatenate(quads), facecolors=np.concatenate(faces), linewidths=0, antialiaseds=False, zorder=3
+            )
+        )
+    else:
+        ax.text2D(0.5, 0.9, "both maps are flat", transform=ax.transAxes, ha="center", fontsize=9)
+    if image is not None:
+        left, top, right, bottom = (round(side) for side in maps.grid.extent)
+        pixels = _thinned(image[:, top:bottom, left:right], 2 * _CELLS).permute(1, 2, 0).clamp(0, 1).cpu().numpy()
+        edges = np.zeros((pixels.shape[0] + 1, pixels.shape[1] + 1))
+        corners = _corners(edges, (left, top, right, bottom), at_edges=True)
+        ax.add_collection3d(
+            Poly3DCollection(
+                _quads(corners), facecolors=pixels.reshape(-1, 3), linewidths=0, antialiaseds=False, zorder=1
+            )
+        )
+    left, top, right, bottom = maps.box.tolist()
+    ax.plot(
+        [left, right, right, left, left], [top, top, bottom, bottom, top], 0, color=PALETTE["truth"], linewidth=2,
+        zorder=2,
+    )  # fmt: skip
+    ax.set(xlim=(x1, x2), ylim=(y2, y1), zlim=(0, 1.05), zticks=[0, 0.5, 1])
+    ax.set_xlabel("x, pixels", fontsize=9)
+    ax.set_ylabel("y, pixels", fontsize=9)
+    ax.set_zlabel("fraction of maximum", fontsize=9)
+    ax.tick_params(labelsize=8)
+    longer = max(x2 - x1, y2 - y1)
+    ax.set_box_aspect(((x2 - x1) / longer, (y2 - y1) / longer, 0.6), zoom=0.95)
+    ax.view_init(elev=35, azim=-65)
+    for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
+        axis.pane.set_visible(False)
+        axis.set_rotate_label(True)
+    ax.grid(False)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(
+            frameon=False,
+            fontsize=9,
+            loc="upper center",
+            bbox_to_anchor=(0.5, 0.99),
+            ncols=2,
+            columnspacing=1.2,
+            handletextpad=0.5,
+        )
+    return ax
+
+
+def levels(
+    maps: SensitivityMaps,
+    image: Tensor,
+    axes: np.ndarray,
+    salient: Tensor | None = None,
+    strides: Mapping[str, tuple[float, float]] | None = None,
+) -> np.ndarray:
+    """Every map of an object: a row per level, and for every branch a column per task.
+
+    Args:
+        maps, image, salient: as in `heat`.
+        axes: [levels, 2 · branches] Axes, as `plt.subplots(..., squeeze=False)` makes them.
+        strides: level → (y, x) pixels per feature cell, as `Probe.strides`, for the rows' labels.
+
+    Raises:
+        ValueError: another number of Axes.
+    """
+    branches = list(next(iter(maps.levels.values())))
+    shape = (len(maps.levels), 2 * len(branches))
+    if axes.shape != shape:
+        raise InputError(f"axes must be [levels, 2 · branches] = {list(shape)}, got {list(axes.shape)}")
+    columns = [(branch, task) for branch in branches for task in TASKS]
+    for row, level in zip(axes, maps.levels):
+        for ax, (branch, task) in zip(row, columns):
+            heat(maps, level, branch, task, ax, image, salient)
+        label = f"level {level}"
+        if strides is not None:
+            stride_y, stride_x = strides[level]
+            label += f"\nstride {stride_x:g}" + (f" × {stride_y:g}" if stride_x != stride_y else "")
+        row[0].set_ylabel(label)
+    for ax, (branch, task) in zip(axes[0], columns):
+        ax.set_title(f"{branch}\n{task}", fontsize=10, color=PALETTE[task])
+    return axes
+
+
+def _outline(box: Tensor, salient: Tensor | None, ax: Axes, labels: bool = False) -> None:
+    draw_box(box, PALETTE["truth"], ax, "the object" if labels else None)
+    if salient is not None and bool(salient.isfinite().all()):
+        draw_box(salient, "white", ax, "its salient part" if labels else None, **_SALIENT)
+
+
+def _mark(place: Tensor, task: str, ax: Axes, label: str | None = None) -> None:
+    ax.plot(*place.tolist(), linestyle="", label=label, clip_on=False, **_SHOWN[task])
+
+
+def _around(box: Tensor, margin: float, within: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    """x1, y1, x2, y2 of what is shown: a box and a margin, a fraction of its longer side, as far as there is any."""
+    x1, y1, x2, y2 = box.tolist()
+    pad = margin * max(x2 - x1, y2 - y1)
+    left, top, right, bottom = within
+    return max(left, x1 - pad), max(top, y1 - pad), min(right, x2 + pad), min(bottom, y2 + pad)
+
+
+def _cut(maps: SensitivityMaps, window: tuple[float, float, float, float]) -> SensitivityMaps:
+    """The cells of all maps that touch the window, and of a window with few of them some around it."""
+    left, top, right, bottom = maps.grid.extent
+    rows, columns = maps.grid.shape
+    height, width = (bottom - top) / rows, (right - left) / columns  # of a cell
+    x1, x2 = _span((window[0] - left) / width, (window[2] - left) / width, columns)
+    y1, y2 = _span((window[1] - top) / height, (window[3] - top) / height, rows)
+    extent = (left + x1 * width, top + y1 * height, left + x2 * width, top + y2 * height)
+    levels = {
+        level: {
+            branch: TaskMaps(*(getattr(pair, task)[y1:y2, x1:x2] for task in TASKS))
+            for branch, pair in branches.items()
+        }
+        for level, branches in maps.levels.items()
+    }
+    return replace(maps, grid=Grid(extent, (y2 - y1, x2 - x1)), levels=levels)
+
+
+def _span(low: float, high: float, cells: int) -> tuple[int, int]:
+    """The first of the cells and one beyond the last, from `low` to `high`, no fewer than a surface needs."""
+    first, last = math.floor(low), math.ceil(high)
+    missing = max(0, _FEWEST - (last - first))
+    first = max(0, min(first - missing // 2, cells - _FEWEST))
+    return first, min(cells, max(last, first + _FEWEST))
+
+
+def _clearing(name: str) -> colors.ListedColormap:
+    """The colour map `name`, transparent at 0."""
+    rgba = colormaps[name](np.linspace(0, 1, 256))
+    rgba[:, 3] = 0.85 * np.linspace(0, 1, 256) ** 0.5
+    return colors.ListedColormap(rgba)
+
+
+def _thinned(values: Tensor, cells: int = _CELLS) -> Tensor:
+    """[C, H, W] with no more than `cells` along its longer side."""
+    height, width = values.shape[1:]
+    scale = cells / max(height, width)
+    if scale >= 1:
+        return values
+    size = (max(2, round(height * scale)), max(2, round(width * scale)))
+    thinned: Tensor = F.adaptive_avg_pool2d(values, size)
+    return thinned
+
+
+def _corners(heights: np.ndarray, extent: tuple[float, float, float, float], at_edges: bool = False) -> np.ndarray:
+    """[rows, columns, 3] x, y, z; heights are of cells' centres, or of their edges."""
+    x1, y1, x2, y2 = extent
+    rows, columns = heights.shape
+    if at_edges:
+        xs, ys = np.linspace(x1, x2, columns), np.linspace(y1, y2, rows)
+    else:
+        xs = x1 + (np.arange(columns) + 0.5) * (x2 - x1) / columns
+        ys = y1 + (np.arange(rows) + 0.5) * (y2 - y1) / rows
+    return np.stack([*np.meshgrid(xs, ys), heights], axis=-1)
+
+
+def _quads(corners: np.ndarray) -> np.ndarray:
+    """[faces, 4, 3]"""
+    around = [corners[:-1, :-1], corners[:-1, 1:], corners[1:, 1:], corners[1:, :-1]]
+    return np.stack(around, axis=2).reshape(-1, 4, 3)
+
+
+def _light(heights: np.ndarray) -> np.ndarray:
+    """Brightness [faces] of a surface lit from the upper left, 1 where it is level."""
+    slope_y, slope_x = np.gradient(heights[:-1, :-1] * max(heights.shape))
+    return np.clip(1 + 0.18 * (slope_x + slope_y), 0.6, 1.35).ravel()

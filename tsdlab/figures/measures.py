@@ -1,0 +1,288 @@
+"""Pictures of an analysis report: misalignment, agreement of scores and boxes, displacements. No model runs here.
+
+Whiskers and bands are bootstrap 95% intervals. What has no value is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from textwrap import fill
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn
+import torch
+from matplotlib.axes import Axes
+from matplotlib.patheffects import Normal, Stroke
+from matplotlib.projections.polar import PolarAxes
+from matplotlib.ticker import MaxNLocator
+
+from tsdlab.analysis.displacement import ALL_LEVELS, COLUMNS, EDGES, Displacements
+from tsdlab.analysis.misalignment import AGREEMENT, IOU_EDGES, MEASURES, Misalignment
+from tsdlab.analysis.statistics import Estimate
+from tsdlab.figures.plots import PALETTE, color_of, draw_box, plain_axes
+from tsdlab.ops.sampling import bin_centres
+
+# What a measure is where a map is even, or two of them have nothing to do with each other.
+EVEN = {
+    "classification_centre": 0.25,
+    "localization_centre": 0.25,
+    "spearman": 0.0,
+    "classification_energy_on_salient": 1.0,
+    "localization_energy_on_salient": 1.0,
+}
+
+_CORRELATIONS = ("pearson", "spearman", "spearman_within", "gap")
+_NAMES = {"pearson": "Pearson’s r", "spearman": "Spearman’s ρ", "spearman_within": "Spearman’s ρ", "gap": "gap"}
+_LINE = 34  # characters of an axis label
+
+
+def measures(misalignment: Misalignment, method: str, measure: str, ax: Axes | None = None) -> Axes:
+    """A measure of the maps at every level, a point per branch; dotted is what even or unrelated maps have.
+
+    Args:
+        misalignment: of a report.
+        method: "proposals" or "gradients".
+        measure: one of MEASURES.
+        ax: where to draw.
+    """
+    ax = ax or plt.gca()
+    levels = misalignment.maps.get(method, {})
+    for i, branch in enumerate(branches := _branches(misalignment)):
+        found = [levels[level].get(branch, {}).get(measure) for level in levels]
+        places = np.arange(len(levels)) + _beside(i, len(branches))
+        _points(places, found, ax, color_of(branch, i), branch)
+    if measure in EVEN:
+        _reference(EVEN[measure], ax)
+    known = [level for level in levels if any(_known(row.get(measure)) for row in levels[level].values())]
+    _level_axis(list(levels), known, ax)
+    ax.set_ylabel(fill(MEASURES[measure], _LINE))
+    ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+    return _with_legend(ax)
+
+
+def moved(misalignment: Misalignment, method: str, measure: str, ax: Axes | None = None) -> Axes:
+    """How much more of a measure the detecting branch has than the sibling, at every level.
+
+    Args:
+        misalignment, method, measure, ax: as in `measures`; a model of one branch leaves the axes empty.
+    """
+    ax = ax or plt.gca()
+    levels = misalignment.moved.get(method, {})
+    if not levels:
+        ax.text(0.5, 0.5, "one branch: nothing to compare", ha="center", color="grey", transform=ax.transAxes)
+        ax.set_axis_off()
+        return ax
+    branch = _branches(misalignment)[-1]
+    _points(np.arange(len(levels)), [row.get(measure) for row in levels.values()], ax, color_of(branch, 0), branch)
+    _reference(0, ax)
+    _level_axis(list(levels), [level for level, row in levels.items() if _known(row.get(measure))], ax)
+    ax.set_ylabel(fill(f"{branch} − sibling: {MEASURES[measure].split(' (')[0]}", _LINE))
+    return plain_axes(ax, legend=False)
+
+
+def survival(misalignment: Misalignment, ax: Axes | None = None) -> Axes:
+    """The share of boxes that NMS keeps, by their IoU with the object they overlap most (IoU-Net's figure)."""
+    ax = ax or plt.gca()
+    centres = (IOU_EDGES[:-1] + IOU_EDGES[1:]) / 2
+    width = IOU_EDGES[1] - IOU_EDGES[0]
+    count = len(misalignment.survival)
+    for i, (branch, shares) in enumerate(misalignment.survival.items()):
+        if shares:
+            places = centres + _beside(i, count) * width
+            _points(places, shares, ax, color_of(branch, i), branch, linewidth=1.0)
+    ax.set(xlabel="IoU of a box with its object, before NMS", ylabel="share of boxes that NMS keeps",
+           xlim=(IOU_EDGES[0], IOU_EDGES[-1]), xticks=IOU_EDGES[::2])  # fmt: skip
+    ax.set_ylim(bottom=0)
+    return _with_legend(ax)
+
+
+def agreement(misalignment: Misalignment, ax: Axes | None = None) -> Axes:
+    """How scores go with IoUs, and what it costs that they do not, a point per branch."""
+    ax = ax or plt.gca()
+    rows = np.arange(len(_CORRELATIONS))
+    count = len(misalignment.agreement)
+    for i, (branch, values) in enumerate(misalignment.agreement.items()):
+        places = rows + _beside(i, count)
+        _points(places, [values.get(name) for name in _CORRELATIONS], ax, color_of(branch, i), branch, across=True)
+    ax.axvline(0, color="black", linewidth=0.8, linestyle=":")
+    labels = [f"{_NAMES[name]}\n{fill(AGREEMENT[name], _LINE)}" for name in _CORRELATIONS]
+    ax.set_yticks(rows, labels, fontsize=9)
+    ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel="correlation, or IoU of the gap")
+    ax.tick_params(axis="y", length=0)
+    return _with_legend(ax)
+
+
+def field(displacements: Displacements, level: str = ALL_LEVELS, ax: Axes | None = None) -> Axes:
+    """The mean ΔC of every bin: an arrow from its place in the proposal P to its place in P̂_c.
+
+    Args:
+        displacements: of a report.
+        level: a level, or "all" of them.
+        ax: where to draw; in fractions of the proposal, which is the square 0…1.
+    """
+    ax = ax or plt.gca()
+    found = displacements.levels[level]
+    offsets = torch.tensor(found.field, dtype=torch.float32)
+    box = torch.tensor([0.0, 0.0, 1.0, 1.0])
+    grid = bin_centres(box[None], bins=offsets.shape[0])[0].flatten(0, 1)  # [bins², 2]
+    draw_box(box, PALETTE["proposal"], ax)
+    ax.plot(*grid.numpy().T, "o", color=PALETTE["proposal"], markersize=4, label="bins of P")
+    ax.quiver(
+        *torch.cat([grid, offsets.flatten(0, 1)], dim=1).numpy().T, angles="xy", scale_units="xy", scale=1,
+        width=0.008, color=PALETTE["classification"], zorder=3,
+    )  # fmt: skip
+    ticks = [0, 0.5, 1]
+    ax.set(xlim=(-0.15, 1.15), ylim=(1.15, -0.15), aspect="equal", xticks=ticks, yticks=ticks,
+           xlabel="fraction of P’s width", ylabel="fraction of P’s height")  # fmt: skip
+    ax.plot([], [], marker=r"$\rightarrow$", linestyle="", color=PALETTE["classification"], markersize=11,
+            label="mean ΔC, to P̂_c")  # fmt: skip
+    plain_axes(ax, legend=False)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, fontsize=9, columnspacing=1)
+    return ax
+
+
+def distribution(displacements: Displacements, name: str, ax: Axes | None = None) -> Axes:
+    """How displacements of one kind are distributed, an outline per level.
+
+    Args:
+        displacements: of a report.
+        name: one of EDGES, such as "classification_offset"; what lies outside its edges counts at the ends.
+        ax: where to draw.
+    """
+    ax = ax or plt.gca()
+    edges = EDGES[name]
+    levels = [level for level in displacements.levels if level != ALL_LEVELS]
+    last = 0
+    for level, color in zip(levels, seaborn.color_palette("flare", len(levels))):
+        shares = np.array([share.value or 0.0 for share in displacements.levels[level].distributions[name]])
+        if not shares.any():
+            continue
+        seaborn.histplot(
+            {"place": (edges[:-1] + edges[1:]) / 2, "share": shares}, x="place", weights="share", bins=edges.tolist(),
+            element="step", fill=False, linewidth=1.6, color=color, ax=ax,
+            label=f"{level}  ({displacements.levels[level].proposals})",
+        )  # fmt: skip
+        last = max(last, int(np.flatnonzero(shares).max()) + 1)
+    end = edges[min(len(edges) - 1, last + 1)] if last and not name.endswith("direction") else edges[-1]
+    beyond = "; the last bar has all beyond" if last == len(edges) - 1 and not name.endswith("direction") else ""
+    ax.set(xlabel=f"{_symbol(name)}, {_unit(name)}{beyond}", ylabel="share", xlim=(edges[0], end))
+    ax.set_ylim(bottom=0)
+    plain_axes(ax)
+    if (legend := ax.get_legend()) is not None:
+        legend.set_title("level  (proposals)")
+    return ax
+
+
+def directions(displacements: Displacements, name: str, ax: PolarAxes, level: str = ALL_LEVELS) -> PolarAxes:
+    """Where displacements point, as a rose: right is 0°, down is 90°, as in images; dashed is no preference.
+
+    Args:
+        displacements: of a report.
+        name: "classification_direction" or "localization_direction".
+        ax: polar axes, `projection="polar"`.
+        level: a level, or "all" of them.
+    """
+    edges = np.deg2rad(EDGES[name])
+    shares = displacements.levels[level].distributions[name]
+    task = name.removesuffix("_direction")
+    places = (edges[:-1] + edges[1:]) / 2
+    known = [(at, e.value, e.low, e.high) for at, e in zip(places, shares) if e.value is not None]
+    top = 1.0
+    if known:
+        at, value, low, high = np.array(known, dtype=float).T
+        ax.bar(at, value, edges[1] - edges[0], color=PALETTE[task], alpha=0.75, edgecolor="white", linewidth=0.8)
+        ax.vlines(at, low, high, color="black", linewidth=0.8)
+        top = 1.05 * float(high.max())
+    circle = np.linspace(0, 2 * np.pi, 200)
+    ax.plot(circle, np.full_like(circle, 1 / (len(edges) - 1)), color="black", linewidth=0.8, linestyle="--")
+    ax.set_theta_zero_location("E")
+    ax.set_theta_direction(-1)  # y grows downwards in images
+    ax.set_xticks(np.deg2rad([0, 90, 180, 270]), ["0°, right", "90°, down", "180°, left", "−90°, up"], fontsize=9)
+    ax.set_ylim(0, top)
+    ticks = [tick for tick in MaxNLocator(3).tick_values(0, top) if 0 < tick < top]
+    ax.set_yticks(ticks, [""] * len(ticks))
+    for tick in ticks:  # ticks' own labels would lie below the bars' whiskers
+        ax.text(_emptiest(places, shares), tick, f"{100 * tick:g}%", fontsize=8, ha="center", va="center", zorder=4,
+                path_effects=[Stroke(linewidth=3, foreground="white"), Normal()])  # fmt: skip
+    ax.grid(alpha=0.4)
+    ax.spines["polar"].set_visible(False)
+    return ax
+
+
+def _emptiest(places: np.ndarray, shares: Sequence[Estimate]) -> float:
+    """The angle between the two neighbouring bars of a rose that leave the most room."""
+    highs = np.array([share.high or 0.0 for share in shares])
+    lower = int((highs + np.roll(highs, -1)).argmin())
+    return float(places[lower] + (places[1] - places[0]) / 2)
+
+
+def _branches(misalignment: Misalignment) -> list[str]:
+    """The sibling first, if there is one, then what detects."""
+    return list(misalignment.survival)
+
+
+def _beside(position: int, count: int) -> float:
+    """Where the points of one of `count` series stand, so that whiskers do not hide each other."""
+    return 0.0 if count == 1 else (position - (count - 1) / 2) * 0.36 / (count - 1)
+
+
+def _points(
+    places: np.ndarray,
+    found: Sequence[Estimate | None],
+    ax: Axes,
+    color: str,
+    label: str,
+    across: bool = False,
+    linewidth: float = 0.0,
+) -> None:
+    """A point with a whisker for every estimate that has a value; `across` has them lie on their side."""
+    known = [(place, e.value, e.low, e.high) for place, e in zip(places, found) if e and e.value is not None]
+    if not known:
+        return
+    at, value, low, high = (np.array(column, dtype=float) for column in zip(*known))
+    # A percentile interval may leave its own value out, but a whisker has no length below nothing.
+    reach = np.stack([value - low, high - value]).clip(min=0)
+    x, y = (value, at) if across else (at, value)
+    ax.errorbar(
+        x, y, xerr=reach if across else None, yerr=None if across else reach, fmt="o", markersize=5, capsize=3,
+        color=color, label=label, linestyle="-" if linewidth else "none", linewidth=linewidth, elinewidth=1.5,
+    )  # fmt: skip
+
+
+def _reference(value: float, ax: Axes) -> None:
+    ax.axhline(value, color="black", linewidth=0.8, linestyle=":", zorder=0)
+
+
+def _known(estimate: Estimate | None) -> bool:
+    return estimate is not None and estimate.value is not None
+
+
+def _level_axis(levels: list[str], known: list[str], ax: Axes) -> None:
+    for place, level in enumerate(levels):
+        if level not in known:
+            ax.text(place, 0.5, "no value", rotation=90, ha="center", va="center", color="grey", fontsize=8,
+                    transform=ax.get_xaxis_transform())  # fmt: skip
+    ax.set_xticks(range(len(levels)), levels)
+    ax.set(xlim=(-0.5, max(len(levels), 1) - 0.5), xlabel="level of the pyramid")
+
+
+def _with_legend(ax: Axes) -> Axes:
+    """Above the axes, where nothing is drawn."""
+    plain_axes(ax, legend=False)
+    if (count := len(ax.get_legend_handles_labels()[0])) > 0:
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(count, 3), frameon=False, fontsize=9,
+                  borderaxespad=0.2, columnspacing=1.2, handletextpad=0.4)  # fmt: skip
+    return ax
+
+
+def _symbol(name: str) -> str:
+    kind = "direction of " if name.endswith("direction") else ""
+    symbol = "ΔC" if name.startswith("classification") else "ΔR"
+    return f"{kind}{symbol}" if kind else COLUMNS[name].split(",")[0]
+
+
+def _unit(name: str) -> str:
+    if name.endswith("direction"):
+        return "degrees"
+    return "pixels" if name.endswith("_px") else "fraction of the box"
