@@ -1,7 +1,4 @@
-"""Fill the README from `data/results/*.json` and the shipped weights: its picture, and the tables between its markers.
-
-python benchmarks/readme.py
-"""
+"""Fill the tables between the README's markers from `data/results/*.json`: `python experiments/tables.py`."""
 
 from __future__ import annotations
 
@@ -9,71 +6,9 @@ import json
 import re
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-import torch
-from torchvision.ops import box_iou
-
-import tsdlab
-from tsdlab.analysis.sensitivity import gradient_maps
-from tsdlab.data import SAMPLE, CocoDataset, draw_scene
-from tsdlab.data.badges import CLASSES, scene_rng
-from tsdlab.figures import maps, plots
 from tsdlab.provenance import RESULTS
 
-# An image of the sample (validation, seed 7): index of the image, and of the object in it.
-SEED, IMAGE, OBJECT = 7, 0, 0
-ZOOM = 8  # the picture is rendered larger than the detector sees it
 README = Path(__file__).parents[1] / "README.md"
-FIGURES = RESULTS.parent / "figures"
-
-# The object of the sample whose gradients are shown: image, object.
-LOOKED_AT = 1, 1
-
-
-def draw_overview(figure: plt.Figure) -> None:
-    scene = draw_scene(scene_rng(SEED, 1, IMAGE))
-    large = torch.from_numpy(draw_scene(scene_rng(SEED, 1, IMAGE), 128 * ZOOM).image).permute(2, 0, 1) / 255
-    truth = torch.from_numpy(scene.boxes[OBJECT]).float()
-    badge = torch.from_numpy(scene.salient_boxes[OBJECT]).float()
-    trace = tsdlab.trace(
-        tsdlab.load_detector("badges-tsd"), torch.from_numpy(scene.image).permute(2, 0, 1).float() / 255
-    )
-    best = int(box_iou(trace.proposals, truth[None])[:, 0].argmax())
-    world, moved, learning = figure.subplots(1, 3, width_ratios=(1, 1, 1.05))
-
-    plots.show_image(large, world, 1 / ZOOM)
-    plots.draw_box(truth, plots.PALETTE["truth"], world)
-    plots.draw_box(badge, "white", world, linestyle=":")
-    name = CLASSES[scene.labels[OBJECT] - 1]
-    world.set_title(f"limbs set the box, the badge tells the class: a {name}", fontsize=10)
-
-    plots.displacement(large, trace, best, moved, truth, pixel=1 / ZOOM)
-    moved.set_title("one proposal becomes two", fontsize=10)
-    moved.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, frameon=False, fontsize=8)
-
-    models = json.loads((RESULTS / "badges.json").read_text())["models"]
-    plots.training_curve({head: model["history"] for head, model in models.items()}, "AP", smooth=1, ax=learning)
-    for line in learning.lines:
-        line.set_marker("o")
-    learning.set(ylim=(0, 100), ylabel="AP on 500 validation images")
-    learning.set_title("what each head makes of the same schedule", fontsize=10)
-
-
-def draw_misalignment(figure: plt.Figure) -> None:
-    """Where the features matter to either task of every shipped head, for one object."""
-    index, thing = LOOKED_AT
-    image, target = CocoDataset(SAMPLE, "val")[index]
-    box, badge, label = target["boxes"][thing], target["salient_boxes"][thing], int(target["labels"][thing])
-    axes = figure.subplots(2, 3)
-    for column, head in zip(axes.T, ("sibling", "d_head", "tsd")):
-        found = gradient_maps(tsdlab.load_detector(f"badges-{head}"), image, box, label)
-        level = max(found.levels, key=lambda name: found.levels[name][head].classification.max().item())
-        for ax, task in zip(column, maps.TASKS):
-            maps.heat(found, level, head, task, ax, image, salient=badge)
-        column[0].set_title(head)
-    for ax, task in zip(axes[:, 0], maps.TASKS):
-        ax.set_ylabel(task)
-    maps.explain(figure, axes, salient="its badge")
 
 
 def accuracy_table(name: str) -> str:
@@ -216,12 +151,7 @@ def fill(text: str) -> str:
 
 def main() -> None:
     README.write_text(fill(README.read_text()))
-    FIGURES.mkdir(parents=True, exist_ok=True)
-    for name, draw, size in (("overview", draw_overview, (13, 4.6)), ("misalignment", draw_misalignment, (9.6, 6.2))):
-        figure = plt.figure(figsize=size, layout="constrained")
-        draw(figure)
-        figure.savefig(FIGURES / f"{name}.png", dpi=110)
-    print(f"filled: README.md, {FIGURES.relative_to(README.parent)}")
+    print(f"filled: {README}")
 
 
 if __name__ == "__main__":
