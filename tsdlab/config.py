@@ -10,11 +10,24 @@ import math
 import types
 import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from tsdlab.errors import InputError
 
-HeadName = Literal["sibling", "d_head", "double", "iou", "tsd"]
+# The registry of heads: each name with the class that it stands for, imported when it is first built
+# (`tsdlab.models.heads`). A new head is one new file and one line here.
+HEADS: dict[str, str] = {
+    "sibling": "tsdlab.models.heads.sibling:SiblingHead",
+    "d_head": "tsdlab.models.heads.d_head:DHead",
+    "double": "tsdlab.models.heads.double:DoubleHead",
+    "iou": "tsdlab.models.heads.iou:IoUHead",
+    "tsd": "tsdlab.models.heads.tsd:TSDHead",
+}
+
+if TYPE_CHECKING:
+    HeadName: TypeAlias = str
+else:
+    HeadName = Literal[tuple(HEADS)]  # what the command line and `Config` accept
 
 TORCHVISION = "torchvision:"  # begins the backbone's name of a detector that is torchvision's up to the head
 
