@@ -8,7 +8,8 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
-from tsdlab.analysis.displacement import COLUMNS, EDGES, Displacements, LevelDisplacement
+from tsdlab.analysis.columns import COLUMNS, EDGES
+from tsdlab.analysis.displacement import Displacements, LevelDisplacement
 from tsdlab.analysis.misalignment import IOU_EDGES, MEASURES, Misalignment
 from tsdlab.analysis.statistics import Estimate
 from tsdlab.figures import measures as plots
@@ -141,9 +142,9 @@ def test_field_leads_from_the_plain_grid(ax):
 @pytest.mark.parametrize(
     ("name", "label"),
     [
-        ("classification_offset", "|ΔC|, fraction of the box; the last bar has all beyond"),
-        ("localization_offset_px", "|ΔR|, pixels; the last bar has all beyond"),
-        ("classification_direction", "direction of ΔC, degrees"),
+        ("classification_offset", "|ΔC| (fraction of P’s size)"),
+        ("localization_offset_px", "|ΔR| (pixels)"),
+        ("classification_direction", "direction of ΔC (degrees)"),
     ],
 )
 def test_distribution_has_an_outline_per_level(ax, name, label):

@@ -1,13 +1,14 @@
-"""Where do TSD's displacements lead? Held against what is known of each object: its box, and its salient part.
+"""Where do TSD's displacements lead? Compares them with what is known of each object: its box and its salient part.
 
-The salient part is what tells the class: the badge of a badges world, or "salient_bbox" of any annotation file.
+The salient part is what tells the class: the badge of a badges world, or "salient_bbox" in any annotation file. What is
+measured is listed in `columns.py`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,81 +17,52 @@ from torch import Tensor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops import box_iou
 
+from tsdlab.analysis.columns import COLUMNS, DIRECTIONS, EDGES, Moved
 from tsdlab.analysis.statistics import Estimate, Tally
 from tsdlab.data.coco import CocoDataset
 from tsdlab.errors import InputError
 from tsdlab.models.probe import Probe, as_detector
-from tsdlab.ops.sampling import bin_centres
 from tsdlab.progress import progress_bar
 from tsdlab.structures import Answer, DetectionTrace
 
 ALL_LEVELS = "all"
 
-# What is binned for distributions, and between which edges. Offsets are lengths; directions are of the image: 0° to the
-# right, 90° down.
-EDGES: dict[str, np.ndarray] = {
-    "classification_offset": np.linspace(0, 0.5, 51),
-    "localization_offset": np.linspace(0, 0.5, 51),
-    "classification_offset_px": np.linspace(0, 60, 61),
-    "localization_offset_px": np.linspace(0, 30, 61),
-    "classification_direction": np.linspace(-180, 180, 25),
-    "localization_direction": np.linspace(-180, 180, 25),
-}
-
 
 @dataclass(frozen=True)
 class Followed:
-    """Proposals that overlap an object, one row each; distances in fractions of the proposal's width and height.
+    """Proposals that overlap an object, one row each.
 
-    Columns of the salient part are NaN where an object has none.
+    Numbers about the salient part are NaN where an object has none.
     """
 
-    objects: Tensor  # [K] int64, place in the image's target
+    objects: Tensor  # [K] int64 index into the image's target
     labels: Tensor  # [K] int64 of the objects
-    proposals: Tensor  # [K, 4]
+    proposals: Tensor  # [K, 4] pixels
     levels: Tensor  # [K] int64 index into the pooled levels
-    offsets: Tensor  # ΔC [K, bins, bins, 2]
-    shift: Tensor  # ΔR [K, 2]
-    columns: dict[str, Tensor]  # [K] each, see COLUMNS
-
-
-# What is averaged, and how a person would call it.
-COLUMNS = {
-    "classification_offset": "|ΔC|",
-    "localization_offset": "|ΔR|",
-    "classification_offset_px": "|ΔC|, pixels",
-    "localization_offset_px": "|ΔR|, pixels",
-    "grid_on_salient": "share of P's plain grid on the salient part",
-    "moved_on_salient": "share of P̂_c on the salient part",
-    "towards_salient": "how much nearer ΔC brings a bin to the salient part's centre",
-    "grid_spread": "how far the plain grid's bins lie from their mean",
-    "moved_spread": "the same of P̂_c",
-    "centre_distance": "of P's centre from the object's",
-    "classification_centre_distance": "of P̂_c's mean from the object's centre",
-    "localization_centre_distance": "of P̂_r's centre from the object's",
-    "localization_gain": "how much nearer ΔR brings the centre to the object's",
-    "localization_heading": "cosine between ΔR and the way to the object's centre",
-}
+    offsets: Tensor  # ΔC [K, bins, bins, 2], fractions of the proposal's size
+    shift: Tensor  # ΔR [K, 2], fractions of the proposal's size
+    columns: dict[str, Tensor]  # [K] each, by name as in COLUMNS
+    directions: dict[str, Tensor] = field(default_factory=dict)  # [K, values] each, by name as in DIRECTIONS
 
 
 @dataclass(frozen=True)
 class LevelDisplacement:
-    """Displacements of the proposals of one level."""
+    """Displacements of the proposals that are pooled from one level."""
 
     proposals: int
     means: dict[str, Estimate]  # by name, as in COLUMNS
-    field: tuple[tuple[tuple[float, float], ...], ...]  # mean ΔC (dx, dy) by bin, [bins][bins][2]
-    distributions: dict[str, tuple[Estimate, ...]]  # by name, shares between its EDGES
+    field: tuple[tuple[tuple[float, float], ...], ...]  # mean ΔC (dx, dy) of each bin, [bins][bins][2]
+    distributions: dict[str, tuple[Estimate, ...]]  # by name, the share in each bin of its EDGES
 
 
 @dataclass(frozen=True)
 class Displacements:
-    """Displacements over a data set, by level of the pyramid; "all" is all of them."""
+    """Displacements over a data set, by level of the pyramid; level "all" has the proposals of every level."""
 
     levels: dict[str, LevelDisplacement]
 
     def mean(self, name: str, level: str = ALL_LEVELS) -> float | None:
-        """The mean of a column; None where there is none, as of salient parts that nobody has marked."""
+        """The mean of a column; None where it has no value, for example where no salient part is marked."""
         return self.levels[level].means[name].value
 
 
@@ -103,11 +75,11 @@ def measure_displacement(
         model: a detector whose head moves its regions: TSD with one displacement per proposal for localization.
         dataset: objects may have a "salient_bbox".
         images: how many of its images.
-        min_iou: a proposal belongs to the object it overlaps most, if at least this much.
+        min_iou: a proposal belongs to the object that it overlaps most, if their IoU is at least this.
         progress: show a progress bar.
 
     Raises:
-        ValueError: the head moves nothing, or no proposal overlaps an object.
+        InputError: the head moves nothing, or no proposal overlaps an object.
     """
     tally = Tally()
     for index, levels, followed in follow_images(model, dataset, images, min_iou, progress):
@@ -122,7 +94,7 @@ def measure_displacement(
 def follow_images(
     model: GeneralizedRCNN, dataset: CocoDataset, images: int = 100, min_iou: float = 0.5, progress: bool = True
 ) -> Iterator[tuple[int, tuple[str, ...], Followed]]:
-    """Image by image its index, the names of the pooled levels, and its proposals followed.
+    """Yield for each image its index, the names of the pooled levels, and the proposals followed in it.
 
     Arguments and errors are those of `measure_displacement`.
     """
@@ -134,22 +106,25 @@ def follow_images(
 
 
 def moves_regions(answer: Answer) -> bool:
-    """Whether there is a ΔC and a ΔR for the whole proposal to follow."""
+    """Whether the head has a ΔC, and a ΔR that moves the whole proposal."""
     return answer.classification_points is not None and answer.localization_proposals is not None
 
 
 def follow(trace: DetectionTrace, target: dict[str, Any], min_iou: float = 0.5) -> Followed:
-    """The proposals of a trace that overlap an object of `target` most, and by at least `min_iou`.
+    """The proposals of a trace whose IoU with an object of `target` is at least `min_iou`.
+
+    Each proposal is compared with the object that it overlaps most.
 
     Raises:
-        ValueError: the trace's head does not move its regions.
+        InputError: the trace's head does not move its regions.
     """
     points, moved = trace.classification_points, trace.localization_proposals
     offsets, shift = trace.classification_offsets, trace.localization_offset
     if points is None or moved is None or offsets is None or shift is None:
         head = list(trace.branches)[-1]
         raise InputError(
-            f"head {head!r} has no displacement to follow: it moves nothing, or the region of its boxes bin by bin"
+            f"head {head!r} has no displacement to follow; use a model with head 'tsd' and "
+            "tsd.localization_region 'proposal'"
         )
     proposals = trace.proposals.cpu()
     overlap = box_iou(proposals, target["boxes"])
@@ -158,9 +133,9 @@ def follow(trace: DetectionTrace, target: dict[str, Any], min_iou: float = 0.5) 
     best, nearest = overlap.max(dim=1)
     good = best >= max(min_iou, 1e-6)
     nearest = nearest[good]
-    things = target["boxes"][nearest]
-    salient = target["salient_boxes"][nearest] if "salient_boxes" in target else torch.full_like(things, math.nan)
-    columns = _columns(proposals[good], points[good].cpu(), moved[good].cpu(), things, salient)
+    objects = target["boxes"][nearest]
+    salient = target["salient_boxes"][nearest] if "salient_boxes" in target else torch.full_like(objects, math.nan)
+    measured = Moved(proposals[good], points[good].cpu(), moved[good].cpu(), objects, salient)
     return Followed(
         objects=nearest,
         labels=target["labels"][nearest],
@@ -168,32 +143,29 @@ def follow(trace: DetectionTrace, target: dict[str, Any], min_iou: float = 0.5) 
         levels=trace.levels[good].cpu(),
         offsets=offsets[good].cpu(),
         shift=shift[good].cpu(),
-        columns=columns,
+        columns={name: column.compute(measured) for name, column in COLUMNS.items()},
+        directions={name: direction.compute(measured) for name, direction in DIRECTIONS.items()},
     )
 
 
 def tally_displacement(tally: Tally, followed: Followed, levels: tuple[str, ...]) -> None:
-    """Add the proposals of an image, by level and for all of them."""
-    directions = {
-        "classification_direction": _degrees(followed.offsets).flatten(1),
-        "localization_direction": _degrees(followed.shift)[:, None],
-    }
+    """Add the proposals of an image, for each level and for all levels together."""
+    values = followed.columns | followed.directions
     for level, chosen in [
         (ALL_LEVELS, torch.ones(len(followed.levels), dtype=torch.bool)),
         *((name, followed.levels == i) for i, name in enumerate(levels)),
     ]:
         if not chosen.any():
             continue
-        for name, values in followed.columns.items():
-            tally.add(("displacement", level, name), values[chosen])
+        for name in COLUMNS:
+            tally.add(("displacement", level, name), values[name][chosen])
         tally.add(("displacement", level, "field"), followed.offsets[chosen].flatten(1))
         for name, edges in EDGES.items():
-            values = directions[name] if name in directions else followed.columns[name]
-            tally.add_counts(("displacement", level, "shares", name), values[chosen].flatten(), edges)
+            tally.add_counts(("displacement", level, "shares", name), values[name][chosen].flatten(), edges)
 
 
 def displacements(tally: Tally) -> Displacements | None:
-    """What `tally_displacement` has gathered; None if that is nothing."""
+    """The results of what `tally_displacement` has added; None if there was no proposal."""
     found = {}
     levels = {level for _, level, *_ in tally.names("displacement")}
     for level in sorted(levels, key=lambda name: (name != ALL_LEVELS, name)):
@@ -211,22 +183,22 @@ def displacements(tally: Tally) -> Displacements | None:
 
 @dataclass(frozen=True)
 class Decomposition:
-    """What ΔC is made of: shares of its energy, the mean square length of its arrows; they sum to 1."""
+    """The three parts of ΔC, as shares of its energy (the mean squared length of its offsets); they sum to 1."""
 
-    translation: float  # all bins of a proposal moved as one: looking again
-    pattern: float  # what is the same in every proposal besides: another grid
-    rest: float  # what is a proposal's own
-    translation_is_shift: tuple[float, float]  # correlation of that translation with ΔR, in x and in y
+    translation: float  # all bins of a proposal move together
+    pattern: float  # of what is left, the part that is the same for every proposal
+    rest: float  # what is different for each proposal and bin
+    translation_is_shift: tuple[float, float]  # correlation of the translation with ΔR, in x and in y
 
 
 def decompose(offsets: Tensor, shift: Tensor) -> Decomposition:
-    """Take ΔC [K, bins, bins, 2] of many proposals apart, and hold its translation against their ΔR [K, 2].
+    """Split the ΔC [K, bins, bins, 2] of many proposals into parts, and compare its translation with ΔR [K, 2].
 
     Raises:
-        ValueError: there are fewer than three proposals, or none of them moves.
+        InputError: there are fewer than three proposals, or none of them moves.
     """
     if len(offsets) < 3 or not offsets.any():
-        raise InputError(f"nothing to decompose: {len(offsets)} proposals, of which none or too few move")
+        raise InputError(f"cannot split ΔC of {len(offsets)} proposals: at least 3 are needed, and one that moves")
     translation = offsets.mean(dim=(1, 2))  # [K, 2]
     reshaping = offsets - translation[:, None, None]
     pattern = reshaping.mean(dim=0)  # [bins, bins, 2]
@@ -238,55 +210,3 @@ def decompose(offsets: Tensor, shift: Tensor) -> Decomposition:
         rest=((reshaping - pattern).square().mean() / energy).item(),
         translation_is_shift=(x, y),
     )
-
-
-def _degrees(vectors: Tensor) -> Tensor:
-    """Directions of (dx, dy), −180…180."""
-    return torch.rad2deg(torch.atan2(vectors[..., 1], vectors[..., 0]))
-
-
-def _columns(proposals: Tensor, points: Tensor, moved: Tensor, objects: Tensor, salient: Tensor) -> dict[str, Tensor]:
-    """`Followed.columns` from boxes [K, 4] and points [K, bins, bins, 2]."""
-    size = (proposals[:, 2:] - proposals[:, :2]).clamp(min=1e-6)
-    grid = bin_centres(proposals, bins=points.shape[1])
-    goal = _centre(salient)[:, None, None]
-    scale = size[:, None, None]
-    distance, moved_distance = (_length((p - goal) / scale) for p in (grid, points))
-    start, end, mean = _centre(proposals), _centre(moved), points.mean(dim=(1, 2))
-    way = (_centre(objects) - start) / size
-    shift = (end - start) / size
-    before, after = _length(way), _length((_centre(objects) - end) / size)
-    columns = {
-        "classification_offset": _length((points - grid) / scale).mean(dim=(1, 2)),
-        "localization_offset": _length(shift),
-        "classification_offset_px": _length(points - grid).mean(dim=(1, 2)),
-        "localization_offset_px": _length(end - start),
-        "grid_on_salient": _inside(grid, salient).mean(dim=(1, 2)),
-        "moved_on_salient": _inside(points, salient).mean(dim=(1, 2)),
-        "towards_salient": (distance - moved_distance).mean(dim=(1, 2)),
-        "grid_spread": _length((grid - start[:, None, None]) / scale).mean(dim=(1, 2)),
-        "moved_spread": _length((points - mean[:, None, None]) / scale).mean(dim=(1, 2)),
-        "centre_distance": before,
-        "classification_centre_distance": _length((mean - _centre(objects)) / size),
-        "localization_centre_distance": after,
-        "localization_gain": before - after,
-        # Without a way to go or a step taken there is no heading: 0/0, which no mean counts.
-        "localization_heading": (way * shift).sum(dim=1) / (before * _length(shift)),
-    }
-    assert columns.keys() == COLUMNS.keys()
-    return columns
-
-
-def _length(vectors: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(vectors, dim=-1)
-
-
-def _centre(boxes: Tensor) -> Tensor:
-    return (boxes[:, :2] + boxes[:, 2:]) / 2
-
-
-def _inside(points: Tensor, boxes: Tensor) -> Tensor:
-    """[K, bins, bins] 1 where points [K, bins, bins, 2] lie in boxes [K, 4]; NaN for boxes that are NaN."""
-    low, high = boxes[:, None, None, :2], boxes[:, None, None, 2:]
-    inside = ((points >= low) & (points <= high)).all(dim=-1).float()
-    return torch.where(boxes.isnan().any(dim=1)[:, None, None], math.nan, inside)

@@ -24,35 +24,6 @@ ALL_CATEGORIES = "all"
 
 
 @dataclass(frozen=True)
-class Heading:
-    """How a column is announced: on an axis, and whose colour it has."""
-
-    title: str
-    unit: str  # "" for shares and cosines
-    role: str  # of PALETTE: "proposal", "classification" or "localization"
-
-
-# P's width and height, as a unit, are written "P". COLUMNS explains every one of them in a sentence.
-HEADINGS = {
-    "classification_offset": Heading("|ΔC|", "P", "classification"),
-    "localization_offset": Heading("|ΔR|", "P", "localization"),
-    "classification_offset_px": Heading("|ΔC|", "px", "classification"),
-    "localization_offset_px": Heading("|ΔR|", "px", "localization"),
-    "grid_on_salient": Heading("share of P's grid on the salient part", "", "proposal"),
-    "moved_on_salient": Heading("share of P̂_c on the salient part", "", "classification"),
-    "towards_salient": Heading("ΔC's way towards the salient part", "P", "classification"),
-    "grid_spread": Heading("spread of P's grid", "P", "proposal"),
-    "moved_spread": Heading("spread of P̂_c", "P", "classification"),
-    "centre_distance": Heading("P to the object's centre", "P", "proposal"),
-    "classification_centre_distance": Heading("P̂_c's mean to the object's centre", "P", "classification"),
-    "localization_centre_distance": Heading("P̂_r to the object's centre", "P", "localization"),
-    "localization_gain": Heading("ΔR's way towards the object's centre", "P", "localization"),
-    "localization_heading": Heading("cosine of ΔR and the way to the object", "", "localization"),
-}
-assert HEADINGS.keys() == COLUMNS.keys()
-
-
-@dataclass(frozen=True)
 class FollowedTable:
     """Every followed proposal of a data set, one row each; boxes xyxy in pixels of their image.
 
@@ -257,10 +228,9 @@ def _one_of(what: str, value: Any, allowed: Iterable[str]) -> str:
 
 
 def _joined(parts: list[Followed]) -> Followed:
-    joined: dict[str, Any] = {
-        field.name: torch.cat([getattr(part, field.name) for part in parts])
-        for field in fields(Followed)
-        if field.name != "columns"
-    }
-    columns = {name: torch.cat([part.columns[name] for part in parts]) for name in COLUMNS}
-    return Followed(**joined, columns=columns)
+    def join(values: list[Any]) -> Any:
+        if isinstance(values[0], dict):
+            return {name: torch.cat([of[name] for of in values]) for name in values[0]}
+        return torch.cat(values)
+
+    return Followed(**{field.name: join([getattr(part, field.name) for part in parts]) for field in fields(Followed)})

@@ -17,7 +17,8 @@ from matplotlib.patheffects import Normal, Stroke
 from matplotlib.projections.polar import PolarAxes
 from matplotlib.ticker import MaxNLocator
 
-from tsdlab.analysis.displacement import ALL_LEVELS, COLUMNS, EDGES, Displacements
+from tsdlab.analysis.columns import COLUMNS, DIRECTIONS, EDGES
+from tsdlab.analysis.displacement import ALL_LEVELS, Displacements
 from tsdlab.analysis.misalignment import AGREEMENT, IOU_EDGES, MEASURES, Misalignment
 from tsdlab.analysis.statistics import Estimate
 from tsdlab.figures.plots import PALETTE, color_of, draw_box, plain_axes
@@ -151,7 +152,7 @@ def distribution(displacements: Displacements, name: str, ax: Axes | None = None
         ax: where to draw.
     """
     ax = ax or plt.gca()
-    edges = EDGES[name]
+    column, edges = (COLUMNS | DIRECTIONS)[name], EDGES[name]
     levels = [level for level in displacements.levels if level != ALL_LEVELS]
     last = 0
     for level, color in zip(levels, seaborn.color_palette("flare", len(levels))):
@@ -164,9 +165,10 @@ def distribution(displacements: Displacements, name: str, ax: Axes | None = None
             label=f"{level}  ({displacements.levels[level].proposals})",
         )  # fmt: skip
         last = max(last, int(np.flatnonzero(shares).max()) + 1)
-    end = edges[min(len(edges) - 1, last + 1)] if last and not name.endswith("direction") else edges[-1]
-    beyond = "; the last bar has all beyond" if last == len(edges) - 1 and not name.endswith("direction") else ""
-    ax.set(xlabel=f"{_symbol(name)}, {_unit(name)}{beyond}", ylabel="share", xlim=(edges[0], end))
+    end = edges[min(len(edges) - 1, last + 1)] if last and name not in DIRECTIONS else edges[-1]
+    ax.set(xlabel=column.label, ylabel="share of proposals", xlim=(edges[0], end))
+    if last == len(edges) - 1 and name not in DIRECTIONS:
+        ax.annotate("and more", (1, 0.02), xycoords="axes fraction", ha="right", va="bottom", fontsize=8, color="grey")
     ax.set_ylim(bottom=0)
     plain_axes(ax)
     if (legend := ax.get_legend()) is not None:
@@ -185,13 +187,20 @@ def directions(displacements: Displacements, name: str, ax: PolarAxes, level: st
     """
     edges = np.deg2rad(EDGES[name])
     shares = displacements.levels[level].distributions[name]
-    task = name.removesuffix("_direction")
     places = (edges[:-1] + edges[1:]) / 2
     known = [(at, e.value, e.low, e.high) for at, e in zip(places, shares) if e.value is not None]
     top = 1.0
     if known:
         at, value, low, high = np.array(known, dtype=float).T
-        ax.bar(at, value, edges[1] - edges[0], color=PALETTE[task], alpha=0.75, edgecolor="white", linewidth=0.8)
+        ax.bar(
+            at,
+            value,
+            edges[1] - edges[0],
+            color=PALETTE[DIRECTIONS[name].role],
+            alpha=0.75,
+            edgecolor="white",
+            linewidth=0.8,
+        )
         ax.vlines(at, low, high, color="black", linewidth=0.8)
         top = 1.05 * float(high.max())
     circle = np.linspace(0, 2 * np.pi, 200)
@@ -274,15 +283,3 @@ def _with_legend(ax: Axes) -> Axes:
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(count, 3), frameon=False, fontsize=9,
                   borderaxespad=0.2, columnspacing=1.2, handletextpad=0.4)  # fmt: skip
     return ax
-
-
-def _symbol(name: str) -> str:
-    kind = "direction of " if name.endswith("direction") else ""
-    symbol = "ΔC" if name.startswith("classification") else "ΔR"
-    return f"{kind}{symbol}" if kind else COLUMNS[name].split(",")[0]
-
-
-def _unit(name: str) -> str:
-    if name.endswith("direction"):
-        return "degrees"
-    return "pixels" if name.endswith("_px") else "fraction of the box"

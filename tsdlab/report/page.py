@@ -235,10 +235,10 @@ def _displaced(displacements: Displacements | None, pictures: dict[str, bytes]) 
     rows = [("proposals", [[str(displacements.levels[level].proposals) for level in levels]])]
     rows += [
         (
-            escape(f"{name.replace('_', ' ')}: {meaning}"),
+            escape(f"{column.label}. {column.explanation}"),
             [[_number(displacements.levels[level].means.get(name)) for level in levels]],
         )
-        for name, meaning in COLUMNS.items()
+        for name, column in COLUMNS.items()
         if any(displacements.mean(name, level) is not None for level in levels)
     ]
     return "\n".join(

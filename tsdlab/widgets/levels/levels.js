@@ -162,7 +162,7 @@ class View {
   }
 
   title({ title, unit }) {
-    return unit ? `${title} (${unit === "P" ? "sides of P" : unit})` : title;
+    return unit ? `${title} (${unit})` : title;
   }
 
   column(name) {

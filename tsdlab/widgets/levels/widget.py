@@ -22,7 +22,6 @@ from traitlets import Dict, TraitType, Unicode, observe, validate
 from tsdlab.analysis.displacement import ALL_LEVELS, COLUMNS
 from tsdlab.analysis.tables import (
     ALL_CATEGORIES,
-    HEADINGS,
     FollowedTable,
     check_column,
     check_size,
@@ -216,8 +215,12 @@ class LevelsView(PicturedWidget):
         everything = np.ones(len(table), dtype=bool)
         return {
             "columns": [
-                {"name": name, "explained": COLUMNS[name], **vars(heading)}
-                for name, heading in HEADINGS.items()
+                {
+                    "name": name,
+                    "explained": column.explanation,
+                    **{key: getattr(column, key) for key in ("title", "unit", "role")},
+                }
+                for name, column in COLUMNS.items()
                 if np.isfinite(table.column(name)).any()
             ],
             "levels": table.levels,
@@ -353,11 +356,11 @@ class LevelsView(PicturedWidget):
         ax.plot(x[chosen], y[chosen], ".", color="0.25", markersize=4, alpha=0.6)
         if self.selected is not None:
             ax.plot(x[self.selected], y[self.selected], "o", markersize=10, markerfacecolor="none", color="black")
-        ax.set(xlabel=axis_title(self.x), ylabel=axis_title(self.y))
+        ax.set(xlabel=COLUMNS[self.x].label, ylabel=COLUMNS[self.y].label)
         plots.plain_axes(ax)
 
     def _draw_distributions(self, ax: Axes) -> None:
-        values, color = self.table.column(self.x), plots.PALETTE[HEADINGS[self.x].role]
+        values, color = self.table.column(self.x), plots.PALETTE[COLUMNS[self.x].role]
         edges = even_edges(values)
         for i, level in enumerate(reversed(self.table.levels)):
             everything = shares(values[self.table.select(level)], edges)
@@ -366,7 +369,7 @@ class LevelsView(PicturedWidget):
             ax.stairs(i + everything / height, edges, baseline=i, color="0.85", fill=True)
             if chosen.any():
                 ax.stairs(i + chosen / height, edges, baseline=i, color=color)
-        ax.set(yticks=range(len(self.table.levels)), xlabel=axis_title(self.x))
+        ax.set(yticks=range(len(self.table.levels)), xlabel=COLUMNS[self.x].label)
         ax.set_yticklabels([f"level {level}" for level in reversed(self.table.levels)], va="bottom")
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
@@ -398,14 +401,6 @@ class LevelsView(PicturedWidget):
         ax.set(xlim=(x, x + side), ylim=(y + side, y))
         label = self.table.categories[int(self.table.followed.labels[row]) - 1]
         ax.set_title(f"{label}, {self.table.column(self.x)[row]:.2g}", fontsize=8)
-
-
-def axis_title(name: str) -> str:
-    """A column's title with its unit."""
-    heading = HEADINGS[name]
-    return (
-        f"{heading.title} ({'sides of P' if heading.unit == 'P' else heading.unit})" if heading.unit else heading.title
-    )
 
 
 def _square_around(*things: np.ndarray) -> tuple[float, float, float]:
