@@ -17,7 +17,8 @@ from traitlets import Any, HasTraits
 pytest.importorskip("anywidget")
 
 import tsdlab
-from tsdlab.analysis.displacement import COLUMNS, Followed, measure_displacement
+from tsdlab.analysis.columns import COLUMNS
+from tsdlab.analysis.displacement import Followed, measure_displacement
 from tsdlab.analysis.tables import FollowedTable, even_edges, follow_dataset, shares
 from tsdlab.data import SAMPLE, CocoDataset
 from tsdlab.models.build import build_detector

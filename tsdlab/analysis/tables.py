@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
-from tsdlab.analysis.displacement import ALL_LEVELS, COLUMNS, Followed, follow_images
+from tsdlab.analysis.columns import COLUMNS
+from tsdlab.analysis.displacement import ALL_LEVELS, Followed, follow_images
 from tsdlab.data.coco import CocoDataset
 from tsdlab.errors import InputError
 from tsdlab.ops.sampling import bin_centres

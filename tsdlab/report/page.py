@@ -7,7 +7,8 @@ from html import escape
 from typing import Any
 
 from tsdlab.analysis.analyze import Report
-from tsdlab.analysis.displacement import ALL_LEVELS, COLUMNS, Displacements
+from tsdlab.analysis.columns import COLUMNS
+from tsdlab.analysis.displacement import ALL_LEVELS, Displacements
 from tsdlab.analysis.examples import CANDIDATES, Example
 from tsdlab.analysis.misalignment import AGREEMENT, MEASURES, METHODS, WINDOW, Misalignment
 from tsdlab.analysis.statistics import Estimate

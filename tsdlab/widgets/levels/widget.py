@@ -19,7 +19,8 @@ from torch import Tensor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from traitlets import Dict, TraitType, Unicode, observe, validate
 
-from tsdlab.analysis.displacement import ALL_LEVELS, COLUMNS
+from tsdlab.analysis.columns import COLUMNS
+from tsdlab.analysis.displacement import ALL_LEVELS
 from tsdlab.analysis.tables import (
     ALL_CATEGORIES,
     FollowedTable,
@@ -88,7 +89,7 @@ class LevelsView(PicturedWidget):
     - `level`: name of a level, or "all".
     - `category`: name of a class, or "all".
     - `size`: (smallest, largest) √area of the proposal in pixels, both included; by default that of all proposals.
-    - `x`, `y`: names of the scatter's columns, out of `tsdlab.analysis.displacement.COLUMNS`.
+    - `x`, `y`: names of the scatter's columns, out of `tsdlab.analysis.columns.COLUMNS`.
     - `selected`: a row of `table`, or None; setting it opens that proposal in the explorer.
 
     A value that cannot be raises ValueError and leaves the state as it was. `table` holds all rows, `chosen` is the
