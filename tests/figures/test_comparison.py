@@ -2,9 +2,12 @@
 
 import matplotlib
 import numpy as np
+import pytest
+from matplotlib.colors import to_hex
 from matplotlib.container import ErrorbarContainer
 
 from tsdlab.figures import comparison
+from tsdlab.figures.style import PALETTE
 
 matplotlib.use("Agg")
 
@@ -84,3 +87,47 @@ def test_names_of_near_points_do_not_lie_on_each_other(ax):
 def test_cost_against_ap_names_the_points(ax):
     comparison.cost_against_ap(ROWS, {"tsd": 1.1, "sibling": 0.9}, ax)
     assert [t.get_text() for t in ax.texts] == ["sibling", "tsd"]
+
+
+def test_training_curve_is_a_running_mean(ax):
+    rows = [{"step": i, "total": float(i)} for i in range(1, 6)]
+    comparison.training_curve({"tsd": rows}, smooth=3, ax=ax)
+    x, y = ax.lines[0].get_data()
+    assert x.tolist() == [3, 4, 5] and y == pytest.approx([2, 3, 4])
+
+
+def test_average_precision_with_errors(ax):
+    results = {"sibling": {"AP": 20.0, "AP50": 30.0}, "tsd": {"AP": 50.0, "AP50": 60.0}}
+    errors = {name: dict.fromkeys(values, 2.0) for name, values in results.items()}
+    comparison.average_precision(results, ("AP", "AP50"), ax, errors)
+    assert [bar.get_height() for bar in ax.patches] == [20, 30, 50, 60]
+    assert not ax.texts, "whiskers in the place of values"
+    segments = ax.collections[1].get_segments()  # tsd's whiskers
+    assert [(low[1], high[1]) for low, high in segments] == [(48, 52), (58, 62)]
+
+
+def test_average_precision_bars(ax):
+    comparison.average_precision(
+        {"sibling": {"AP": 10, "AP50": 20, "AP75": 5}, "tsd": {"AP": 30, "AP50": 50, "AP75": 28}}, ax=ax
+    )
+    assert [bar.get_height() for bar in ax.patches] == [10, 20, 5, 30, 50, 28]
+
+
+def test_a_model_has_one_colour_everywhere(ax):
+    comparison.training_curve({"tsd 400 steps": [{"step": 1, "total": 1.0}]}, ax=ax)
+    assert to_hex(ax.lines[0].get_color()) == PALETTE["tsd"].lower()
+
+
+def test_speedup_bars_leave_from_the_peer(ax):
+    row = {
+        "torchvision": {"times_torchvision": 1.0},
+        "grid_sample": {"times_torchvision": 0.5},
+        "tsdlab": {"times_torchvision": 8.0},
+    }
+    settings = {"small": {"forward": row}, "large": {"forward": {k: v for k, v in row.items() if k != "grid_sample"}}}
+    comparison.speedup(settings, "forward", ax)
+    ends = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in ax.patches]
+    assert ends == [(1, 0.5), (1, 8), (1, 8)]  # small: grid_sample; tsdlab: small, large
+    assert ax.get_legend_handles_labels()[1] == ["grid_sample", "tsdlab"]
+    low, high = ax.get_ylim()
+    assert low > high  # the first setting is on top

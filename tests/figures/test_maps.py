@@ -12,7 +12,7 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from tsdlab.analysis.sensitivity import Grid, SensitivityMaps, TaskMaps
 from tsdlab.figures import maps as plots
-from tsdlab.figures.plots import PALETTE
+from tsdlab.figures.style import PALETTE
 
 matplotlib.use("Agg")
 IMAGE = torch.rand(3, 32, 64, generator=torch.Generator().manual_seed(0))

@@ -13,7 +13,7 @@ from tsdlab.analysis.displacement import Displacements, LevelDisplacement
 from tsdlab.analysis.misalignment import IOU_EDGES, MEASURES, Misalignment
 from tsdlab.analysis.statistics import Estimate
 from tsdlab.figures import measures as plots
-from tsdlab.figures.plots import PALETTE
+from tsdlab.figures.style import PALETTE
 
 matplotlib.use("Agg")
 NONE = Estimate(None, None, None, 0)
@@ -151,8 +151,9 @@ def test_distribution_has_an_outline_per_level(ax, name, label):
     plots.distribution(displaced(), name, ax)
     assert ax.get_xlabel() == label
     assert ax.get_legend_handles_labels()[1] == ["0  (12)", "1  (5)"]
-    heights = ax.lines[0].get_ydata()
-    np.testing.assert_allclose(heights[heights > 0], 1 / (len(EDGES[name]) - 1))
+    shares, edges, _ = ax.patches[0].get_data()
+    np.testing.assert_array_equal(edges, EDGES[name])
+    np.testing.assert_allclose(shares, 1 / (len(edges) - 1))
 
 
 def test_a_level_without_shares_has_no_outline(ax):

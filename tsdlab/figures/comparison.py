@@ -8,13 +8,14 @@ it is not known.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from tsdlab.figures.plots import color_of, plain_axes
+from tsdlab.figures.style import PALETTE, color_of, plain_axes
 
 Row = Mapping[str, Any]
 
@@ -86,6 +87,95 @@ def cost_against_ap(rows: Sequence[Row], costs: Mapping[str, float], ax: Axes | 
                     va="top" if below else "bottom")  # fmt: skip
     ax.set(ylabel="AP")
     return plain_axes(ax, legend=False)
+
+
+def training_curve(
+    logs: Mapping[str, Sequence[Mapping[str, float]]],
+    key: str = "total",
+    smooth: int = 20,
+    ax: Axes | None = None,
+) -> Axes:
+    """One curve per run: `key` against "step", as a running mean over `smooth` rows."""
+    ax = ax or plt.gca()
+    for i, (run, rows) in enumerate(logs.items()):
+        steps = np.array([row["step"] for row in rows], dtype=float)
+        values = np.array([row[key] for row in rows], dtype=float)
+        window = min(smooth, len(values))
+        if window:
+            mean = np.convolve(values, np.ones(window) / window, mode="valid")
+            ax.plot(steps[window - 1 :], mean, color=color_of(run, i), label=run)
+    ax.set(xlabel="step", ylabel=key)
+    plain_axes(ax)
+    return ax
+
+
+def average_precision(
+    results: Mapping[str, Mapping[str, float]],
+    keys: Sequence[str] = ("AP", "AP50", "AP75"),
+    ax: Axes | None = None,
+    errors: Mapping[str, Mapping[str, float]] | None = None,
+) -> Axes:
+    """AP figures (percent) of several models as grouped bars; with `errors` they get whiskers, without their values."""
+    ax = ax or plt.gca()
+    columns = np.arange(len(keys))
+    width = 0.8 / len(results)
+    for i, (model, values) in enumerate(results.items()):
+        at = columns + (i - (len(results) - 1) / 2) * width
+        bars = ax.bar(at, [values[k] for k in keys], width * 0.94, label=model, color=color_of(model, i))
+        if errors is None:
+            ax.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
+        else:
+            spread = [errors[model][k] for k in keys]
+            ax.errorbar(at, [values[k] for k in keys], spread, fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
+    ax.set(
+        xticks=columns,
+        xticklabels=[key.replace("_", " ") for key in keys],
+        ylim=(0, 122),
+        yticks=range(0, 101, 20),
+        ylabel="percent",
+    )
+    plain_axes(ax, legend=False)
+    ax.legend(loc="upper center", ncols=len(results), frameon=False, fontsize=9)  # above the highest bar's label
+    return ax
+
+
+def speedup(
+    settings: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]],
+    passes: str,
+    ax: Axes | None = None,
+    peer: str = "torchvision",
+) -> Axes:
+    """How often each contestant fits into the peer's time, as bars from the peer's 1× on a log axis.
+
+    Args:
+        settings: setting → passes → contestant → figures, as `benchmarks/roi_ops.py` writes them.
+        passes: "forward" or "forward + backward".
+    """
+    ax = ax or plt.gca()
+    results = {setting: {c: v for c, v in by[passes].items() if c != peer} for setting, by in settings.items()}
+    contestants = list(dict.fromkeys(c for rows in results.values() for c in rows))
+    ours = cycle(PALETTE[key] for key in ("proposal", "classification", "d_head", "localization"))
+    for contestant in contestants:
+        color = next(ours) if contestant.startswith("tsdlab") else PALETTE["sibling"]
+        places = [g + 0.2 * (list(rows).index(contestant) - (len(rows) - 1) / 2)
+                  for g, rows in enumerate(results.values()) if contestant in rows]  # fmt: skip
+        times = np.array([rows[contestant][f"times_{peer}"] for rows in results.values() if contestant in rows])
+        ax.barh(places, times - 1, 0.18, left=1, color=color, label=contestant)
+        for place, value in zip(places, times):
+            gap, side = (4, "left") if value >= 1 else (-4, "right")
+            ax.annotate(f"{value:.1f}", (value, place), (gap, 0), textcoords="offset points", ha=side, va="center",
+                        fontsize=7.5)  # fmt: skip
+    ax.axvline(1, color="black", linewidth=1)
+    low, high = ax.dataLim.intervalx
+    ax.set(xscale="log", xlim=(low / 1.6, high * 1.6), xlabel=f"times as fast as {peer}", title=passes)
+    ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low / 1.6 <= t <= high * 1.6]
+    ax.set_xticks(ticks, [f"{t:g}×" for t in ticks])
+    ax.set_xticks([], minor=True)
+    ax.set_yticks(range(len(results)), list(results))
+    ax.set_ylim(len(results) - 0.5, -0.5)  # the first on top, also where axes share their y
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    return ax
 
 
 def _sd(row: Row, value: Mapping[str, float]) -> float:

@@ -23,7 +23,8 @@ from torch.nn import functional as F
 
 from tsdlab.analysis.sensitivity import Grid, SensitivityMaps, TaskMaps
 from tsdlab.errors import InputError
-from tsdlab.figures.plots import PALETTE, draw_box, show_image
+from tsdlab.figures.overlays import draw_box, show_image
+from tsdlab.figures.style import PALETTE
 
 TASKS = ("classification", "localization")
 MAP_COLORS = "inferno"  # perceptually even, and the truth's green stands out on it

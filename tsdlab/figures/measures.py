@@ -10,8 +10,8 @@ from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn
 import torch
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.projections.polar import PolarAxes
@@ -21,7 +21,8 @@ from tsdlab.analysis.columns import COLUMNS, DIRECTIONS, EDGES
 from tsdlab.analysis.displacement import ALL_LEVELS, Displacements
 from tsdlab.analysis.misalignment import AGREEMENT, IOU_EDGES, MEASURES, Misalignment
 from tsdlab.analysis.statistics import Estimate
-from tsdlab.figures.plots import PALETTE, color_of, draw_box, plain_axes
+from tsdlab.figures.overlays import draw_box
+from tsdlab.figures.style import PALETTE, color_of, plain_axes
 from tsdlab.ops.sampling import bin_centres
 
 # What a measure is where a map is even, or two of them have nothing to do with each other.
@@ -35,6 +36,7 @@ EVEN = {
 
 _CORRELATIONS = ("pearson", "spearman", "spearman_within", "gap")
 _NAMES = {"pearson": "Pearson’s r", "spearman": "Spearman’s ρ", "spearman_within": "Spearman’s ρ", "gap": "gap"}
+_LEVEL_COLORS = colormaps["plasma"].reversed()  # light for the finest level, dark for the coarsest
 _LINE = 34  # characters of an axis label
 
 
@@ -155,15 +157,13 @@ def distribution(displacements: Displacements, name: str, ax: Axes | None = None
     column, edges = (COLUMNS | DIRECTIONS)[name], EDGES[name]
     levels = [level for level in displacements.levels if level != ALL_LEVELS]
     last = 0
-    for level, color in zip(levels, seaborn.color_palette("flare", len(levels))):
+    for level, color in zip(levels, _LEVEL_COLORS(np.linspace(0.1, 0.9, len(levels)))):
         shares = np.array([share.value or 0.0 for share in displacements.levels[level].distributions[name]])
         if not shares.any():
             continue
-        seaborn.histplot(
-            {"place": (edges[:-1] + edges[1:]) / 2, "share": shares}, x="place", weights="share", bins=edges.tolist(),
-            element="step", fill=False, linewidth=1.6, color=color, ax=ax,
-            label=f"{level}  ({displacements.levels[level].proposals})",
-        )  # fmt: skip
+        ax.stairs(
+            shares, edges, color=color, linewidth=1.6, label=f"{level}  ({displacements.levels[level].proposals})"
+        )
         last = max(last, int(np.flatnonzero(shares).max()) + 1)
     end = edges[min(len(edges) - 1, last + 1)] if last and name not in DIRECTIONS else edges[-1]
     ax.set(xlabel=column.label, ylabel="share of proposals", xlim=(edges[0], end))

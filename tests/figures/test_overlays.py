@@ -1,0 +1,56 @@
+"""Boxes and displacements are drawn where they are."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_hex
+
+from tsdlab.figures import overlays
+from tsdlab.figures.style import PALETTE
+
+NAMES = ["star", "ring"]
+
+
+def boxes_of(ax):
+    """Colour → (x1, y1, x2, y2) of every rectangle."""
+    return {to_hex(p.get_edgecolor()): p.get_bbox().extents.round(3).tolist() for p in ax.patches}
+
+
+def test_image_is_shown_in_its_own_pixels(ax):
+    image = torch.rand(3, 4, 6)
+    overlays.show_image(image, ax)
+    assert ax.get_xlim() == (0, 6) and ax.get_ylim() == (4, 0)
+    np.testing.assert_allclose(ax.images[0].get_array(), image.permute(1, 2, 0))
+
+
+def test_detections_above_the_threshold_are_drawn_and_named(ax):
+    found = {
+        "boxes": torch.tensor([[1.0, 2.0, 30.0, 40.0], [5.0, 5.0, 9.0, 9.0]]),
+        "labels": torch.tensor([2, 1]),
+        "scores": torch.tensor([0.9, 0.4]),
+    }
+    overlays.detections(torch.zeros(3, 64, 64), found, NAMES, ax)
+    assert [p.get_bbox().extents.tolist() for p in ax.patches] == [[1.0, 2.0, 30.0, 40.0]]
+    assert [t.get_text().strip() for t in ax.texts] == ["ring 0.90"]
+
+
+def test_displacement_draws_all_three_regions(ax, traced):
+    image, found = traced
+    truth = torch.tensor([22.0, 33.0, 95.0, 99.0])
+    overlays.displacement(image, found, 0, ax, truth)
+    boxes = boxes_of(ax)
+    assert boxes[PALETTE["proposal"].lower()] == found.proposals[0].tolist()
+    assert boxes[PALETTE["truth"].lower()] == truth.tolist()
+    np.testing.assert_allclose(boxes[PALETTE["localization"].lower()], found.localization_proposals[0], atol=1e-3)
+    grid, moved = (np.stack(line.get_data(), 1) for line in ax.lines)
+    np.testing.assert_allclose(moved, found.classification_points[0].flatten(0, 1), atol=1e-4)
+    offsets = found.classification_offsets[0].flatten(0, 1) * 70  # the proposal is 70 pixels wide and high
+    np.testing.assert_allclose(moved - grid, offsets, atol=1e-4)
+
+
+def test_displacement_of_a_model_without_offsets_is_refused(ax, traced):
+    image, found = traced
+    with pytest.raises(ValueError, match="tsd head"):
+        overlays.displacement(image, replace(found, classification_points=None), 0, ax)

@@ -1,0 +1,85 @@
+"""Scores and boxes: what each branch answers to the proposals of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from tsdlab.analysis.slide import SlideMaps
+from tsdlab.figures.style import color_of, plain_axes
+from tsdlab.models.boxes import paired_iou
+from tsdlab.structures import BranchTrace
+
+
+def class_scores(
+    branches: Mapping[str, BranchTrace],
+    index: int,
+    names: Sequence[str],
+    ax: Axes | None = None,
+    colors: Mapping[str, str] | None = None,
+) -> Axes:
+    """Class scores of proposal `index` by every branch, as grouped bars; background is the first class.
+
+    `colors` are by branch, where its name does not say enough.
+    """
+    ax = ax or plt.gca()
+    classes = ["background", *names]
+    height = 0.8 / len(branches)
+    rows = np.arange(len(classes))
+    for i, (branch, answer) in enumerate(branches.items()):
+        scores = answer.scores[index].cpu().numpy()
+        ax.barh(
+            rows + (i - (len(branches) - 1) / 2) * height,
+            scores,
+            height,
+            label=branch,
+            color=colors[branch] if colors else color_of(branch, i),
+        )
+    ax.set(yticks=rows, yticklabels=classes, xlim=(0, 1), xlabel="score")
+    ax.invert_yaxis()
+    plain_axes(ax)
+    return ax
+
+
+def score_against_iou(branches: Mapping[str, BranchTrace], label: int, truth: Tensor, ax: Axes | None = None) -> Axes:
+    """Every proposal as a point: score of class `label` against IoU of its decoded box with `truth` [4].
+
+    Proposals whose box does not touch the truth are left out.
+    """
+    ax = ax or plt.gca()
+    for i, (branch, answer) in enumerate(branches.items()):
+        boxes = answer.boxes[:, label]
+        iou = paired_iou(boxes, truth.to(boxes).expand_as(boxes)).cpu()
+        score = answer.scores[:, label].cpu()
+        near = iou > 0
+        ax.plot(
+            score[near], iou[near], "o", color=color_of(branch, i), markersize=5, alpha=0.7, markeredgecolor="white",
+            markeredgewidth=0.4, label=branch,
+        )  # fmt: skip
+    ax.set(xlim=(-0.03, 1.03), ylim=(0, 1.03), xlabel="score of the true class", ylabel="IoU of the decoded box")
+    plain_axes(ax)
+    return ax
+
+
+def slide_map(maps: SlideMaps, task: str, ax: Axes | None = None) -> Axes:
+    """The answers of one task ("classification" or "localization") to a box slid over its object, as a heat map.
+
+    A ring marks the best place, a cross the place without shift.
+    """
+    ax = ax or plt.gca()
+    low, high = maps.shifts[0].item(), maps.shifts[-1].item()
+    half = (high - low) / (len(maps.shifts) - 1) / 2
+    heat = ax.imshow(
+        getattr(maps, task).numpy(), extent=(low - half, high + half, high + half, low - half), cmap="viridis", vmin=0,
+        vmax=1,
+    )  # fmt: skip
+    dx, dy = maps.best_place(task).tolist()
+    ax.plot(dx, dy, "o", markersize=14, markerfacecolor="none", markeredgecolor="white", markeredgewidth=2)
+    ax.plot(0, 0, "+", markersize=12, color="white")
+    ax.set(xlabel="shift in x (box widths)", ylabel="shift in y (box heights)")
+    ax.figure.colorbar(heat, ax=ax, shrink=0.85)
+    return ax
