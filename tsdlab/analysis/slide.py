@@ -25,6 +25,13 @@ class SlideMaps:
     classification: Tensor  # [S, S] score of the true class, 0…1
     localization: Tensor  # [S, S] IoU of the decoded box with the truth, 0…1
 
+    @property
+    def overlap(self) -> Tensor:
+        """[S, S] IoU of the slid box itself with the object; below 0.5 a proposal is background in training."""
+        common = (1 - self.shifts.abs()).clamp(min=0)  # by axis, as a fraction of the box
+        shared = common[:, None] * common
+        return shared / (2 - shared)
+
     def best_place(self, task: str) -> Tensor:
         """(dx, dy) in fractions of the box where "classification" or "localization" is answered best."""
         values: Tensor = getattr(self, task)
