@@ -13,7 +13,8 @@ import torch
 
 import tsdlab
 from tsdlab.analysis.analyze import Report, analyze, observe
-from tsdlab.analysis.misalignment import AGREEMENT, IOU_EDGES, MEASURES
+from tsdlab.analysis.measures import AGREEMENT, MEASURES
+from tsdlab.analysis.misalignment import IOU_EDGES
 from tsdlab.analysis.statistics import Tally
 from tsdlab.data import SAMPLE, CocoDataset
 from tsdlab.models.build import build_detector

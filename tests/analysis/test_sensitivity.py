@@ -10,7 +10,7 @@ from torch import nn
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn, fasterrcnn_resnet50_fpn
 from torchvision.ops import box_iou
 
-from tsdlab.analysis.misalignment import measure_maps
+from tsdlab.analysis.measures import ObjectMaps
 from tsdlab.analysis.sensitivity import (
     Grid,
     ask_everywhere,
@@ -149,16 +149,16 @@ def test_what_is_aligned_by_construction_measures_so(source):
     for level in STRIDES:
         pair = maps.levels[level]["sibling"]
         torch.testing.assert_close(pair.classification, pair.localization, atol=1e-4, rtol=0)
-        found = measure_maps(pair, maps.grid, BOX)
-        assert found["peak_distance"] <= 1.5 / 64
-        assert found["spearman"] > 0.999 and found["top_overlap"] > 0.95
+        found = ObjectMaps(pair, maps.grid, BOX, None)
+        assert found.peak_distance() <= 1.5 / 64
+        assert found.rank_correlation() > 0.999 and found.top_overlap() > 0.95
 
 
 def test_tasks_that_look_from_opposite_sides_measure_apart():
     maps = sensitivity_maps(make_model(Spot((48.0, 68.0), (80.0, 68.0))), IMAGE, BOX, LABEL, source="slide")
-    found = measure_maps(maps.levels["0"]["sibling"], maps.grid, BOX)
-    assert found["peak_distance"] == pytest.approx(0.5, abs=0.1)
-    assert found["top_overlap"] < 0.3 and found["spearman"] < 0.9
+    found = ObjectMaps(maps.levels["0"]["sibling"], maps.grid, BOX, None)
+    assert found.peak_distance() == pytest.approx(0.5, abs=0.1)
+    assert found.top_overlap() < 0.3 and found.rank_correlation() < 0.9
 
 
 # What a map's cells hold

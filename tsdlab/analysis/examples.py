@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops import box_iou
 
-from tsdlab.analysis.misalignment import measure_maps, window
+from tsdlab.analysis.measures import ObjectMaps
+from tsdlab.analysis.misalignment import window
 from tsdlab.analysis.sensitivity import differentiate
 from tsdlab.data.coco import CocoDataset
 from tsdlab.evaluation import model_labels
@@ -51,7 +52,7 @@ def choose_examples(
             level = probe.pooled[levels[i]]
             maps = differentiate(probe, box, label, window(box, probe.image_size), proposals=trace.proposals)
             first = next(iter(maps.levels[level].values()))
-            distance = measure_maps(first, maps.grid, box)["peak_distance"]
+            distance = ObjectMaps(first, maps.grid, box, None).peak_distance()
             hits = trace.detections["boxes"][trace.detections["labels"] == label].cpu()
             found = len(hits) > 0 and bool((box_iou(hits, box[None]) >= FOUND).any())
             if distance == distance:  # not NaN, as of a flat map

@@ -26,6 +26,8 @@ Source = Literal["rpn", "slide"]
 Pooling = Literal["assigned", "level"]
 Aggregation = Literal["mean", "max", "sum"]
 
+TASKS = ("classification", "localization")
+
 # Standard deviation of S in fractions of the proposal: three of them reach its edge, where S is 0.01.
 SIGMA = 1 / 6
 

@@ -21,12 +21,11 @@ from mpl_toolkits.mplot3d.axes3d import Axes3D
 from torch import Tensor
 from torch.nn import functional as F
 
-from tsdlab.analysis.sensitivity import Grid, SensitivityMaps, TaskMaps
+from tsdlab.analysis.sensitivity import TASKS, Grid, SensitivityMaps, TaskMaps
 from tsdlab.errors import InputError
 from tsdlab.figures.overlays import draw_box, show_image
 from tsdlab.figures.style import PALETTE
 
-TASKS = ("classification", "localization")
 MAP_COLORS = "inferno"  # perceptually even, and the truth's green stands out on it
 
 _WHITE_HALO = [Stroke(linewidth=4.5, foreground="white"), Normal()]

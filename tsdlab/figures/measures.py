@@ -19,23 +19,14 @@ from matplotlib.ticker import MaxNLocator
 
 from tsdlab.analysis.columns import COLUMNS, DIRECTIONS, EDGES
 from tsdlab.analysis.displacement import ALL_LEVELS, Displacements
-from tsdlab.analysis.misalignment import AGREEMENT, IOU_EDGES, MEASURES, Misalignment
+from tsdlab.analysis.measures import AGREEMENT, MEASURES
+from tsdlab.analysis.misalignment import IOU_EDGES, Misalignment
 from tsdlab.analysis.statistics import Estimate
 from tsdlab.figures.overlays import draw_box
 from tsdlab.figures.style import PALETTE, color_of, plain_axes
 from tsdlab.ops.sampling import bin_centres
 
-# What a measure is where a map is even, or two of them have nothing to do with each other.
-EVEN = {
-    "classification_centre": 0.25,
-    "localization_centre": 0.25,
-    "spearman": 0.0,
-    "classification_energy_on_salient": 1.0,
-    "localization_energy_on_salient": 1.0,
-}
-
-_CORRELATIONS = ("pearson", "spearman", "spearman_within", "gap")
-_NAMES = {"pearson": "Pearson’s r", "spearman": "Spearman’s ρ", "spearman_within": "Spearman’s ρ", "gap": "gap"}
+_SHOWN_AGREEMENT = ("pearson", "spearman", "spearman_within", "gap")
 _LEVEL_COLORS = colormaps["plasma"].reversed()  # light for the finest level, dark for the coarsest
 _LINE = 34  # characters of an axis label
 
@@ -55,11 +46,11 @@ def measures(misalignment: Misalignment, method: str, measure: str, ax: Axes | N
         found = [levels[level].get(branch, {}).get(measure) for level in levels]
         places = np.arange(len(levels)) + _beside(i, len(branches))
         _points(places, found, ax, color_of(branch, i), branch)
-    if measure in EVEN:
-        _reference(EVEN[measure], ax)
+    if (even := MEASURES[measure].even) is not None:
+        _reference(even, ax)
     known = [level for level in levels if any(_known(row.get(measure)) for row in levels[level].values())]
     _level_axis(list(levels), known, ax)
-    ax.set_ylabel(fill(MEASURES[measure], _LINE))
+    ax.set_ylabel(fill(MEASURES[measure].label, _LINE))
     ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
     return _with_legend(ax)
 
@@ -80,7 +71,7 @@ def moved(misalignment: Misalignment, method: str, measure: str, ax: Axes | None
     _points(np.arange(len(levels)), [row.get(measure) for row in levels.values()], ax, color_of(branch, 0), branch)
     _reference(0, ax)
     _level_axis(list(levels), [level for level, row in levels.items() if _known(row.get(measure))], ax)
-    ax.set_ylabel(fill(f"{branch} − sibling: {MEASURES[measure].split(' (')[0]}", _LINE))
+    ax.set_ylabel(fill(f"{branch} − sibling: {MEASURES[measure].title}", _LINE))
     return plain_axes(ax, legend=False)
 
 
@@ -103,13 +94,13 @@ def survival(misalignment: Misalignment, ax: Axes | None = None) -> Axes:
 def agreement(misalignment: Misalignment, ax: Axes | None = None) -> Axes:
     """How scores go with IoUs, and what it costs that they do not, a point per branch."""
     ax = ax or plt.gca()
-    rows = np.arange(len(_CORRELATIONS))
+    rows = np.arange(len(_SHOWN_AGREEMENT))
     count = len(misalignment.agreement)
     for i, (branch, values) in enumerate(misalignment.agreement.items()):
         places = rows + _beside(i, count)
-        _points(places, [values.get(name) for name in _CORRELATIONS], ax, color_of(branch, i), branch, across=True)
+        _points(places, [values.get(name) for name in _SHOWN_AGREEMENT], ax, color_of(branch, i), branch, across=True)
     ax.axvline(0, color="black", linewidth=0.8, linestyle=":")
-    labels = [f"{_NAMES[name]}\n{fill(AGREEMENT[name], _LINE)}" for name in _CORRELATIONS]
+    labels = [f"{AGREEMENT[name].title}\n{fill(AGREEMENT[name].explanation, _LINE)}" for name in _SHOWN_AGREEMENT]
     ax.set_yticks(rows, labels, fontsize=9)
     ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel="correlation, or IoU of the gap")
     ax.tick_params(axis="y", length=0)

@@ -10,7 +10,8 @@ from tsdlab.analysis.analyze import Report
 from tsdlab.analysis.columns import COLUMNS
 from tsdlab.analysis.displacement import ALL_LEVELS, Displacements
 from tsdlab.analysis.examples import CANDIDATES, Example
-from tsdlab.analysis.misalignment import AGREEMENT, MEASURES, METHODS, WINDOW, Misalignment
+from tsdlab.analysis.measures import AGREEMENT, MEASURES
+from tsdlab.analysis.misalignment import METHODS, WINDOW, Misalignment
 from tsdlab.analysis.statistics import Estimate
 from tsdlab.data.coco import CocoDataset
 
@@ -96,10 +97,12 @@ def _in_short(found: Misalignment) -> str:
         for measure in ("peak_distance", "classification_energy_on_salient", "localization_energy_on_salient"):
             values = [(branch, row.get(measure)) for branch, row in by_level[level].items()]
             if any(estimate is not None and estimate.value is not None for _, estimate in values):
-                name = f"{MEASURES[measure]} (level {level}, {counts[level]} objects, gradients)"
+                name = f"{MEASURES[measure].label} (level {level}, {counts[level]} objects, gradients)"
                 said.append((name, values))
     if found.agreement:
-        said.append((AGREEMENT["gap"], [(branch, row.get("gap")) for branch, row in found.agreement.items()]))
+        said.append(
+            (AGREEMENT["gap"].explanation, [(branch, row.get("gap")) for branch, row in found.agreement.items()])
+        )
     if not said:
         return ""
     items = "\n".join(
@@ -200,15 +203,15 @@ def _scored(found: Misalignment, pictures: dict[str, bytes]) -> str:
     header = ["", *(escape(branch) for branch in found.agreement), "proposals or objects"]
     rows = [
         (
-            f"{escape(measure.replace('_', ' '))}: {escape(meaning)}",
+            escape(f"{measure.title}: {measure.explanation}"),
             [
                 [
-                    *(_number(by_measure.get(measure)) for by_measure in found.agreement.values()),
-                    str(max(_count(by_measure.get(measure)) for by_measure in found.agreement.values())),
+                    *(_number(by_measure.get(name)) for by_measure in found.agreement.values()),
+                    str(max(_count(by_measure.get(name)) for by_measure in found.agreement.values())),
                 ]
             ],
         )
-        for measure, meaning in AGREEMENT.items()
+        for name, measure in AGREEMENT.items()
         if found.agreement
     ]
     return "\n".join(
@@ -287,7 +290,7 @@ def _map_table(found: Misalignment, method: str) -> str:
             if compared:
                 cells.append(_number(found.moved[method].get(level, {}).get(measure)))
             rows.append([*cells, str(max(_count(e) for e in estimates))])
-        body.append((escape(MEASURES[measure]), rows))
+        body.append((escape(MEASURES[measure].label), rows))
     return _table(header, body)
 
 
