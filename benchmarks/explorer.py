@@ -14,7 +14,8 @@ from pathlib import Path
 
 import tyro
 
-from tsdlab.provenance import RESULTS, provenance, write_results
+from tsdlab.provenance import provenance, write_results
+from tsdlab.shipped import RESULTS
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "browser"))
 import lab

@@ -28,13 +28,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tsdlab import shipped
 from tsdlab.analysis.displacement import ALL_LEVELS, measure_displacement
 from tsdlab.config import config_to_dict
 from tsdlab.data.badges import BadgesConfig, make_badges
 from tsdlab.data.coco import CocoDataset
 from tsdlab.files import write_json
 from tsdlab.models.weights import load_detector
-from tsdlab.provenance import RESULTS, provenance, write_results
+from tsdlab.provenance import provenance, write_results
 
 ROOT = Path(__file__).parents[1]
 RUNS = Path("runs/compare")
@@ -206,7 +207,7 @@ def learning_curve(log: Path, window: int = 100) -> dict[str, list[float]]:
 
 def write_table(table: str, record: dict[str, Any], threads: int) -> None:
     """Put the record of one run into `data/results/<table>.json`, in the place of an older one; the others stay."""
-    path = RESULTS / f"{table}.json"
+    path = shipped.RESULTS / f"{table}.json"
     before = json.loads(path.read_text()) if path.exists() else {"runs": [], "configs": {}}
     runs = list(TABLES[table].runs())
     config = record.pop("config")

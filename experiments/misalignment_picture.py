@@ -11,7 +11,7 @@ import tsdlab
 from tsdlab.analysis.sensitivity import gradient_maps
 from tsdlab.data import SAMPLE, CocoDataset
 from tsdlab.figures import maps
-from tsdlab.provenance import RESULTS
+from tsdlab.shipped import RESULTS
 
 IMAGE, OBJECT = 1, 1  # of the sample's validation images
 PICTURE = RESULTS.parent / "figures" / "misalignment.png"

@@ -18,7 +18,7 @@ from tsdlab.analysis.disagreement import ReadProposal, read_proposals
 from tsdlab.data.badges import CLASSES, WORLD, Scene, draw_scene, scene_rng
 from tsdlab.figures import plots
 from tsdlab.models.detector import Detector
-from tsdlab.provenance import RESULTS
+from tsdlab.shipped import RESULTS
 
 # The first validation images of the world that the sample comes from; no model was trained on them.
 SEED, VALIDATION, IMAGES = 7, 1, 100

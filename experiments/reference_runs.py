@@ -25,8 +25,9 @@ from tsdlab.config import config_to_dict
 from tsdlab.data.badges import BadgesConfig, make_badges
 from tsdlab.data.coco import CocoDataset
 from tsdlab.evaluation import evaluate
-from tsdlab.models.weights import SHIPPED, load_detector, read_header
+from tsdlab.models.weights import load_detector, read_header
 from tsdlab.provenance import provenance, write_results
+from tsdlab.shipped import WEIGHTS
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,8 +72,8 @@ def run(name: str, data: Path, ship: bool) -> dict:
         subprocess.run([sys.executable, "-m", "tsdlab.cli", *command[1:]], cwd=ROOT, check=True)
         weights = out / "weights.safetensors"
         if ship:
-            SHIPPED.mkdir(parents=True, exist_ok=True)
-            shutil.copy(weights, SHIPPED / f"{name}-{head}.safetensors")
+            WEIGHTS.mkdir(parents=True, exist_ok=True)
+            shutil.copy(weights, WEIGHTS / f"{name}-{head}.safetensors")
         model = load_detector(weights)
         metrics = evaluate(model, CocoDataset(ROOT / data, reference.split)).as_dict()
         models[head] = {

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from tsdlab.provenance import RESULTS
+from tsdlab.shipped import RESULTS
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -19,7 +19,6 @@ from PIL import Image
 
 from tsdlab.cli import main
 from tsdlab.config import BackboneConfig, config_from_dict
-from tsdlab.models import weights
 from tsdlab.models.torchvision_start import published_model
 from tsdlab.models.weights import read_header
 from tsdlab.presets import PRESETS
@@ -242,7 +241,7 @@ def test_warnings_are_left_as_they_were(capsys: pytest.CaptureFixture[str]) -> N
 def test_weights_are_listed_and_shown(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(weights, "SHIPPED", tmp_path)
+    monkeypatch.setattr("tsdlab.shipped.WEIGHTS", tmp_path)
     run("weights", "list")
     assert capsys.readouterr().out == "none\n"
     shutil.copy(finished / "weights.safetensors", tmp_path / "mine.safetensors")

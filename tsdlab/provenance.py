@@ -11,16 +11,17 @@ from pathlib import Path
 
 import torch
 
+from tsdlab import shipped
 from tsdlab.files import write_json
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "data" / "results"
+_REPOSITORY = Path(__file__).resolve().parents[1]  # numbers are only measured in a clone
 
 
 def provenance(device: str = "cpu") -> dict:
     """What a number was measured by and on."""
+    script = Path(sys.argv[0]).resolve().relative_to(_REPOSITORY)
     return {
-        "command": shlex.join(["python", str(Path(sys.argv[0]).resolve().relative_to(ROOT)), *sys.argv[1:]]),
+        "command": shlex.join(["python", str(script), *sys.argv[1:]]),
         "device": torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU",
         "threads": torch.get_num_threads(),
         "versions": versions(),
@@ -29,7 +30,7 @@ def provenance(device: str = "cpu") -> dict:
 
 def write_results(name: str, results: dict) -> None:
     """`data/results/<name>.json`: entries that were not measured again stay as they are."""
-    path = RESULTS / f"{name}.json"
+    path = shipped.RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     before = json.loads(path.read_text()) if path.exists() else {}
     write_json(path, {**before, **results})

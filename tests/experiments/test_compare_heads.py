@@ -66,8 +66,7 @@ def test_a_learning_curve_is_the_mean_of_its_windows(tmp_path):
 
 
 def test_a_table_grows_run_by_run_and_forgets_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(compare_heads, "RESULTS", tmp_path)
-    monkeypatch.setattr("tsdlab.provenance.RESULTS", tmp_path)
+    monkeypatch.setattr("tsdlab.shipped.RESULTS", tmp_path)
     for seed, ap in ((0, 10.0), (1, 20.0), (0, 12.0)):
         compare_heads.write_table("heads", record("tsd", seed, ap), threads=1)
     written = json.loads((tmp_path / "heads.json").read_text())

@@ -16,7 +16,6 @@ from torchvision.models.detection import (
 
 from tsdlab.config import BackboneConfig, Config, HeadName
 from tsdlab.data.coco import Category
-from tsdlab.models import weights
 from tsdlab.models.build import build_detector
 from tsdlab.models.detector import Detector
 from tsdlab.models.torchvision_start import PublishedName, published_model
@@ -105,22 +104,16 @@ def test_score_threshold_is_set(model: Detector, tmp_path: Path) -> None:
 
 def test_an_unknown_name_lists_what_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "badges-tsd.safetensors").touch()
-    monkeypatch.setattr(weights, "SHIPPED", tmp_path)
+    monkeypatch.setattr("tsdlab.shipped.WEIGHTS", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"'badges-tds' is neither .* badges-tsd"):
         load_detector("badges-tds")
-
-
-def test_without_a_clone_it_says_where_shipped_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "SHIPPED", tmp_path / "none")
-    with pytest.raises(FileNotFoundError, match=r"neither .* come with the repository .* not with a wheel"):
-        load_detector("badges-tsd")
 
 
 def test_a_shipped_name_is_found_from_anywhere(
     model: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "shipped").mkdir()
-    monkeypatch.setattr(weights, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr("tsdlab.shipped.WEIGHTS", tmp_path / "shipped")
     save_weights(tmp_path / "shipped/mine.safetensors", model, CATEGORIES)
     monkeypatch.chdir(tmp_path)
     assert load_detector("mine").categories == CATEGORIES

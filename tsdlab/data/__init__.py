@@ -1,15 +1,11 @@
 """Data: any COCO-format folder, the synthetic world of badges, augmentation, and which image comes when."""
 
-from pathlib import Path
-
 from tsdlab.data.badges import BadgesConfig, draw_scene, make_badges
 from tsdlab.data.coco import Category, CocoDataset, SplitReport, check, collate, read_image
 from tsdlab.data.sampling import TrainingBatches
 from tsdlab.data.transforms import train_transforms
 from tsdlab.errors import DataError
-
-# Twelve training and twelve validation images of the badges world that come with the repository.
-SAMPLE = Path(__file__).resolve().parents[2] / "data" / "sample"
+from tsdlab.shipped import SAMPLE
 
 __all__ = [
     "SAMPLE",

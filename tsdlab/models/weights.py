@@ -18,6 +18,7 @@ from torchvision.models import get_model, get_model_weights
 from torchvision.models.detection import FasterRCNN, FasterRCNN_ResNet50_FPN_Weights
 from torchvision.models.detection._utils import overwrite_eps
 
+from tsdlab import shipped
 from tsdlab.config import TORCHVISION, BackboneConfig, Config, HeadName, config_from_dict
 from tsdlab.errors import InputError, MissingFileError
 from tsdlab.files import atomic_write
@@ -26,7 +27,6 @@ from tsdlab.models.detector import Detector
 from tsdlab.models.torchvision_start import PublishedName, fold_epsilon, published_model
 from tsdlab.structures import Category
 
-SHIPPED = Path(__file__).resolve().parents[2] / "data" / "weights"
 _HEADER = "tsdlab"  # key of the safetensors metadata
 
 
@@ -104,8 +104,8 @@ def read_header(path: Path) -> WeightsHeader:
 
 
 def shipped_weights() -> dict[str, Path]:
-    """The weights that come with the repository, by name."""
-    return {path.stem: path for path in sorted(SHIPPED.glob("*.safetensors"))}
+    """The weights that come with tsdlab, by name."""
+    return {path.stem: path for path in sorted(shipped.WEIGHTS.glob("*.safetensors"))}
 
 
 def find_weights(name_or_path: str | Path) -> Path:
@@ -114,16 +114,15 @@ def find_weights(name_or_path: str | Path) -> Path:
     Raises:
         FileNotFoundError: it is neither; lists the shipped names.
     """
-    shipped = shipped_weights()
-    if str(name_or_path) in shipped:
-        return shipped[str(name_or_path)]
+    names = shipped_weights()
+    if str(name_or_path) in names:
+        return names[str(name_or_path)]
     path = Path(name_or_path)
     if path.is_file():
         return path
-    there = f"shipped: {', '.join(shipped) or '–'}"
-    if not SHIPPED.is_dir():
-        there = "shipped weights come with the repository (an editable install from a clone), not with a wheel"
-    raise MissingFileError(f"{str(name_or_path)!r} is neither a file nor shipped; {there}")
+    raise MissingFileError(
+        f"{str(name_or_path)!r} is neither a file nor shipped; shipped: {', '.join(names) or 'none'}"
+    )
 
 
 def load_detector(
