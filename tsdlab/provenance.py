@@ -14,12 +14,14 @@ import torch
 from tsdlab import shipped
 from tsdlab.files import write_json
 
-_REPOSITORY = Path(__file__).resolve().parents[1]  # numbers are only measured in a clone
+_REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def provenance(device: str = "cpu") -> dict:
     """What a number was measured by and on."""
-    script = Path(sys.argv[0]).resolve().relative_to(_REPOSITORY)
+    script = Path(sys.argv[0]).resolve()
+    if script.is_relative_to(_REPOSITORY):
+        script = script.relative_to(_REPOSITORY)
     return {
         "command": shlex.join(["python", str(script), *sys.argv[1:]]),
         "device": torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU",
