@@ -185,8 +185,11 @@ def test_the_same_scene_at_eight_times_the_size(index: int) -> None:
 
 
 def test_senseless_worlds_are_refused() -> None:
-    for wrong in ({"misalignment": 2.5}, {"misalignment": -0.1}, {"misalignment": 1.5, "room": 1.0}):
-        with pytest.raises(ValueError, match="misalignment ≤ room must lie in 0…2"):
-            BadgesConfig(**wrong)
-    with pytest.raises(ValueError, match="size must be at least 32"):
+    with pytest.raises(ValueError, match=r"misalignment ≤ room must lie in 0…2, got misalignment 1.5, room 1.0"):
+        BadgesConfig(misalignment=1.5, room=1.0)
+    with pytest.raises(ValueError, match=r"misalignment must be a number from 0 to 2, got 2.5"):
+        BadgesConfig(misalignment=2.5)
+    with pytest.raises(ValueError, match=r"misalignment ≤ room must lie in 0…2, got misalignment -0.1"):
+        draw_scene(scene_rng(0, 0, 0), misalignment=-0.1)
+    with pytest.raises(ValueError, match="size must be a whole number from 32 to 65,536, got 8"):
         BadgesConfig(size=8)

@@ -150,21 +150,9 @@ def test_offsets_of_a_frozen_stage_are_frozen() -> None:
         assert trains == {"layer3": False, "layer4": True}
 
 
-@pytest.mark.parametrize(
-    ("name", "changes", "message"),
-    [
-        ("resnet10", {"deformable_stages": (0, 1)}, r"deformable_stages \(0, 1\): there is no stage 0"),
-        ("timm:resnet10t", {"stages": (1, 2), "deformable_stages": (2, 3)}, r"no stage 3 in a network of stages 1…2"),
-        (
-            "timm:convnext_atto",
-            {"deformable_stages": (4,)},
-            r"'timm:convnext_atto' has no 3×3 convolution.* in stage 4",
-        ),
-    ],
-)
-def test_stages_that_cannot_be_deformable_are_named(name: str, changes: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        build_backbone(backbone_config(name, **changes))
+def test_a_stage_without_a_3x3_convolution_cannot_be_deformable() -> None:
+    with pytest.raises(ValueError, match=r"'timm:convnext_atto' has no 3×3 convolution.* in stage 4"):
+        build_backbone(backbone_config("timm:convnext_atto", deformable_stages=(4,)))
 
 
 def pretend_processes(monkeypatch: pytest.MonkeyPatch, backend: str, count: int = 2) -> None:

@@ -282,8 +282,8 @@ def test_a_config_must_say_what_the_builder_makes():
         build_detector(published_config())
     with pytest.raises(ValueError, match=r"has backbone\.norm batch, the config says sync"):
         build_detector(published_config(stages=(4,), norm="sync"))
-    with pytest.raises(ValueError, match=r"trainable_stages of fasterrcnn_mobilenet.* must be 0…6, got 7"):
-        build_detector(published_config(stages=(4,), trainable_stages=7))
+    with pytest.raises(ValueError, match=r"trainable_stages of fasterrcnn_resnet50_fpn must be 0…5, got 6"):
+        published_model("fasterrcnn_resnet50_fpn", 2, BackboneConfig(trainable_stages=6, name="torchvision:own"))
     config = published_config(stages=(4,))
     with pytest.raises(ValueError, match=r"has rpn\.anchor_sizes \(32, .*, the config says \(16, 32\)"):
         build_detector(replace(config, rpn=replace(config.rpn, anchor_sizes=(16, 32))))

@@ -186,5 +186,5 @@ def test_whether_the_offset_nets_shape_the_features(teach):
 
 
 def test_the_constraint_without_a_sibling_is_refused():
-    with pytest.raises(ValueError, match=r"without tsd\.joint_sibling turn it off"):
+    with pytest.raises(ValueError, match=r"turn on tsd\.joint_sibling, or turn off tsd\.progressive_constraint"):
         variant({"joint_sibling": False})

@@ -42,19 +42,8 @@ def build_backbone(config: BackboneConfig, weights: str | None = None) -> nn.Mod
         `out_channels` and `strides` (of the numbered levels) are attributes.
 
     Raises:
-        ValueError: unknown network, or stages it does not have.
+        ValueError: unknown network, or a stage of it that cannot be made deformable.
     """
-    consecutive = tuple(range(config.stages[0], config.stages[-1] + 1)) if config.stages else ()
-    if not config.stages or config.stages != consecutive or not set(config.stages) <= {1, 2, 3, 4}:
-        raise InputError(f"backbone.stages must be some of 1, 2, 3, 4 in a row; got {config.stages}")
-    if not 0 <= config.trainable_stages <= _STAGES:
-        raise InputError(f"backbone.trainable_stages must be 0…{_STAGES}, got {config.trainable_stages}")
-    absent = sorted(set(config.deformable_stages) - set(range(1, config.stages[-1] + 1)))
-    if absent:
-        raise InputError(
-            f"backbone.deformable_stages {config.deformable_stages}: there is no stage {absent[0]} "
-            f"in a network of stages 1…{config.stages[-1]} (backbone.stages)"
-        )
     strides = tuple(2 ** (stage + 1) for stage in config.stages)
     backbone: Any
     if config.name.startswith("timm:"):

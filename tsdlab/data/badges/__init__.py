@@ -10,7 +10,8 @@ A scene is vector graphics in a world 128 units wide, drawn from signed distance
 therefore be rendered at any size, and the boxes come from the geometry.
 """
 
-from tsdlab.data.badges.dataset import BadgesConfig, Scene, draw_scene, make_badges, scene_rng
+from tsdlab.data.badges.config import BadgesConfig
+from tsdlab.data.badges.dataset import Scene, draw_scene, make_badges, scene_rng
 from tsdlab.data.badges.layout import CLASSES, WORLD, Layout, sample_layout
 from tsdlab.data.badges.rendering import body_mask, render
 

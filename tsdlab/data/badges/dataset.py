@@ -12,31 +12,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from tsdlab.data.badges.layout import CLASSES, WORLD, Layout, resolve_room, sample_layout
+from tsdlab.data.badges.config import BadgesConfig
+from tsdlab.data.badges.layout import CLASSES, WORLD, Layout, sample_layout
 from tsdlab.data.badges.rendering import render
-from tsdlab.errors import DataError, InputError
-
-
-@dataclass(frozen=True)
-class BadgesConfig:
-    """A badges data set; two equal configurations give equal files."""
-
-    train: int = 3000  # images
-    val: int = 500  # images
-    size: int = 128  # pixels; the same scenes at any size
-    misalignment: float = 1.0  # 0…2
-    room: float | None = None
-    """Creatures are placed so that a badge this far out (a misalignment) would still find room. Data sets that share
-    it and the seed hold the same scenes and differ in nothing but where the badges sit. None: as far as needed, at
-    least 1."""
-    seed: int = 0  # of everything that is drawn
-
-    def __post_init__(self) -> None:
-        if self.train < 0 or self.val < 0:
-            raise InputError(f"train and val are numbers of images, got {self.train} and {self.val}")
-        if self.size < 32:
-            raise InputError(f"size must be at least 32 pixels for a badge to be seen at all, got {self.size}")
-        resolve_room(self.misalignment, self.room)
+from tsdlab.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tsdlab.errors import InputError
+from tsdlab.data.badges.config import resolve_room
 
 CLASSES = ("star", "ring", "triangle", "cross", "heart", "moon")
 
@@ -342,13 +342,6 @@ def _iou(one: Box, other: Box) -> float:
         return 0.0
     areas = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in (one, other)]
     return width * height / (sum(areas) - width * height)
-
-
-def resolve_room(misalignment: float, room: float | None) -> float:
-    room = max(1.0, misalignment) if room is None else room
-    if not 0 <= misalignment <= room <= 2:
-        raise InputError(f"misalignment ≤ room must lie in 0…2, got misalignment {misalignment}, room {room}")
-    return room
 
 
 def smooth(edge0: float, edge1: float, value: np.ndarray) -> np.ndarray:
