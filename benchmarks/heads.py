@@ -22,11 +22,11 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import MultiScaleRoIAlign
 
-from tsdlab.config import Config
+from tsdlab.config import HEADS, Config
 from tsdlab.memory import keep_freed_memory
 from tsdlab.models.backbones import build_backbone
-from tsdlab.models.build import build_detector, load_torchvision
-from tsdlab.models.heads import HEADS
+from tsdlab.models.build import build_detector
+from tsdlab.models.weights import load_torchvision
 from tsdlab.presets import PRESETS
 from tsdlab.provenance import provenance, write_results
 

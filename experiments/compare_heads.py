@@ -128,7 +128,16 @@ TABLES = {
     # A badge on its leash, outside the box, and time to learn where it is: most of the preset's schedule. With γ = 1
     # offsets move ten times as far in a step.
     "leash": Table(("tsd, γ = 1", "tsd", "d_head", "sibling"), (1.5,), 1, steps=4000, room=max(MISALIGNMENTS)),
-    "ablations": Table(tuple(s for s in SYSTEMS if s not in ("double", "iou")), (1.0,), 2),
+    "ablations": Table(
+        (
+            *("sibling", "d_head", "tsd", "tsd, no constraint", "tsd, γ = 0", "tsd, γ = 1"),
+            *("tsd, γ = 0, no constraint", "tsd, M_cls alone", "tsd, M_loc alone", "tsd, no sibling"),
+            *("tsd, class by proposal", "tsd, box by bins"),
+            *("sibling, loss × 2", "d_head, loss × 2", "tsd, loss × ½"),
+        ),
+        (1.0,),
+        2,
+    ),
 }
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tsdlab.config import HEADS
 from tsdlab.models.build import build_detector
-from tsdlab.models.heads import HEADS
 from tsdlab.models.probe import trace
 from tsdlab.ops import deform_roi_align
 from tsdlab.ops.fused import pool_regions

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,13 +27,13 @@ class Oracle(nn.Module):
 
     def __init__(self, dataset: CocoDataset, relabel: Callable[[Tensor], Tensor] = lambda labels: labels) -> None:
         super().__init__()
-        self.roi_heads = nn.Module()
-        self.roi_heads.config = None  # type: ignore[assignment]
+        self.config = SimpleNamespace(num_classes=len(dataset.categories))
+        self.categories: tuple[Category, ...] = ()
         self.anchor = nn.Parameter(torch.zeros(()))
         self.truth = [dataset[i] for i in range(len(dataset))]
         self.relabel = relabel
 
-    def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+    def detect(self, images: list[Tensor], postprocessing: None = None) -> list[dict[str, Tensor]]:
         assert not self.training and not torch.is_grad_enabled()
         return [self._answer(image) for image in images]
 
@@ -136,7 +137,7 @@ def test_detections_are_in_the_files_category_ids(tiny_data: Path) -> None:
 def test_labels_of_the_model_are_matched_by_name(tiny_data: Path) -> None:
     dataset = CocoDataset(tiny_data, "val")  # 1 is red, 2 is blue
     model = Oracle(dataset, relabel=lambda labels: 3 - labels)
-    model.categories = (Category(1, "blue"), Category(2, "red"), Category(3, "unheard of"))  # type: ignore[assignment]
+    model.categories = (Category(1, "blue"), Category(2, "red"), Category(3, "unheard of"))
     assert pytest.approx(100) == evaluate(model, dataset, progress=False).AP
     model.categories = (Category(1, "blue"),)  # type: ignore[assignment]
     with pytest.raises(ValueError, match="does not know the categories red"):
@@ -208,7 +209,7 @@ def test_batch_size_changes_nothing_where_sizes_differ(tiny_config: Config, tmp_
         np.testing.assert_allclose([d[key] for d in four], [d[key] for d in one], rtol=1e-3, atol=1e-3)
 
 
-def test_the_score_threshold_is_lent(tiny_config: Config, tiny_data: Path) -> None:
+def test_the_score_threshold_is_that_of_one_evaluation(tiny_config: Config, tiny_data: Path) -> None:
     torch.manual_seed(0)
     model = build_detector(tiny_config)
     dataset = CocoDataset(tiny_data, "val")

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from faster_coco_eval import COCO, COCOeval_faster
-from torch import nn
 from torch.utils.data import DataLoader
 
 from tsdlab.data.coco import CocoDataset, area_of, collate, is_crowd
 from tsdlab.errors import InputError
+from tsdlab.models.augmented import AugmentedDetector
+from tsdlab.models.detector import Detector, evaluating
 from tsdlab.progress import progress_bar
 from tsdlab.training.interrupt import leave_process_group
 
@@ -31,10 +31,10 @@ _NUMBERS = (
 
 @dataclass(frozen=True)
 class Metrics:
-    """COCO's twelve numbers in percent; NaN where the ground truth has no such object.
+    """COCO's twelve numbers in percent; NaN if the ground truth has no such object.
 
-    AP is the mean over IoU thresholds 0.50:0.05:0.95, small < 32² ≤ medium < 96² ≤ large (area in pixels),
-    AR_k the recall with at most k detections per image.
+    AP is the mean over the IoU thresholds 0.50, 0.55, … 0.95. AR_k is the recall with at most k detections per image.
+    Objects are small below an area of 32² pixels, large from 96² on, and medium between.
     """
 
     AP: float
@@ -55,7 +55,7 @@ class Metrics:
     per_iou: dict[str, float] = dataclasses.field(default_factory=dict)  # IoU threshold "0.50" … "0.95" → AP
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON: NaN becomes None."""
+        """Plain values for JSON; NaN becomes None."""
         values: dict[str, Any] = _map_numbers(dataclasses.asdict(self), lambda v: None if math.isnan(v) else v)
         return values
 
@@ -65,11 +65,11 @@ class Metrics:
         return Metrics(**_map_numbers(values, lambda v: math.nan if v is None else v))
 
     def numbers(self) -> dict[str, float]:
-        """The twelve numbers by name."""
+        """COCO's twelve numbers by name, percent."""
         return {name: getattr(self, name) for name in _NUMBERS}
 
     def line(self) -> str:
-        """The AP figures on one line."""
+        """The six AP numbers on one line."""
         return "  ".join(f"{name} {_percent(getattr(self, name))}" for name in _NUMBERS[:6])
 
     def __str__(self) -> str:
@@ -104,20 +104,20 @@ def _percent(value: float) -> str:
 
 
 def evaluate(
-    model: nn.Module,
+    model: Detector | AugmentedDetector,
     dataset: CocoDataset,
     batch_size: int = 8,
     score_thresh: float | None = None,
     progress: bool = True,
     workers: int = 0,
 ) -> Metrics:
-    """Run `model` over `dataset` (both described at `collect_detections`) and measure what it finds."""
+    """COCO metrics of `model` on `dataset`; arguments as for `collect_detections`."""
     return measure(dataset, collect_detections(model, dataset, batch_size, score_thresh, progress, workers))
 
 
 @torch.inference_mode()
 def collect_detections(
-    model: nn.Module,
+    model: Detector | AugmentedDetector,
     dataset: CocoDataset,
     batch_size: int = 8,
     score_thresh: float | None = None,
@@ -125,29 +125,29 @@ def collect_detections(
     workers: int = 0,
     indices: Iterable[int] | None = None,
 ) -> list[dict[str, Any]]:
-    """What `model` finds, in COCO's result format.
+    """The detections of `model` on `dataset`, in COCO's result format.
 
     Args:
-        model: a detector of ours; its training mode is restored afterwards. With `model.categories` labels
-            are matched to the dataset's categories by name, without (or empty) by position.
-        dataset: where the images come from.
-        batch_size: images at a time, of equal size, so that none is padded: it changes the speed, and no
-            result beyond rounding.
-        score_thresh: detections below it are dropped; None keeps the model's own threshold.
+        model: the detector; it runs in eval mode, and its mode is restored afterwards. Its labels are matched to the
+            dataset's categories by the names in `model.categories`, or by position if that is empty.
+        dataset: the images.
+        batch_size: images per batch. The images of a batch have equal sizes, so that none is padded: the batch size
+            changes the speed, and the results only by rounding.
+        score_thresh: drop detections with lower scores; None keeps the model's own threshold.
         progress: show a progress bar.
-        workers: processes that load images.
-        indices: the part of the dataset to run over; None is all of it.
+        workers: processes that load images; 0 loads them in this one.
+        indices: which images of the dataset; None takes all.
 
     Returns:
         One dict per detection: image_id, category_id, bbox [x, y, width, height] in pixels, score.
 
     Raises:
-        ValueError: the dataset has a category the model does not know.
+        ValueError: the dataset has a category that the model does not know.
     """
     to_category = label_to_category(model, dataset)
     part = list(range(len(dataset))) if indices is None else list(indices)
     batches = _equal_sizes(part, dataset.image_sizes, batch_size)
-    # Its own generator: a loader otherwise draws from the global one, and evaluating would change training.
+    # A loader without its own generator draws from the global one: evaluation would then change training.
     loader = DataLoader(
         dataset,
         batch_sampler=batches,
@@ -158,16 +158,20 @@ def collect_detections(
     )
     device = next(model.parameters()).device
     results: list[dict[str, Any]] = []
-    with _evaluating(model, score_thresh):
+    postprocessing = None
+    if score_thresh is not None:
+        postprocessing = dataclasses.replace(model.roi_heads.config, score_thresh=score_thresh)
+    with evaluating(model):
         bar = progress_bar(loader, "evaluate", shown=progress)
         for batch, (images, _) in zip(batches, bar):
-            for index, found in zip(batch, model([image.to(device) for image in images])):
+            detections = model.detect([image.to(device) for image in images], postprocessing)
+            for index, found in zip(batch, detections):
                 results += _as_results(found, dataset.image_ids[index], to_category)
     return results
 
 
 def _equal_sizes(part: list[int], sizes: list[tuple[int, int]], batch_size: int) -> list[list[int]]:
-    """`part` in batches of images of one size: a padded image is seen differently from one that stands alone."""
+    """Split `part` into batches of images of equal size, because padding an image changes its detections."""
     groups: dict[tuple[int, int], list[int]] = {}
     for index in part:
         groups.setdefault(sizes[index], []).append(index)
@@ -182,21 +186,21 @@ def _as_results(found: dict[str, torch.Tensor], image_id: int, to_category: dict
             yield {"image_id": image_id, "category_id": to_category[label], "bbox": box, "score": score}
 
 
-def label_to_category(model: nn.Module, dataset: CocoDataset) -> dict[int, int]:
-    """Of the model's labels, those that are categories of the dataset, with the category's id.
+def label_to_category(model: Detector | AugmentedDetector, dataset: CocoDataset) -> dict[int, int]:
+    """The dataset's category id for each of the model's labels that is a category of the dataset.
 
-    Matched by name if `model.categories` has any, else by position.
+    Labels are matched by the names in `model.categories`, or by position if that is empty.
 
     Raises:
         ValueError: the dataset has a category that the model does not know.
     """
-    own = getattr(model, "categories", ())
-    if not own:  # unknown
-        config = getattr(model, "config", None)
-        if config is not None and config.num_classes != len(dataset.categories):
+    own = model.categories
+    if not own:
+        if model.config.num_classes != len(dataset.categories):
             raise InputError(
-                f"the model has {config.num_classes} classes without names, {dataset.annotation_file} has "
-                f"{len(dataset.categories)}; set model.categories, a tsdlab.structures.Category for every label"
+                f"the model has {model.config.num_classes} classes without names, {dataset.annotation_file} has "
+                f"{len(dataset.categories)}; set model.categories to a tuple with one tsdlab.structures.Category per "
+                "label"
             )
         return {label: category.id for label, category in enumerate(dataset.categories, 1)}
     by_name = {category.name: label for label, category in enumerate(own, 1)}
@@ -209,32 +213,16 @@ def label_to_category(model: nn.Module, dataset: CocoDataset) -> dict[int, int]:
     return {by_name[category.name]: category.id for category in dataset.categories}
 
 
-def model_labels(model: nn.Module, dataset: CocoDataset) -> torch.Tensor:
-    """[1 + C] the model's label of every label of the dataset; matched, and refused, as by `label_to_category`."""
+def model_labels(model: Detector | AugmentedDetector, dataset: CocoDataset) -> torch.Tensor:
+    """[1 + C] the model's label for each label of the dataset; matched as in `label_to_category`, with its errors."""
     labels = {category: label for label, category in label_to_category(model, dataset).items()}
     return torch.tensor([0, *(labels[category.id] for category in dataset.categories)])
-
-
-@contextmanager
-def _evaluating(model: Any, score_thresh: float | None) -> Iterator[None]:
-    """Eval mode and, when given, another score threshold; both restored at the end."""
-    was_training = model.training
-    heads = model.roi_heads
-    before = heads.config
-    model.eval()
-    if score_thresh is not None:
-        heads.config = dataclasses.replace(before, score_thresh=score_thresh)
-    try:
-        yield
-    finally:
-        heads.config = before
-        model.train(was_training)
 
 
 def measure(dataset: CocoDataset, detections: list[dict[str, Any]]) -> Metrics:
     """COCO metrics of `detections` (COCO's result format) against the dataset's annotation file.
 
-    The file is taken as it is, degenerate boxes included, as in any COCO evaluation: numbers stay comparable.
+    As in any COCO evaluation, the file's degenerate boxes count as objects, so the numbers are comparable with others'.
     """
     truth = COCO(_ground_truth(dataset.annotation_file))
     found = COCO(
@@ -274,9 +262,9 @@ def measure(dataset: CocoDataset, detections: list[dict[str, Any]]) -> Metrics:
 
 
 def _ground_truth(annotation_file: Path) -> dict[str, Any]:
-    """The annotation file with what COCOeval needs and real files omit: areas, crowd flags, ids from 1."""
+    """The annotation file, with what COCOeval needs and real files may omit: areas, crowd flags, ids from 1."""
     content: dict[str, Any] = json.loads(annotation_file.read_bytes())
-    # An id of 0 means "unmatched" inside COCOeval, so ids are numbered anew.
+    # COCOeval uses the id 0 for "unmatched", so annotations are renumbered from 1.
     content["annotations"] = [
         {
             **a,

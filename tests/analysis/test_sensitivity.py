@@ -2,7 +2,7 @@
 
 import math
 from collections import OrderedDict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -19,9 +19,10 @@ from tsdlab.analysis.sensitivity import (
     gradient_maps,
     sensitivity_maps,
 )
+from tsdlab.config import HEADS
 from tsdlab.models.boxes import encode
 from tsdlab.models.build import build_detector
-from tsdlab.models.heads import HEADS, Head
+from tsdlab.models.heads import Head
 from tsdlab.models.probe import Probe
 from tsdlab.presets import PRESETS
 from tsdlab.structures import Answer, BranchTrace, HeadOutput
@@ -36,6 +37,16 @@ def centres(rois):
     return (rois[:, 1:3] + rois[:, 3:5]) / 2
 
 
+@dataclass
+class KnownOutput(HeadOutput):
+    """Its scores are given, and need not sum to 1."""
+
+    known_scores: torch.Tensor
+
+    def scores(self):
+        return self.known_scores
+
+
 class Known(Head):
     """Leaves every box as it is; what it says of the class is in `score`."""
 
@@ -45,11 +56,11 @@ class Known(Head):
     def deltas(self, pool, rois):
         return torch.zeros(len(rois), 4)
 
-    def forward(self, pool, rois, with_sibling=False):
+    def forward(self, pool, rois, all_branches=False):
         scores = torch.zeros(len(rois), CLASSES)
         scores[:, LABEL] = self.score(pool, rois)
         deltas = self.deltas(pool, rois)[:, None].expand(-1, CLASSES, -1)
-        return HeadOutput(scores.logit(eps=1e-6), deltas, rois[:, 1:], fused_scores=scores)
+        return KnownOutput(scores.logit(eps=1e-6), deltas, rois[:, 1:], scores)
 
 
 class Spot(Known):
@@ -84,7 +95,7 @@ class Levels(Known):
 class Corners(Known):
     """Classifies from the first bin and localizes from the last one."""
 
-    def forward(self, pool, rois, with_sibling=False):
+    def forward(self, pool, rois, all_branches=False):
         bins = pool(rois).mean(dim=1)  # [K, 7, 7]
         logits = torch.zeros(len(rois), CLASSES)
         logits[:, LABEL] = bins[:, 0, 0]
@@ -346,7 +357,7 @@ def test_gradient_is_the_derivative_of_the_mean_answer():
     found = differentiate(probe, BOX, LABEL, grid, proposals=proposals).levels["1"]["sibling"].classification
 
     def log_odds(features):
-        logits = probe.answer(probe.pool(None, {**probe.features, "1": features}), proposals).detection.logits
+        logits = probe.answer(proposals, features={**probe.features, "1": features}).detection.logits
         return torch.special.logit(logits.double().softmax(dim=1)[:, LABEL]).mean()
 
     row, column = divmod(int(found.argmax()), side)

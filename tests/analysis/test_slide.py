@@ -21,7 +21,7 @@ class Spot(Head):
         super().__init__()
         self.spot = torch.tensor(spot)
 
-    def forward(self, pool, rois, with_sibling=False):
+    def forward(self, pool, rois, all_branches=False):
         centre = (rois[:, 1:3] + rois[:, 3:5]) / 2
         logits = torch.zeros(len(rois), 7)
         logits[:, 2] = -(centre - self.spot).norm(dim=1)

@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tsdlab.config import Config, RoIConfig
+from tsdlab.config import HEADS, Config, RoIConfig
 from tsdlab.models.augmented import AugmentedDetector
 from tsdlab.models.build import build_detector
 from tsdlab.models.detector import Detector
-from tsdlab.models.heads import HEADS
 
 Detections = dict[str, Tensor]
 
@@ -77,7 +76,7 @@ def test_sizes_replace_the_models_own(model: Detector) -> None:
     images = make_images()
     found = detect(AugmentedDetector(model, min_sizes=[96]), images)
     transform = model.transform
-    assert (transform.min_size, transform.max_size) == ((64,), 64), "restored"
+    assert (transform.min_size, transform.max_size) == ((64,), 64), "untouched"
     transform.min_size, transform.max_size = (96,), 96
     assert_same(found, detect(model, images), rtol=0, atol=1e-5)
 
@@ -102,12 +101,13 @@ class Scripted(nn.Module):
         super().__init__()
         self.answers = answers
         self.roi_heads = SimpleNamespace(config=config, head=None)
-        self.transform = SimpleNamespace(min_size=(100,), max_size=150, fixed_size=None, _skip_resize=False)
-        self.asked: list[tuple[int, int, float]] = []
+        self.transform = SimpleNamespace(fixed_size=None, _skip_resize=False)
+        self.asked: list[tuple[int | None, float]] = []
 
-    def forward(self, images: list[Tensor]) -> list[Detections]:
-        corner = float(images[0][0, 0, 0])
-        self.asked.append((self.transform.min_size[-1], self.transform.max_size, corner))
+    def detect(
+        self, images: list[Tensor], postprocessing: RoIConfig | None = None, min_size: int | None = None
+    ) -> list[Detections]:
+        self.asked.append((min_size, float(images[0][0, 0, 0])))
         return [self.answers[len(self.asked) - 1]]
 
 
@@ -131,7 +131,7 @@ def test_a_hand_example() -> None:
         RoIConfig(detections_per_image=100),
     )
     (found,) = AugmentedDetector(stub, min_sizes=[50, 75], flip=True)([image])  # type: ignore[arg-type]
-    assert stub.asked == [(50, 75, 0.0), (50, 75, 1.0), (75, 112, 0.0), (75, 112, 1.0)]
+    assert stub.asked == [(50, 0.0), (50, 1.0), (75, 0.0), (75, 1.0)]
     assert found["scores"].tolist() == pytest.approx([0.9, 0.7, 0.5, 0.4])
     assert found["labels"].tolist() == [1, 2, 2, 1]
     assert found["boxes"].tolist() == [[10, 10, 30, 30], [10, 10, 30, 30], [60, 20, 80, 40], [90, 0, 100, 50]]
@@ -153,11 +153,12 @@ def test_what_belongs_to_the_model_is_the_models(model: Detector) -> None:
     assert augmented.train().model.training and AugmentedDetector(model).training
 
 
-def test_a_failing_pass_leaves_the_model_as_it_was(model: Detector) -> None:
-    before = model.roi_heads.config
-    with pytest.raises(TypeError):
-        AugmentedDetector(model, [32])([torch.zeros(3, 8, 8, dtype=torch.uint8)])
-    assert model.roi_heads.config is before and model.transform.min_size == (64,)
+def test_post_processing_can_be_replaced(model: Detector) -> None:
+    images, augmented = make_images(), AugmentedDetector(model, min_sizes=[48, 64], flip=True)
+    strict = replace(model.roi_heads.config, score_thresh=0.5, detections_per_image=3)
+    expected = detect(AugmentedDetector(model, min_sizes=[48, 64], flip=True), images)
+    for found, full in zip(augmented.detect(images, strict), expected):
+        assert torch.equal(found["scores"], full["scores"][full["scores"] > 0.5][:3])
 
 
 @pytest.mark.parametrize("size", [0, -5])

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from tsdlab.models.boxes import decode
 from tsdlab.models.build import build_detector
-from tsdlab.models.heads.double import DoubleHead, enlarge, fuse_scores
+from tsdlab.models.heads.double import DoubleExtOutput, DoubleHead, enlarge, fuse_scores
 from tsdlab.models.heads.sibling import SiblingHead
 from tsdlab.models.probe import trace
 from tsdlab.ops import MultiScaleDeformRoIAlign
@@ -77,7 +77,7 @@ def test_each_branch_answers_its_task_from_its_region(pool):
     torch.testing.assert_close(output.logits, head.classification(pool(ROIS)))
     conv_features = pool(enlarge(ROIS, 1.3), pool.assign_levels(ROIS))
     torch.testing.assert_close(output.deltas, head.localization(conv_features).unflatten(1, (-1, 4)))
-    assert output.counterpart is None and output.fused_scores is None
+    torch.testing.assert_close(output.scores(), output.logits.softmax(1))
 
 
 def test_scores_are_fused_by_class():
@@ -98,7 +98,8 @@ def test_extended_scores_come_from_both_branches(pool):
 def hand_made_output(counterpart=None):
     """Cross-entropy of SAMPLES: (log 3 + log 2) / 2, smooth L1: (1 − 1/18) / 2, as the target's dx is 10 · 5 / 50."""
     logits = torch.tensor([[1.0, 1.0, 1.0], [2.0, 1.0, 1.0]]).log()
-    return HeadOutput(logits, torch.zeros(2, 3, 4), ROIS[:, 1:], counterpart=counterpart)
+    output = HeadOutput(logits, torch.zeros(2, 3, 4), ROIS[:, 1:])
+    return output if counterpart is None else DoubleExtOutput(**vars(output), counterpart=counterpart)
 
 
 CLASSIFICATION, LOCALIZATION = (1.0986123 + 0.6931472) / 2, (1 - 1 / 18) / 2
@@ -135,7 +136,7 @@ def test_extended_losses_share_the_branches_weight(pool):
 def test_any_number_of_rois_trains_every_parameter(pool, config, count):
     head = DoubleHead(config).train()
     samples = Samples(ROIS[:count], SAMPLES.labels[:count], SAMPLES.matched_boxes[:count])
-    output = head(pool, samples.rois, with_sibling=True)
+    output = head(pool, samples.rois, all_branches=True)
     losses = head.losses(pool, output, samples)
     assert len(losses) == (4 if config is EXTENDED else 2)
     assert all(loss.isfinite() for loss in losses.values())

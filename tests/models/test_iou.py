@@ -47,8 +47,8 @@ def make_pool(dtype=torch.float32, images=2, requires_grad=False):
 
 def training_boxes(head, samples=SAMPLES):
     """The rois [n, 5] and labels [n] the branch is trained on, and its loss."""
-    asked, answer = [], head._answer
-    head._answer = lambda *arguments: asked.append(arguments) or answer(*arguments)
+    asked, answer = [], head._fit
+    head._fit = lambda *arguments: asked.append(arguments) or answer(*arguments)
     pool, _ = make_pool()
     losses = head.losses(pool, head(pool, samples.rois), samples)
     ((_, _, rois, labels),) = asked

@@ -17,11 +17,11 @@ def logits_for(*scores):
     return torch.tensor([scores]).log()
 
 
-def output(scores, box=SQUARE, deltas=None, sibling=None):
+def output(scores, box=SQUARE, deltas=None):
     logits = torch.cat([logits_for(*s) for s in scores])
     count, classes = logits.shape
     deltas = torch.zeros(count, classes, 4) if deltas is None else deltas
-    return HeadOutput(logits, deltas, torch.tensor([box]).repeat(count, 1), sibling=sibling)
+    return HeadOutput(logits, deltas, torch.tensor([box]).repeat(count, 1))
 
 
 def samples(labels, matched=SQUARE):
@@ -50,8 +50,8 @@ def test_detection_losses_by_hand():
 
 def test_classification_constraint_by_hand():
     sibling = output([(0.4, 0.6), (0.9, 0.1)])
-    answer = output([(0.3, 0.7), (0.8, 0.2)], sibling=sibling)
-    classification, _ = progressive_constraint(answer, samples([1, 0]), 0.2, 0.2)
+    answer = output([(0.3, 0.7), (0.8, 0.2)])
+    classification, _ = progressive_constraint(answer, sibling, samples([1, 0]), 0.2, 0.2)
     # RoI 0: 0.6 − 0.7 + 0.2 = 0.1. RoI 1 (background counts): 0.9 − 0.8 + min(0.1, 0.2) = 0.2.
     assert classification.item() == pytest.approx((0.1 + 0.2) / 2, rel=1e-4)
 
@@ -60,14 +60,16 @@ def test_localization_constraint_by_hand():
     # Truth is shifted by 5 of 10: the sibling stays, IoU 1/3; TSD moves by 2.5 (dx = 10·0.25): IoU 7.5/12.5 = 0.6.
     deltas = torch.zeros(2, 2, 4)
     deltas[0, 1, 0] = 2.5
-    answer = output([(0.5, 0.5)] * 2, deltas=deltas, sibling=output([(0.5, 0.5)] * 2))
-    _, localization = progressive_constraint(answer, samples([1, 0], matched=[5.0, 0.0, 15.0, 10.0]), 0.2, 0.3)
+    answer, sibling = output([(0.5, 0.5)] * 2, deltas=deltas), output([(0.5, 0.5)] * 2)
+    drawn = samples([1, 0], matched=[5.0, 0.0, 15.0, 10.0])
+    _, localization = progressive_constraint(answer, sibling, drawn, 0.2, 0.3)
     assert localization.item() == pytest.approx(1 / 3 - 0.6 + 0.3, abs=1e-4)  # mean over the one positive
 
 
 def test_constraint_asks_nothing_of_a_perfect_sibling():
-    answer = output([(0.0, 1.0)], sibling=output([(0.0, 1.0)]))
-    classification, localization = progressive_constraint(answer, samples([1]), 0.5, 0.5)
+    classification, localization = progressive_constraint(
+        output([(0.0, 1.0)]), output([(0.0, 1.0)]), samples([1]), 0.5, 0.5
+    )
     assert classification.item() == pytest.approx(0, abs=1e-5)
     assert localization.item() == pytest.approx(0, abs=1e-5)
 
@@ -76,11 +78,11 @@ def test_constraint_teaches_tsd_and_not_the_sibling():
     sibling = output([(0.4, 0.6)])
     sibling.logits.requires_grad_()
     sibling.deltas.requires_grad_()
-    answer = output([(0.5, 0.5)], sibling=sibling)
+    answer = output([(0.5, 0.5)])
     answer.logits.requires_grad_()
     answer.deltas.requires_grad_()
     answer.boxes.requires_grad_()
-    sum(progressive_constraint(answer, samples([1], matched=[5.0, 0.0, 15.0, 10.0]), 0.2, 0.2)).backward()
+    sum(progressive_constraint(answer, sibling, samples([1], matched=[5.0, 0.0, 15.0, 10.0]), 0.2, 0.2)).backward()
     assert sibling.logits.grad is None and sibling.deltas.grad is None
     assert answer.logits.grad.any() and answer.deltas.grad[0, 1].any() and answer.boxes.grad.any()
     assert not answer.deltas.grad[0, 0].any(), "only the true class's deltas are compared"
@@ -89,8 +91,8 @@ def test_constraint_teaches_tsd_and_not_the_sibling():
 def test_constraint_may_teach_the_sibling_to_be_worse():
     sibling = output([(0.4, 0.6)])
     sibling.logits.requires_grad_()
-    answer = output([(0.5, 0.5)], sibling=sibling)
-    classification, _ = progressive_constraint(answer, samples([1]), 0.2, None, teaches_sibling=True)
+    answer = output([(0.5, 0.5)])
+    classification, _ = progressive_constraint(answer, sibling, samples([1]), 0.2, None, teaches_sibling=True)
     assert classification.item() == pytest.approx(0.6 - 0.5 + 0.2)
     classification.backward()
     torch.testing.assert_close(sibling.logits.grad, torch.tensor([[-0.24, 0.24]]))  # s (1 − s) towards the true class
@@ -108,14 +110,8 @@ def test_without_positives_every_loss_is_finite_and_has_a_gradient(labels):
         )
 
     answer = blank()
-    answer.sibling = blank()
     drawn = Samples(torch.zeros(count, 5), torch.tensor(labels, dtype=torch.long), torch.zeros(count, 4))
-    losses = (*detection_losses(answer, drawn), *progressive_constraint(answer, drawn, 0.2, 0.2))
+    losses = (*detection_losses(answer, drawn), *progressive_constraint(answer, blank(), drawn, 0.2, 0.2))
     assert all(loss.isfinite() for loss in losses)
     sum(losses).backward()
     assert answer.logits.grad is not None and answer.deltas.grad is not None
-
-
-def test_constraint_without_sibling_says_what_to_do():
-    with pytest.raises(ValueError, match="with_sibling=True"):
-        progressive_constraint(output([(0.5, 0.5)]), samples([1]), 0.2, 0.2)

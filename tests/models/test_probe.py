@@ -7,10 +7,10 @@ import torch
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 from torchvision.ops import clip_boxes_to_image
 
-from tsdlab.models.build import build_detector
+from tsdlab.config import HEADS
+from tsdlab.models.build import as_detector, build_detector
 from tsdlab.models.detector import Detector
-from tsdlab.models.heads import HEADS
-from tsdlab.models.probe import Probe, as_detector, trace
+from tsdlab.models.probe import Probe, trace
 from tsdlab.presets import PRESETS
 
 TINY = PRESETS["badges-tiny"]
@@ -34,8 +34,8 @@ def test_trace_repeats_the_models_detections(head):
     found = trace(model, image)
     for key in ("boxes", "labels", "scores"):
         torch.testing.assert_close(found.detections[key], expected[key], rtol=1e-4, atol=1e-3)
-    assert (found.sibling is None) == (head in ("d_head", "double", "iou"))
-    assert (found.classification_offsets is None) == (head != "tsd")
+    assert list(found.branches)[-1] == head and found.detection is found.branches[head]
+    assert found.sibling is found.branches.get("sibling")
 
 
 def test_trace_is_in_original_pixels():
@@ -148,25 +148,39 @@ def test_more_boxes_than_are_answered_at_a_time(head, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "head, branches",
+    ("fields", "branches", "moved"),
     [
-        ("sibling", ["sibling"]),
-        ("d_head", ["d_head"]),
-        ("double", ["double"]),
-        ("iou", ["iou"]),
-        ("tsd", ["sibling", "tsd"]),
+        ({}, ["sibling", "tsd"], MOVED),
+        ({"joint_sibling": False, "progressive_constraint": False}, ["tsd"], MOVED),
+        ({"localization_region": "bins"}, ["sibling", "tsd"], MOVED[::2]),
     ],
+    ids=str,
 )
-def test_branches_go_by_the_name_of_the_head(head, branches):
-    found = Probe(make_model(head), torch.rand(3, 128, 128)).ask(BOXES)
+def test_what_a_tsd_answers_with(fields, branches, moved):
+    model = build_detector(replace(TINY, tsd=replace(TINY.tsd, **fields)))
+    found = Probe(model, torch.rand(3, 128, 128)).ask(BOXES)
     assert list(found.branches) == branches
-    assert found.detection is found.branches[head]
-    assert found.sibling is found.branches.get("sibling")
+    assert tuple(name for name in MOVED if getattr(found, name) is not None) == moved
 
 
-def test_a_tsd_without_its_sibling_answers_alone():
-    model = build_detector(replace(TINY, tsd=replace(TINY.tsd, joint_sibling=False, progressive_constraint=False)))
-    assert list(Probe(model, torch.rand(3, 128, 128)).ask(BOXES).branches) == ["tsd"]
+def test_a_head_that_moves_nothing_answers_alone():
+    found = Probe(make_model("sibling"), torch.rand(3, 128, 128)).ask(BOXES)
+    assert list(found.branches) == ["sibling"] and all(getattr(found, name) is None for name in MOVED)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_each_box_may_have_its_own_level(head, monkeypatch):
+    probe = Probe(make_model(head), torch.rand(3, 128, 128))
+    one = BOXES[:1].expand(3, 4)
+    monkeypatch.setattr("tsdlab.models.probe._CHUNK", 2)  # the names are split as the boxes are
+    together = probe.ask(one, ["2", "0", "1"])
+    assert together.levels.tolist() == [2, 0, 1]
+    for i, level in enumerate(["2", "0", "1"]):
+        alone = probe.ask(BOXES[:1], level).detection
+        torch.testing.assert_close(together.detection.logits[i], alone.logits[0], rtol=1e-4, atol=1e-4)
+    assert probe.level_of(BOXES[0]) == probe.pooled[probe.ask(BOXES[:1]).levels[0]]
+    with pytest.raises(ValueError, match="levels for 2 RoIs, got 1 RoIs"):
+        probe.answer(BOXES[:1], ["0", "1"])
 
 
 def every_anchors_proposal(probe):
@@ -232,7 +246,7 @@ def test_levels_that_nothing_is_pooled_from_are_refused():
     probe = Probe(make_model(), torch.rand(3, 128, 128))
     assert probe.pooled == ("0", "1", "2") and list(probe.features) == ["0", "1", "2", "pool"]
     for level in ("pool", "7"):
-        with pytest.raises(ValueError, match=f"no region is pooled from level '{level}'; levels are 0, 1, 2"):
+        with pytest.raises(ValueError, match=f"regions are not pooled from level '{level}'; levels are 0, 1, 2"):
             probe.ask(BOXES, level)
 
 
@@ -267,7 +281,7 @@ def test_detectors_of_torchvision_are_asked_as_they_are():
 def test_answers_can_be_differentiated_in_features():
     probe = Probe(make_model(), torch.rand(3, 128, 128))
     watched = {name: feature.detach().requires_grad_() for name, feature in probe.features.items()}
-    answer = probe.answer(probe.pool(None, watched), BOXES[:1])
+    answer = probe.answer(BOXES[:1], features=watched)
     torch.testing.assert_close(answer.detection.logits.detach(), probe.ask(BOXES[:1]).detection.logits)
     answer.detection.logits.sum().backward()
     level = probe.pooled[int(answer.levels[0])]

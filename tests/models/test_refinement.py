@@ -7,8 +7,10 @@ import torch
 
 from tsdlab.config import IoUConfig
 from tsdlab.models.boxes import paired_iou
-from tsdlab.models.heads import HEADS
+from tsdlab.models.heads.d_head import DHead
+from tsdlab.models.heads.iou import IoUHead
 from tsdlab.models.refinement import RefiningHead, ascend
+from tsdlab.presets import PRESETS
 
 CONFIG = IoUConfig()
 BOX = torch.tensor([[10.0, 20.0, 50.0, 40.0]])  # 40 × 20
@@ -95,5 +97,5 @@ def test_nothing_to_do():
 
 
 def test_heads_that_refine_are_told_from_those_that_do_not():
-    assert {name for name, head in HEADS.items() if hasattr(head, "refine")} == {"iou"}
-    assert not isinstance(torch.nn.Linear(1, 1), RefiningHead)
+    config = PRESETS["badges-tiny"]
+    assert isinstance(IoUHead(config), RefiningHead) and not isinstance(DHead(config), RefiningHead)

@@ -72,7 +72,7 @@ def test_what_teaches_the_localization_offset(pool, boxes_teach_offset):
     """With the branch's weights at zero no gradient comes through the features: what is left comes from the boxes."""
     head = TSDHead(replace(CONFIG, tsd=replace(CONFIG.tsd, boxes_teach_offset=boxes_teach_offset)))
     torch.nn.init.zeros_(head.localization.out.weight)
-    output = head(pool, ROIS, with_sibling=True)
+    output = head(pool, ROIS, all_branches=True)
     truth = ROIS[:, 1:] + torch.tensor([4.0, -3.0, 4.0, -3.0])
     losses = head.losses(pool, output, Samples(ROIS, torch.tensor([1, 2]), truth))
     (losses["loss_box_reg"] + losses["loss_margin_box_reg"]).backward()
@@ -81,14 +81,22 @@ def test_what_teaches_the_localization_offset(pool, boxes_teach_offset):
 
 def test_without_the_constraint_its_losses_are_zero(pool):
     head = TSDHead(replace(CONFIG, tsd=replace(CONFIG.tsd, progressive_constraint=False)))
-    losses = head.losses(pool, head(pool, ROIS, with_sibling=True), Samples(ROIS, torch.tensor([1, 0]), ROIS[:, 1:]))
+    losses = head.losses(pool, head(pool, ROIS, all_branches=True), Samples(ROIS, torch.tensor([1, 0]), ROIS[:, 1:]))
     assert losses["loss_margin_classifier"] == 0 and losses["loss_margin_box_reg"] == 0
 
 
 def test_inference_runs_without_the_sibling(pool):
     head = TSDHead(CONFIG)
-    assert head(pool, ROIS).sibling is None
-    assert head(pool, ROIS, with_sibling=True).sibling is not None
+    assert head(pool, ROIS).sibling is None and head(pool, ROIS).extra_branches() == {}
+    everything = head(pool, ROIS, all_branches=True)
+    assert everything.extra_branches() == {"sibling": everything.sibling}
+    torch.testing.assert_close(everything.sibling.logits, head.sibling(pool, ROIS).logits)
+
+
+def test_training_without_the_siblings_prediction_says_what_to_do(pool):
+    head = TSDHead(CONFIG)
+    with pytest.raises(ValueError, match="all_branches=True"):
+        head.losses(pool, head(pool, ROIS), Samples(ROIS, torch.tensor([1, 0]), ROIS[:, 1:]))
 
 
 def test_bin_centres_are_the_grid_and_follow_the_offsets():
@@ -131,11 +139,12 @@ def variant(fields, displaced=False):
 @pytest.mark.parametrize("fields", VARIANTS, ids=str)
 def test_every_variant_trains_every_parameter(pool, fields, labels):
     head = variant(fields)
-    losses = head.losses(pool, head(pool, ROIS, with_sibling=True), Samples(ROIS, torch.tensor(labels), ROIS[:, 1:]))
+    losses = head.losses(pool, head(pool, ROIS, all_branches=True), Samples(ROIS, torch.tensor(labels), ROIS[:, 1:]))
     assert all(loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
     assert all(p.grad is not None for p in head.parameters())
-    assert any("sibling" in name for name in losses) == head.config.joint_sibling
+    siblings = {"loss_sibling_classifier", "loss_sibling_box_reg", "loss_margin_classifier", "loss_margin_box_reg"}
+    assert set(losses) == {"loss_classifier", "loss_box_reg"} | (siblings if head.config.joint_sibling else set())
 
 
 def test_a_margin_of_none_leaves_its_loss_out(pool):
@@ -143,7 +152,7 @@ def test_a_margin_of_none_leaves_its_loss_out(pool):
     losses = {}
     for name in ("classification_margin", "localization_margin"):
         head = variant({name: None})
-        losses[name] = head.losses(pool, head(pool, ROIS, with_sibling=True), samples)
+        losses[name] = head.losses(pool, head(pool, ROIS, all_branches=True), samples)
     assert losses["classification_margin"]["loss_margin_classifier"] == 0
     assert losses["classification_margin"]["loss_margin_box_reg"] > 0
     assert losses["localization_margin"]["loss_margin_classifier"] > 0
@@ -162,9 +171,10 @@ def test_one_displacement_for_classification_translates_the_proposal(pool):
 def test_localization_by_bins_answers_relative_to_the_proposal(pool):
     head = variant({"localization_region": "bins"}, displaced=True)
     output = head(pool, ROIS)
-    assert output.localization_offset.any() and output.localization_offset.shape == (2, 7, 7, 2)
+    assert output.localization_offsets.any() and output.localization_offsets.shape == (2, 7, 7, 2)
+    assert output.localization_offset is output.displacement().localization_offset is None
     assert torch.equal(output.boxes, ROIS[:, 1:])
-    answer = head.localization(pool(ROIS, offsets=output.localization_offset)).unflatten(1, (-1, 4))
+    answer = head.localization(pool(ROIS, offsets=output.localization_offsets)).unflatten(1, (-1, 4))
     torch.testing.assert_close(output.deltas, answer)
 
 

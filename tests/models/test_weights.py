@@ -157,7 +157,7 @@ def test_tensors_that_do_not_fit_are_named(model: Detector, tiny_config: Config,
 def test_weights_of_which_nothing_fits_are_refused(model: Detector, tmp_path: Path) -> None:
     count = "backbone.body.bn1.num_batches_tracked"
     save_file({"theirs": torch.zeros(3), count: torch.zeros((), dtype=torch.int64)}, tmp_path / "w.safetensors")
-    with pytest.raises(ValueError, match=r"w\.safetensors fits \d+ of the \d+ tensors of the model's backbone"):
+    with pytest.raises(ValueError, match=r"w\.safetensors has \d+ of the \d+ tensors of the model's backbone"):
         load_tensors(model, tmp_path / "w.safetensors", partly=True)
 
 
@@ -287,7 +287,7 @@ def test_weights_to_start_from(torchvision_file: Path, tmp_path: Path) -> None:
         assert torch.equal(own[name], state[name])
     assert torch.equal(own["roi_heads.head.box_head.fc6.weight"], state["roi_heads.box_head.fc6.weight"])
     with pytest.raises(
-        ValueError, match=r"these torchvision weights do not fit the model: unknown backbone\.body\.layer1"
+        ValueError, match=r"these torchvision weights do not fit the model: backbone\.body\.layer1.* is unknown"
     ):
         start_from(build_detector(replace(PRESETS["badges-tiny"], num_classes=2)), torchvision_file)
 
@@ -299,5 +299,5 @@ def test_weights_to_start_from(torchvision_file: Path, tmp_path: Path) -> None:
 def test_weights_of_one_config_do_not_pass_for_another(model: Detector, tiny_config: Config, tmp_path: Path) -> None:
     save_weights(tmp_path / "w.safetensors", model, CATEGORIES)
     wider = build_detector(replace(tiny_config, roi=replace(tiny_config.roi, hidden=32)))
-    with pytest.raises(ValueError, match="does not fit its model"):
+    with pytest.raises(ValueError, match="does not fit the model"):
         load_tensors(wider, tmp_path / "w.safetensors")

@@ -23,7 +23,8 @@ from tsdlab.analysis.statistics import REPLICATES, Estimate, Tally
 from tsdlab.data.coco import CocoDataset
 from tsdlab.errors import InputError
 from tsdlab.evaluation import model_labels
-from tsdlab.models.probe import Probe, as_detector
+from tsdlab.models.build import as_detector
+from tsdlab.models.probe import Probe
 from tsdlab.progress import progress_bar
 
 

@@ -21,7 +21,8 @@ from tsdlab.analysis.columns import COLUMNS, DIRECTIONS, EDGES, Moved
 from tsdlab.analysis.statistics import Estimate, Tally
 from tsdlab.data.coco import CocoDataset
 from tsdlab.errors import InputError
-from tsdlab.models.probe import Probe, as_detector
+from tsdlab.models.build import as_detector
+from tsdlab.models.probe import Probe
 from tsdlab.progress import progress_bar
 from tsdlab.structures import Answer, DetectionTrace
 

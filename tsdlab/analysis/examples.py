@@ -12,7 +12,8 @@ from tsdlab.analysis.misalignment import window
 from tsdlab.analysis.sensitivity import differentiate
 from tsdlab.data.coco import CocoDataset
 from tsdlab.evaluation import model_labels
-from tsdlab.models.probe import Probe, as_detector
+from tsdlab.models.build import as_detector
+from tsdlab.models.probe import Probe
 
 EXAMPLES = 3
 CANDIDATES = 12  # images that the examples are chosen from

@@ -19,7 +19,6 @@ from torchvision.ops import box_iou
 from tsdlab.errors import InputError
 from tsdlab.models.boxes import paired_iou
 from tsdlab.models.probe import Probe
-from tsdlab.ops import RegionPooler
 from tsdlab.structures import Answer, BranchTrace
 
 Box = tuple[float, float, float, float]
@@ -193,26 +192,14 @@ def ask_levels(probe: Probe, proposal: Box, truth: GroundTruth, level: str | Non
     if level is not None and level not in probe.pooled:
         raise InputError(f"no region is pooled from level {level!r}; levels are {', '.join(probe.pooled)}")
     box = torch.tensor(proposal)
-    pool = probe.pool()
-    pool = _EveryLevel(**{field.name: getattr(pool, field.name) for field in dataclasses.fields(pool)})
-    with torch.no_grad():
-        answer = probe.answer(pool, box.expand(1 + len(probe.pooled), 4))
-    assigned = probe.pooled[int(answer.levels[0])]
+    # All levels in one pass: a pass over a single RoI spends its time on reading the head's weights.
+    answer = probe.ask(box.expand(len(probe.pooled), 4), probe.pooled)
+    assigned = probe.level_of(box)
     nearest = find_nearest(box, truth)
-    levels = {name: _level_answer(_row(answer, 1 + i), nearest) for i, name in enumerate(probe.pooled)}
+    levels = {name: _level_answer(_row(answer, i), nearest) for i, name in enumerate(probe.pooled)}
     used = levels[level or assigned]
     classification, localization = _constraints(probe, used, nearest)
     return ProposalAnswer(box, assigned, level or assigned, levels, nearest, classification, localization)
-
-
-class _EveryLevel(RegionPooler):
-    """Pools the first RoI from the level of its size, and the others from one level each: all in one pass.
-
-    A pass over a single RoI spends its time on reading the head's weights; the other levels then come almost for free.
-    """
-
-    def assign_levels(self, rois: Tensor) -> Tensor:
-        return torch.cat([self.scheme.assign_levels(rois[:1, 1:]), torch.arange(len(rois) - 1, device=rois.device)])
 
 
 def _row(values: Any, k: int) -> Any:

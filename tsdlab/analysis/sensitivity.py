@@ -251,7 +251,7 @@ def differentiate(
     asked = [(None, probe.pooled)] if pooling == "assigned" else [(level, (level,)) for level in probe.pooled]
     for pooled, names in asked:
         watched = {name: probe.features[name].detach().requires_grad_() for name in names}
-        answer = probe.answer(probe.pool(pooled, {**probe.features, **watched}), near)
+        answer = probe.answer(near, pooled, {**probe.features, **watched})
         for name in names:
             levels[name] = {}
             place = _places(probe, name, grid)

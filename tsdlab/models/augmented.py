@@ -1,16 +1,15 @@
-"""Multi-scale and flip testing: one detector sees an image several times, and its candidates compete together."""
+"""Multi-scale and flip testing: one detector sees an image several times, and one NMS merges what it finds."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from tsdlab.config import Config
+from tsdlab.config import Config, RoIConfig
 from tsdlab.errors import InputError
 from tsdlab.models.detector import Detector
 from tsdlab.models.postprocess import suppress
@@ -20,17 +19,17 @@ from tsdlab.structures import Category
 
 
 class AugmentedDetector(nn.Module):
-    """Detects as `model` does, at several sizes and mirrored as well.
+    """Detects with `model` at several image sizes, and in mirrored images too.
 
-    Every pass delivers its candidates before they are suppressed: the `pre_nms_top_n` best above the score threshold,
-    whose scores are taken as they are. The candidates of all passes enter one suppression, that of the model's config,
-    and the best `detections_per_image` remain. A single pass at the model's own size so is the model itself. IoU-Net,
-    whose head decides by itself which boxes are detections to refine, delivers these; they compete by their scores.
+    Every pass gives its candidates before NMS: the `pre_nms_top_n` best above the score threshold, with their scores.
+    The candidates of all passes enter one NMS, and the best `detections_per_image` remain. So a single pass at the
+    model's own size gives the model's own detections. IoU-Net is an exception, because it refines detections, not
+    candidates: each of its passes gives its detections, and NMS ranks them by their scores.
 
     Args:
-        model: the detector; what changes in it later changes here.
+        model: the detector. It is not copied: later changes of it have an effect here.
         min_sizes: the image's shorter side in each pass, pixels; the bound on the longer side is scaled in proportion.
-            Empty: the model's own size.
+            Empty means the size that the model was made for.
         flip: see every size a second time, mirrored left to right.
 
     Raises:
@@ -59,32 +58,42 @@ class AugmentedDetector(nn.Module):
 
     @property
     def roi_heads(self) -> RoIHeads:
-        """The model's: its `config` holds the score threshold, here too."""
+        """The model's second stage; its `config` holds the default thresholds."""
         return self.model.roi_heads
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
-        """Detections of every image, best first.
+        """As `detect`, with the model's own post-processing."""
+        return self.detect(images)
+
+    def detect(self, images: list[Tensor], postprocessing: RoIConfig | None = None) -> list[dict[str, Tensor]]:
+        """Detections of every image, best first. The model must be in eval mode.
 
         Args:
-            images: each [3, H, W] in 0…1. The model is in eval mode.
+            images: each [3, H, W] in 0…1.
+            postprocessing: its thresholds, NMS and limits replace those of the model's `roi_heads.config`.
 
         Returns:
-            Per image {"boxes" [D, 4] xyxy in the input's pixels, "labels" [D], "scores" [D]}.
+            Per image {"boxes" [D, 4] xyxy in pixels of the input image, "labels" [D] int64, "scores" [D]}.
         """
         if not self.min_sizes and not self.flip:
-            return self.model(images)
-        sizes = self.min_sizes or (self.model.transform.min_size[-1],)
+            return self.model.detect(images, postprocessing)
+        config = postprocessing or self.roi_heads.config
+        sizes = self.min_sizes or (None,)
         passes = [
-            self._candidates(images, size, mirrored)
+            self._candidates(images, config, size, mirrored)
             for size, mirrored in itertools.product(sizes, (False, True) if self.flip else (False,))
         ]
-        return [self._merge(of_image) for of_image in zip(*passes)]
+        return [_merge(of_image, config) for of_image in zip(*passes)]
 
-    def _candidates(self, images: list[Tensor], size: int, mirrored: bool) -> list[dict[str, Tensor]]:
-        """What one pass delivers, in the input's pixels."""
+    def _candidates(
+        self, images: list[Tensor], config: RoIConfig, size: int | None, mirrored: bool
+    ) -> list[dict[str, Tensor]]:
+        """The candidates of one pass, in pixels of the input image."""
+        if not isinstance(self.roi_heads.head, RefiningHead):
+            # No IoU exceeds 1, and as many may remain as may enter: every candidate becomes a detection.
+            config = replace(config, nms="hard", nms_thresh=1.0, detections_per_image=config.pre_nms_top_n)
         seen = [image.flip(-1) for image in images] if mirrored else images
-        with _at_size(self.model, size), _unsuppressed(self.roi_heads):
-            found = self.model(seen)
+        found = self.model.detect(seen, config, size)
         if mirrored:
             for image, candidates in zip(images, found):
                 x1, y1, x2, y2 = candidates["boxes"].unbind(1)
@@ -92,33 +101,9 @@ class AugmentedDetector(nn.Module):
                 candidates["boxes"] = torch.stack([width - x2, y1, width - x1, y2], dim=1)
         return found
 
-    def _merge(self, passes: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """One image's candidates of all passes, suppressed together."""
-        boxes, labels, scores = (torch.cat([found[name] for found in passes]) for name in ("boxes", "labels", "scores"))
-        kept, scores = suppress(boxes, scores, labels, self.roi_heads.config)
-        return {"boxes": boxes[kept], "labels": labels[kept], "scores": scores}
 
-
-@contextmanager
-def _at_size(model: Detector, size: int) -> Iterator[None]:
-    """The transform brings images to `size`, and in proportion bounds their longer side."""
-    transform = model.transform
-    before = transform.min_size, transform.max_size
-    transform.min_size = (size,)
-    transform.max_size = round(before[1] * size / before[0][-1])
-    try:
-        yield
-    finally:
-        transform.min_size, transform.max_size = before
-
-
-@contextmanager
-def _unsuppressed(heads: RoIHeads) -> Iterator[None]:
-    """All candidates become detections: no IoU exceeds 1, and as many may remain as may enter."""
-    before = heads.config
-    if not isinstance(heads.head, RefiningHead):
-        heads.config = replace(before, nms="hard", nms_thresh=1.0, detections_per_image=before.pre_nms_top_n)
-    try:
-        yield
-    finally:
-        heads.config = before
+def _merge(passes: Sequence[dict[str, Tensor]], config: RoIConfig) -> dict[str, Tensor]:
+    """One image's detections from its candidates of all passes."""
+    boxes, labels, scores = (torch.cat([found[name] for found in passes]) for name in ("boxes", "labels", "scores"))
+    kept, scores = suppress(boxes, scores, labels, config)
+    return {"boxes": boxes[kept], "labels": labels[kept], "scores": scores}

@@ -1,7 +1,10 @@
-"""`Detector`: a torchvision detector whose second stage is ours."""
+"""`Detector`: a torchvision detector with a second stage of ours."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,8 +12,10 @@ from torch import Tensor, nn
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from tsdlab.config import Config
+from tsdlab.config import Config, RoIConfig
+from tsdlab.errors import InputError
 from tsdlab.models.torchvision_start import Parts
 from tsdlab.structures import Category
 
@@ -19,9 +24,11 @@ class Detector(GeneralizedRCNN):
     """images → transform → backbone + FPN → RPN → RoI heads → detections, all as in torchvision.
 
     `model(images, targets)` returns a dict of losses in training mode and, in eval mode, a list of
-    {"boxes" [D, 4], "labels" [D], "scores" [D]}; images are [3, H, W] in 0…1, boxes xyxy in the input's pixels.
-    `model.config` is what it was built from, `model.categories` what its labels mean: label i is categories[i − 1]
-    (empty until somebody knows).
+    {"boxes" [D, 4], "labels" [D], "scores" [D]}. Images are [3, H, W] in 0…1, boxes xyxy in pixels of the input image.
+
+    Attributes:
+        config: the config that describes the detector.
+        categories: what the labels mean: label i is categories[i − 1]. Empty while that is unknown.
     """
 
     categories: tuple[Category, ...] = ()
@@ -31,19 +38,69 @@ class Detector(GeneralizedRCNN):
         keep_in_full_precision(parts.rpn)
         self.config = config
 
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
+        """Losses by name in training mode (torchvision's forward, with its checks of the targets), else detections."""
+        return super().forward(images, targets) if self.training else self.detect(images)
+
+    def detect(
+        self, images: list[Tensor], postprocessing: RoIConfig | None = None, min_size: int | None = None
+    ) -> list[dict[str, Tensor]]:
+        """Detections of every image, best first.
+
+        Args:
+            images: each [3, H, W] in 0…1.
+            postprocessing: its thresholds, NMS and limits replace those of `roi_heads.config`; its other fields are
+                ignored.
+            min_size: resize the shorter side of every image to this many pixels, and scale the bound on the longer side
+                in proportion; None takes the size that the model was made for.
+
+        Returns:
+            Per image {"boxes" [D, 4] xyxy in pixels of the input image, "labels" [D] int64, "scores" [D]}.
+
+        Raises:
+            ValueError: the model is in training mode.
+        """
+        if self.training:
+            raise InputError("the detector is in training mode; call model.eval() before it detects")
+        transform = self.transform if min_size is None else _resizing_to(self.transform, min_size)
+        seen, _ = transform(images)
+        features = self.backbone(seen.tensors)
+        proposals, _ = self.rpn(seen, features)
+        detections = self.roi_heads.detect(features, proposals, seen.image_sizes, postprocessing)
+        return transform.postprocess(detections, seen.image_sizes, [image.shape[-2:] for image in images])
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside the block; afterwards the mode that the model was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def _resizing_to(transform: GeneralizedRCNNTransform, min_size: int) -> GeneralizedRCNNTransform:
+    """A copy of `transform` with another shorter side; the bound on the longer side is scaled in proportion."""
+    resizing = copy.copy(transform)
+    resizing.min_size = (min_size,)
+    resizing.max_size = round(transform.max_size * min_size / transform.min_size[-1])
+    return resizing
+
 
 def keep_in_full_precision(rpn: RegionProposalNetwork) -> None:
-    """Make any RPN's boxes float32 whatever its layers compute in: half precision cannot name the pixels of a box."""
-    rpn.head.register_forward_hook(_answer_in_float32)
-    rpn.anchor_generator.register_forward_pre_hook(_ask_in_float32)
+    """Make the RPN's boxes float32, whatever type its layers compute in: half precision cannot hold a box in pixels."""
+    rpn.head.register_forward_hook(_output_to_float32)
+    rpn.anchor_generator.register_forward_pre_hook(_maps_to_float32)
 
 
-def _answer_in_float32(head: nn.Module, inputs: Any, output: tuple[list[Tensor], list[Tensor]]) -> Any:
+def _output_to_float32(head: nn.Module, inputs: Any, output: tuple[list[Tensor], list[Tensor]]) -> Any:
     objectness, deltas = output
     return [o.float() for o in objectness], [d.float() for d in deltas]
 
 
-def _ask_in_float32(anchor_generator: nn.Module, inputs: tuple[ImageList, list[Tensor]]) -> Any:
-    """torchvision's anchors take the feature maps' type, of which only the shapes matter."""
+def _maps_to_float32(anchor_generator: nn.Module, inputs: tuple[ImageList, list[Tensor]]) -> Any:
+    """torchvision gives anchors the type of the feature maps. Only the shapes of the maps matter otherwise."""
     image_list, maps = inputs
     return image_list, [f.new_empty((), dtype=torch.float32).expand(f.shape) for f in maps]

@@ -1,4 +1,4 @@
-"""From a head's answers to detections: score, decode, non-maximum suppression."""
+"""From a head's predictions to detections: threshold, decode, non-maximum suppression (NMS)."""
 
 from __future__ import annotations
 
@@ -16,28 +16,30 @@ _MIN_SIDE = 1e-2  # pixels, as in torchvision
 def candidates_per_image(
     output: HeadOutput, rois: Tensor, image_shapes: list[tuple[int, int]], config: RoIConfig
 ) -> list[dict[str, Tensor]]:
-    """What of every image enters non-maximum suppression.
+    """The boxes of every image that enter NMS.
 
-    Only the `pre_nms_top_n` best (RoI, class) pairs above the score threshold are decoded, so that the cost is bounded
-    whatever the threshold.
+    Only the `pre_nms_top_n` best (RoI, class) pairs above the score threshold are decoded: that bounds the cost at any
+    threshold.
 
     Args:
-        output: the head's answer to `rois` [K, 5] (image index, box).
-        image_shapes: (height, width) of every image, pixels of the image the detector sees.
+        output: the head's prediction for `rois` [K, 5] (image index, box).
+        image_shapes: (height, width) of every resized image.
+        config: its `score_thresh` and `pre_nms_top_n` are used.
 
     Returns:
-        Per image {"boxes" [n, 4] clipped to the image, "labels" [n] int64 in 1…C, "scores" [n]}.
+        Per image {"boxes" [n, 4] clipped to the image, "labels" [n] int64, 1…C, "scores" [n]}.
     """
     scores = output.scores()[:, 1:]  # [K, C]
     return [
-        _candidates(scores, output, torch.where(rois[:, 0] == i)[0], shape, config)
+        _candidates(output, scores, torch.where(rois[:, 0] == i)[0], shape, config)
         for i, shape in enumerate(image_shapes)
     ]
 
 
 def _candidates(
-    scores: Tensor, output: HeadOutput, of_image: Tensor, shape: tuple[int, int], config: RoIConfig
+    output: HeadOutput, scores: Tensor, of_image: Tensor, shape: tuple[int, int], config: RoIConfig
 ) -> dict[str, Tensor]:
+    """The candidates among the RoIs `of_image` (their indices)."""
     classes = scores.shape[1]
     pair_scores = scores[of_image].flatten()  # [k · C]
     pairs = torch.where(pair_scores > config.score_thresh)[0]
@@ -49,7 +51,7 @@ def _candidates(
 
 
 def without_slivers(found: dict[str, Tensor], shape: tuple[int, int]) -> dict[str, Tensor]:
-    """`found` with its boxes clipped to an image of (height, width), without those of which nothing is left."""
+    """Clip boxes to an image of (height, width); drop those with a side below 0.01 pixels, and their other values."""
     boxes = clip_boxes_to_image(found["boxes"], shape)
     big = remove_small_boxes(boxes, _MIN_SIDE)
     return {name: value[big] for name, value in {**found, "boxes": boxes}.items()}
@@ -58,7 +60,7 @@ def without_slivers(found: dict[str, Tensor], shape: tuple[int, int]) -> dict[st
 def detections_of(
     candidates: dict[str, Tensor], config: RoIConfig, confidence: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """An image's detections from its candidates, best first; arguments as of `suppress`."""
+    """The detections among an image's candidates, best first; arguments as for `suppress`."""
     boxes, labels = candidates["boxes"], candidates["labels"]
     kept, scores = suppress(boxes, candidates["scores"], labels, config, confidence)
     return {"boxes": boxes[kept], "labels": labels[kept], "scores": scores}
@@ -67,18 +69,18 @@ def detections_of(
 def suppress(
     boxes: Tensor, scores: Tensor, labels: Tensor, config: RoIConfig, confidence: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Class-wise non-maximum suppression of one image's boxes; at most `config.detections_per_image` are kept.
+    """Class-wise NMS of one image's boxes; keeps at most `config.detections_per_image`.
 
     Args:
         boxes: [n, 4] xyxy.
         scores: [n], 0…1.
         labels: [n] int64.
-        config: `nms` names the rule, unless there is a confidence.
-        confidence: [n] how well each box fits its object. With it boxes compete by confidence and not by score:
+        config: `nms` names the rule that is used without a confidence.
+        confidence: [n] how well each box fits its object. If given, it ranks the boxes instead of the scores:
             IoU-guided NMS (Jiang et al., ECCV 2018, Algorithm 1).
 
     Returns:
-        Indices [D] of the boxes that are kept, best first, and their scores [D], which a rule may change.
+        Indices [D] of the kept boxes, best first, and their scores [D], which the rule may have changed.
     """
     if confidence is not None:
         kept, scores = _iou_guided(boxes, scores, labels, confidence, config.nms_thresh)
@@ -91,10 +93,11 @@ def suppress(
 
 
 def _soft(boxes: Tensor, scores: Tensor, labels: Tensor, config: RoIConfig) -> tuple[Tensor, Tensor]:
-    """Soft-NMS (Bodla et al., ICCV 2017): what overlaps a better box is not removed, its score decays.
+    """Soft-NMS (Bodla et al., ICCV 2017): a box that overlaps a better one is not removed, its score decays.
 
-    The classes do not touch each other, and scores only ever fall. So the best box of all classes is taken each time,
-    scores come out in order, and what is below the threshold can be cut off at the end: nothing waits for the device.
+    Classes do not affect each other, and scores never rise. So one loop over all classes takes the best box each time,
+    the scores come out sorted, and boxes below the threshold are removed once, at the end: the loop never waits for a
+    result from the device.
     """
     remaining, order, kept_scores = scores.clone(), [labels[:0]], [scores[:0]]
     for _ in range(min(len(scores), config.detections_per_image)):
@@ -107,7 +110,7 @@ def _soft(boxes: Tensor, scores: Tensor, labels: Tensor, config: RoIConfig) -> t
         else:  # "gaussian"
             decay = torch.exp(-(iou**2) / config.soft_nms_sigma)
         remaining = torch.where(labels == labels[best], remaining * decay, remaining)
-        remaining[best] = -1.0  # taken; it decays to −0 at most, and is cut off at the end
+        remaining[best] = -1.0  # taken; it may decay to −0, and is removed at the end
     kept, new_scores = torch.cat(order), torch.cat(kept_scores)
     above = new_scores > config.score_thresh
     return kept[above], new_scores[above]
@@ -116,17 +119,17 @@ def _soft(boxes: Tensor, scores: Tensor, labels: Tensor, config: RoIConfig) -> t
 def _iou_guided(
     boxes: Tensor, scores: Tensor, labels: Tensor, confidence: Tensor, threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """Of every cluster the box of highest confidence, with the cluster's highest score; sorted by that score.
+    """The most confident box of every cluster, with the highest score in the cluster; sorted by that score.
 
-    A box belongs to the cluster of the box that removed it: the first one kept, by confidence, that overlaps it.
+    A removed box belongs to the cluster of the most confident kept box that overlaps it.
     """
-    kept = batched_nms(boxes, confidence, labels, threshold)  # by falling confidence
+    kept = batched_nms(boxes, confidence, labels, threshold)  # most confident first
     best = scores[kept]
     removed = torch.ones_like(labels, dtype=torch.bool).index_fill(0, kept, False).nonzero()[:, 0]
     if len(removed):
         overlaps = (box_iou(boxes[kept], boxes[removed]) > threshold) & (labels[kept][:, None] == labels[removed])
-        owner = overlaps.byte().argmax(dim=0)  # the first of equals
-        # batched_nms rounds IoUs in its own way: a box at the very threshold may find no owner here.
+        owner = overlaps.byte().argmax(dim=0)  # argmax returns the first of equals
+        # batched_nms rounds IoUs differently: a box exactly at the threshold may have no owner here.
         owned = overlaps.any(dim=0)
         best = best.scatter_reduce(0, owner[owned], scores[removed[owned]], "amax")
     order = best.argsort(descending=True, stable=True)

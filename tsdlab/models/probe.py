@@ -1,15 +1,14 @@
-"""`Probe` and `trace`: what a detector makes of one image, for analysis, plots and the explorer."""
+"""`Probe` and `trace`: what a detector computes for one image, for analysis, plots and the explorer."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
@@ -17,33 +16,33 @@ from torchvision.ops import clip_boxes_to_image
 
 from tsdlab.errors import InputError
 from tsdlab.models.boxes import decode
-from tsdlab.models.build import from_torchvision
-from tsdlab.models.detector import Detector
+from tsdlab.models.build import as_detector
+from tsdlab.models.detector import evaluating
 from tsdlab.models.roi_heads import to_rois
 from tsdlab.ops import RegionPooler
 from tsdlab.ops.sampling import bin_centres
 from tsdlab.structures import Answer, BranchTrace, DetectionTrace, HeadOutput
 
-# RoIs answered at a time: what a head keeps of them is 100 kB each.
+# RoIs per pass of the head, which needs about 100 kB of memory for each.
 _CHUNK = 2048
 
 
 @dataclass(frozen=True)
 class LevelProposals:
-    """What the RPN proposes at every coordinate of a feature map: of its anchors there, the one it holds likeliest."""
+    """The RPN's proposal at every cell of a feature map: that of the cell's anchor with the highest objectness."""
 
     boxes: Tensor  # [h, w, 4] original-image pixels, clipped to the image
     objectness: Tensor  # [h, w] 0…1
 
 
 class Probe:
-    """One image inside a detector: its features are computed once, then any boxes can be asked about.
+    """One image inside a detector: computes its features once, then predicts for any boxes.
 
-    Everything goes in and comes out in pixels of the original image. The model is in eval mode while it works, and
-    afterwards in the mode it was in.
+    All inputs and results are in pixels of the original image. The model runs in eval mode, and its mode is restored
+    afterwards.
 
     Args:
-        model: a detector of ours, or a Faster R-CNN of torchvision (see `as_detector`).
+        model: a `Detector`, or a Faster R-CNN of torchvision (see `tsdlab.models.build.as_detector`).
         image: [3, H, W] in 0…1.
 
     Attributes:
@@ -53,7 +52,7 @@ class Probe:
         pooled: names of the levels that regions are pooled from, finest first.
 
     Raises:
-        ValueError: the image has another shape, or the model cannot be asked.
+        ValueError: the image has another shape, or the model is no such detector.
     """
 
     @torch.no_grad()
@@ -65,7 +64,7 @@ class Probe:
         self.model = as_detector(model)
         self.image_size: tuple[int, int] = (image.shape[1], image.shape[2])
         device = next(self.model.parameters()).device
-        with _evaluating(self.model):
+        with evaluating(self.model):
             self._images, _ = self.model.transform([image.to(device)])
             self.features: dict[str, Tensor] = dict(self.model.backbone(self._images.tensors))
         self._seen: tuple[int, int] = self._images.image_sizes[0]
@@ -84,7 +83,7 @@ class Probe:
 
         torchvision's `rpn(images, features)` computes the same boxes but keeps the scores to itself.
         """
-        with _evaluating(self.model):
+        with evaluating(self.model):
             boxes, objectness, per_level = _rpn_boxes(self.model.rpn, self._images, self.features)
             proposals, scores = self.model.rpn.filter_proposals(
                 boxes[None], objectness[:, None], self._images.image_sizes, per_level
@@ -93,8 +92,8 @@ class Probe:
 
     @torch.no_grad()
     def propose_everywhere(self) -> dict[str, LevelProposals]:
-        """What the RPN proposes at every coordinate of every level, before any selection."""
-        with _evaluating(self.model):
+        """The RPN's proposals at every cell of every level, before any selection."""
+        with evaluating(self.model):
             boxes, objectness, per_level = _rpn_boxes(self.model.rpn, self._images, self.features)
         boxes = clip_boxes_to_image(boxes, self._seen) * self._ratio
         found = {}
@@ -108,31 +107,55 @@ class Probe:
         return found
 
     @torch.no_grad()
-    def ask(self, boxes: Tensor, level: str | None = None) -> Answer:
-        """What every branch says of proposals `boxes` [K, 4].
+    def ask(self, boxes: Tensor, level: str | Sequence[str] | None = None) -> Answer:
+        """What every branch predicts for proposals `boxes` [K, 4].
 
         Args:
-            level: the level to pool all of them from; None takes each from the level of its size.
+            boxes: [K, 4] xyxy.
+            level: the name of the level that all boxes are pooled from, or one name for each box. None assigns a level
+                to each box by its size, as inference does.
 
         Raises:
-            ValueError: another shape, or no level of that name is pooled from.
+            ValueError: `boxes` has another shape, or regions are not pooled from a level of that name.
         """
-        pool = self.pool(level)
-        answer: Answer = _joined([self.answer(pool, part) for part in boxes.split(_CHUNK)])
+        names = [level] * len(boxes) if isinstance(level, str) else level
+        answer: Answer = _joined(
+            [
+                self.answer(boxes[i : i + _CHUNK], None if names is None else names[i : i + _CHUNK])
+                for i in range(0, max(len(boxes), 1), _CHUNK)
+            ]
+        )
         return answer
 
-    def pool(self, level: str | None = None, features: dict[str, Tensor] | None = None) -> RegionPooler:
-        """What regions are pooled with, from one level only if it is named; from other `features` if given."""
-        pool = self._pool if features is None else self.model.roi_heads.prepare(features)
-        if level is None:
-            return pool
-        if level not in self.pooled:
-            raise InputError(f"no region is pooled from level {level!r}; levels are {', '.join(self.pooled)}")
-        return pool.from_level(self.pooled.index(level))
+    def answer(
+        self, boxes: Tensor, level: str | Sequence[str] | None = None, features: dict[str, Tensor] | None = None
+    ) -> Answer:
+        """As `ask`, but in one pass and differentiable in `boxes` and `features`.
 
-    def answer(self, pool: RegionPooler, boxes: Tensor) -> Answer:
-        """As `ask`, with a pool of one's own, and differentiable."""
+        Args:
+            boxes, level: as for `ask`.
+            features: the features to pool from instead of the image's own; same names and shapes.
+        """
+        pool = self._pool if features is None else self.model.roi_heads.prepare(features)
+        if level is not None:
+            names = [level] * len(boxes) if isinstance(level, str) else level
+            pool = pool.from_levels(self._indices(names))
         return self._answer(pool, boxes)[0]
+
+    def level_of(self, box: Tensor) -> str:
+        """The name of the level that inference pools a proposal `box` [4] from, by its size."""
+        return self.pooled[int(self._pool.assign_levels(self._rois(box[None]))[0])]
+
+    def _indices(self, levels: Sequence[str]) -> Tensor:
+        """[K] int64 index of each named level among those that regions are pooled from."""
+        for unknown in set(levels) - set(self.pooled):
+            raise InputError(f"regions are not pooled from level {unknown!r}; levels are {', '.join(self.pooled)}")
+        indices = [self.pooled.index(name) for name in levels]
+        return torch.tensor(indices, dtype=torch.int64, device=self._ratio.device)
+
+    def _rois(self, proposals: Tensor) -> Tensor:
+        """Proposals [K, 4] as rois [K, 5] of the resized image."""
+        return to_rois([proposals.to(self._ratio) / self._ratio])
 
     def trace(self, proposals: Tensor | None = None) -> DetectionTrace:
         """Everything the detector does with the image; see `tsdlab.trace`."""
@@ -143,8 +166,8 @@ class Probe:
             scores = self._ratio.new_full((len(boxes),), torch.nan)
         with torch.no_grad():
             answer, output, rois = self._answer(self._pool, boxes)
-            with _evaluating(self.model):
-                detections = self.model.roi_heads.detect(self._pool, output, rois, [self._seen])[0]
+            with evaluating(self.model):
+                detections = self.model.roi_heads.postprocess(self._pool, output, rois, [self._seen])[0]
         return DetectionTrace(
             **{field.name: getattr(answer, field.name) for field in dataclasses.fields(Answer)},
             image_size=self.image_size,
@@ -157,23 +180,20 @@ class Probe:
     def _answer(self, pool: RegionPooler, proposals: Tensor) -> tuple[Answer, HeadOutput, Tensor]:
         if proposals.dim() != 2 or proposals.shape[1] != 4:
             raise InputError(f"proposals must be [K, 4] xyxy, got {tuple(proposals.shape)}")
-        proposals = proposals.to(self._ratio)
-        rois = to_rois([proposals / self._ratio])
-        with _evaluating(self.model):
-            output: HeadOutput = self.model.roi_heads.head(pool, rois, with_sibling=True)
-        whole = output.localization_offset is not None and output.localization_offset.dim() == 2
-        offsets = output.classification_offsets
-        branches: dict[str, HeadOutput] = {self.model.config.head: output}
-        if output.sibling is not None and output.sibling.logits is not output.logits:
-            branches = {"sibling": output.sibling} | branches
+        proposals, rois = proposals.to(self._ratio), self._rois(proposals)
+        with evaluating(self.model):
+            output: HeadOutput = self.model.roi_heads.head(pool, rois, all_branches=True)
+        branches = {**output.extra_branches(), self.model.config.head: output}
+        moved = output.displacement()
+        offsets, shift = moved.classification_offsets, moved.localization_offset
         answer = Answer(
             proposals=proposals,
             levels=pool.assign_levels(rois),
             branches={name: self._branch(branch) for name, branch in branches.items()},
             classification_offsets=offsets,
-            localization_offset=output.localization_offset if whole else None,
+            localization_offset=shift,
             classification_points=None if offsets is None else bin_centres(proposals, offsets),
-            localization_proposals=output.boxes * self._ratio if whole else None,
+            localization_proposals=None if shift is None else output.boxes * self._ratio,
         )
         return answer, output, rois
 
@@ -185,49 +205,28 @@ class Probe:
 
 
 def trace(model: GeneralizedRCNN, image: Tensor, proposals: Tensor | None = None) -> DetectionTrace:
-    """Run `model` in eval mode on one image and keep every intermediate answer.
+    """Run `model` on one image and keep every intermediate result.
 
     Args:
-        model: a detector of ours, or a Faster R-CNN of torchvision; its training mode is restored afterwards.
+        model: a `Detector`, or a Faster R-CNN of torchvision. It runs in eval mode; its mode is restored afterwards.
         image: [3, H, W] in 0…1.
         proposals: [K, 4] xyxy in pixels of `image` to use instead of the RPN's.
 
     Returns:
-        The trace, in original-image pixels.
+        The trace, in pixels of `image`.
 
     Raises:
-        ValueError: image or proposals of another shape.
+        ValueError: image or proposals have another shape, or the model is no such detector.
     """
     return Probe(model, image).trace(proposals)
-
-
-def as_detector(model: GeneralizedRCNN) -> Detector:
-    """`model` itself if it is a detector of ours; a Faster R-CNN of torchvision as one of ours with a sibling head.
-
-    A model of torchvision is copied: over many images convert it once, by this function.
-
-    Raises:
-        ValueError: it is neither; says why.
-    """
-    return model if isinstance(model, Detector) else from_torchvision(model, head="sibling")
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
 
 
 def _rpn_boxes(
     rpn: RegionProposalNetwork, images: ImageList, features: dict[str, Tensor]
 ) -> tuple[Tensor, Tensor, list[int]]:
-    """Boxes [anchors, 4] of a batch of one image, objectness logits [anchors], and how many belong to each level.
+    """Boxes [anchors, 4] of a batch of one image, objectness logits [anchors], and the number of anchors per level.
 
-    Within a level they go cell by cell, row by row; the anchors of a cell are neighbours.
+    Within a level, anchors are ordered by row, then column, then by their number in the cell.
     """
     maps = list(features.values())
     objectness, deltas = rpn.head(maps)
@@ -238,7 +237,7 @@ def _rpn_boxes(
 
 
 def _joined(parts: list[Any]) -> Any:
-    """Tensors, or what is made of them, one after the other along the first dimension."""
+    """Concatenate tensors along the first dimension, or dicts and dataclasses of tensors, entry by entry."""
     if len(parts) == 1 or parts[0] is None:
         return parts[0]
     if isinstance(parts[0], Tensor):

@@ -1,4 +1,4 @@
-"""The second stage: proposals → samples → head → losses or detections. Knows no particular head."""
+"""The second stage: proposals → samples → head → losses, or proposals → head → detections; the same for any head."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from tsdlab.structures import HeadOutput, Samples
 
 
 class RoIHeads(nn.Module):
-    """Drop-in for torchvision's RoIHeads in a GeneralizedRCNN, around any `Head`."""
+    """Takes the place of torchvision's RoIHeads in a GeneralizedRCNN, with any `Head`.
+
+    `config` holds the default thresholds and limits of post-processing.
+    """
 
     def __init__(self, config: RoIConfig, pooler: MultiScaleDeformRoIAlign, head: Head) -> None:
         super().__init__()
@@ -36,48 +39,72 @@ class RoIHeads(nn.Module):
         image_shapes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """Detections (in eval mode) or losses (in training mode).
+        """Losses in training mode, detections in eval mode; the other one is empty.
 
         Args:
             features: pyramid levels "0", "1", … (others are ignored), each [N, C, h, w].
-            proposals: per image [k, 4], xyxy in pixels of the image the detector sees.
-            image_shapes: (height, width) of every image.
-            targets: per image {"boxes" [n, 4], "labels" [n] int64 in 1…C}; training only.
+            proposals: per image [k, 4], xyxy in pixels of the resized image.
+            image_shapes: (height, width) of every resized image.
+            targets: per image {"boxes" [n, 4], "labels" [n] int64, 1…C}; training only.
         """
+        if not self.training:
+            return self.detect(features, proposals, image_shapes), {}
+        if targets is None:
+            raise InputError("training needs targets, one dict of boxes and labels for each image; got None")
         pool = self.prepare(features)
-        if self.training:
-            if targets is None:
-                raise InputError("targets must be given in training mode")
-            samples = self.sample(proposals, targets)
-            output = self.head(pool, samples.rois, with_sibling=True)
-            losses = self.head.losses(pool, output, samples)
-            return [], {name: self.config.loss_weight * loss for name, loss in losses.items()}
-        rois = to_rois(proposals)
-        return self.detect(pool, self.head(pool, rois), rois, image_shapes), {}
+        samples = self.sample(proposals, targets)
+        output = self.head(pool, samples.rois, all_branches=True)
+        losses = self.head.losses(pool, output, samples)
+        return [], {name: self.config.loss_weight * loss for name, loss in losses.items()}
 
     def detect(
-        self, pool: RegionPooler, output: HeadOutput, rois: Tensor, image_shapes: list[tuple[int, int]]
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        postprocessing: RoIConfig | None = None,
     ) -> list[dict[str, Tensor]]:
-        """Detections of every image, best first, from the head's answer to all `rois`.
+        """Detections of every image; first three arguments as for `forward`, the rest as for `postprocess`."""
+        pool, rois = self.prepare(features), to_rois(proposals)
+        return self.postprocess(pool, self.head(pool, rois), rois, image_shapes, postprocessing)
 
-        Per image {"boxes" [D, 4], "labels" [D] int64 in 1…C, "scores" [D]}.
+    def postprocess(
+        self,
+        pool: RegionPooler,
+        output: HeadOutput,
+        rois: Tensor,
+        image_shapes: list[tuple[int, int]],
+        postprocessing: RoIConfig | None = None,
+    ) -> list[dict[str, Tensor]]:
+        """From the head's predictions to detections: threshold, decode, suppress, refine.
+
+        Args:
+            pool: what `output` was pooled with.
+            output: the head's prediction for `rois` [K, 5], the proposals of all images.
+            image_shapes: (height, width) of every resized image.
+            postprocessing: thresholds, NMS and limits; None takes those of `config`.
+
+        Returns:
+            Per image, best first, {"boxes" [D, 4] in pixels of the resized image, "labels" [D] int64, 1…C,
+            "scores" [D]}.
         """
-        found = candidates_per_image(output, rois, image_shapes, self.config)
+        config = postprocessing or self.config
+        found = candidates_per_image(output, rois, image_shapes, config)
         confidence = self.head.box_confidence(pool, *_of_batch(found))
         parts = [None] * len(found) if confidence is None else confidence.split([len(f["boxes"]) for f in found])
-        found = [detections_of(f, self.config, part) for f, part in zip(found, parts)]
-        if isinstance(self.head, RefiningHead):  # last, for a gradient of every candidate would be dear
+        found = [detections_of(f, config, part) for f, part in zip(found, parts)]
+        if isinstance(self.head, RefiningHead):  # last, because gradients for every candidate would be expensive
             boxes = self.head.refine(pool, *_of_batch(found)).split([len(f["boxes"]) for f in found])
             found = [without_slivers({**f, "boxes": b}, s) for f, b, s in zip(found, boxes, image_shapes)]
         return found
 
     def prepare(self, features: dict[str, Tensor]) -> RegionPooler:
-        """The pooled levels of `features`, ready for any number of poolings."""
+        """What the head pools regions of `features` with, for any number of poolings."""
         return self.pooler([features[str(i)] for i in range(len(self.pooler.strides))])
 
     @torch.no_grad()
     def sample(self, proposals: list[Tensor], targets: list[dict[str, Tensor]]) -> Samples:
-        """Match proposals (and the ground truth itself) to objects; draw a balanced set from each image."""
+        """Match proposals (and the ground-truth boxes themselves) to objects; draw a balanced set from each image."""
         drawn = [self._sample_image(p, t["boxes"].to(p.dtype), t["labels"]) for p, t in zip(proposals, targets)]
         boxes, labels, matched = zip(*drawn)
         return Samples(to_rois(boxes), torch.cat(labels), torch.cat(matched))
@@ -97,14 +124,14 @@ class RoIHeads(nn.Module):
 
 
 def build_roi_heads(config: Config, strides: Sequence[int]) -> RoIHeads:
-    """The second stage that `config` describes, over a pyramid of these strides (pixels per cell)."""
+    """The second stage that `config` describes, for a pyramid with these strides (pixels per feature cell)."""
     roi = config.roi
     pooler = MultiScaleDeformRoIAlign(strides, roi.output_size, roi.sampling_ratio, roi.aligned, roi.canonical_size)
     return RoIHeads(roi, pooler, build_head(config))
 
 
 def _of_batch(found: list[dict[str, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Boxes of all images as rois [D, 5], and their labels [D]."""
+    """The boxes of all images as rois [D, 5], and their labels [D]."""
     return to_rois([f["boxes"] for f in found]), torch.cat([f["labels"] for f in found])
 
 

@@ -1,9 +1,10 @@
-"""Weights as safetensors files that carry their config and categories: save, read, load, import."""
+"""Weights as safetensors files that carry their config and categories: save, read, load; and torchvision's weights."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from textwrap import shorten
@@ -20,9 +21,9 @@ from torchvision.models.detection._utils import overwrite_eps
 
 from tsdlab import shipped
 from tsdlab.config import TORCHVISION, BackboneConfig, Config, HeadName, config_from_dict
-from tsdlab.errors import InputError, MissingFileError
+from tsdlab.errors import MissingFileError, WeightsError
 from tsdlab.files import atomic_write
-from tsdlab.models.build import build_detector, from_torchvision, load_torchvision
+from tsdlab.models.build import build_detector, from_torchvision
 from tsdlab.models.detector import Detector
 from tsdlab.models.torchvision_start import PublishedName, fold_epsilon, published_model
 from tsdlab.structures import Category
@@ -37,10 +38,10 @@ class WeightsHeader:
     config: Config
     categories: tuple[Category, ...]  # label i is categories[i − 1]
     version: str  # of tsdlab, when it was written
-    origin: dict[str, Any]  # where the weights come from: step, metrics, source, …
+    origin: dict[str, Any]  # where the weights come from: for example step, metrics, source
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Plain values for JSON."""
         return asdict(self)
 
 
@@ -53,14 +54,19 @@ def save_weights(
 ) -> None:
     """Write the weights of `model` (which has a `config`) atomically.
 
-    With `half`, matrices and kernels are stored in float16 and come back as float32. Vectors (biases, norms
-    and their statistics) stay float32: they weigh nothing. So does a tensor with a value beyond float16.
+    Args:
+        path: the file to write; an older one is replaced.
+        model: a `Detector`.
+        categories: what the labels mean: label i is categories[i − 1].
+        half: store matrices and kernels in float16; they are loaded as float32. Vectors (biases, norms and their
+            statistics) stay float32 because they are small, and so does a tensor with a value beyond float16's range.
+        origin: where the weights come from; plain values for JSON.
     """
     config: Config = model.config  # type: ignore[assignment]
     tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
     header = WeightsHeader(config, categories, importlib.metadata.version("tsdlab"), origin or {})
     with atomic_write(path) as file:
-        # One entry: safetensors writes several in random order, and equal weights should be equal files.
+        # One entry, because safetensors writes several in random order. Equal weights should give equal files.
         file.write(to_bytes(tensors, {_HEADER: json.dumps(header.as_dict())}))
 
 
@@ -74,20 +80,20 @@ def _stored(tensor: Tensor, half: bool) -> Tensor:
 
 
 def read_header(path: Path) -> WeightsHeader:
-    """What the file at `path` says about itself, without reading its tensors.
+    """The header of the weights file at `path`. Its tensors are not read.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is not a weights file of tsdlab.
     """
     if not path.is_file():
-        raise MissingFileError(f"no weights at {path}")
+        raise MissingFileError(f"there is no weights file {path}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{path} is not a readable safetensors file ({error}); a run's is called weights.safetensors"
+        raise WeightsError(
+            f"{path} is not a readable safetensors file ({error}); a training run's is called weights.safetensors"
         ) from error
     try:
         header = json.loads(metadata[_HEADER])
@@ -98,18 +104,18 @@ def read_header(path: Path) -> WeightsHeader:
             origin=header["origin"],
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path} has no readable tsdlab header ({error!r}): was it written by save_weights?"
+        raise WeightsError(
+            f"{path} has no readable tsdlab header ({error!r}); give a file that tsdlab has written"
         ) from error
 
 
 def shipped_weights() -> dict[str, Path]:
-    """The weights that come with tsdlab, by name."""
+    """The weights that come with tsdlab: name → file."""
     return {path.stem: path for path in sorted(shipped.WEIGHTS.glob("*.safetensors"))}
 
 
 def find_weights(name_or_path: str | Path) -> Path:
-    """The file behind a shipped name or a path.
+    """The weights file of a shipped name, or of a path.
 
     Raises:
         FileNotFoundError: it is neither; lists the shipped names.
@@ -131,21 +137,21 @@ def load_detector(
     score_thresh: float | None = None,
     nms: Literal["hard", "linear", "gaussian"] | None = None,
 ) -> Detector:
-    """A detector in eval mode, ready to use.
+    """Load a detector from a weights file; it is in eval mode.
 
     Args:
-        name_or_path: shipped weights by name ("badges-tsd"), or a file.
-        device: where it goes.
-        score_thresh: detections below it are dropped; None keeps the config's.
-        nms: as `roi.nms` of the config, and in the place of IoU-guided NMS; None keeps the config's.
+        name_or_path: the name of shipped weights ("badges-tsd"), or a file.
+        device: the device to put it on.
+        score_thresh: drop detections with lower scores; None keeps the config's threshold.
+        nms: replaces the config's `roi.nms`, and turns IoU-guided NMS off; None keeps the config's.
 
     Returns:
         The model, with `model.config` and `model.categories` (label i is categories[i − 1]).
 
     Raises:
-        FileNotFoundError: no such file or name.
-        ValueError: not a weights file, or tensors that do not fit its own config; names them. Or weights that began
-            as a torchvision model of one's own; says how to load them.
+        FileNotFoundError: there is no such file or name.
+        ValueError: it is not a weights file, its tensors do not fit its own config (names them), or the model started
+            as your own torchvision model (says how to load it).
     """
     path = find_weights(name_or_path)
     header = read_header(path)
@@ -161,24 +167,24 @@ def load_detector(
 
 
 def load_tensors(model: nn.Module, path: Path, partly: bool = False) -> list[str]:
-    """Fill `model` with the tensors of a weights file, in the model's own types.
+    """Load the tensors of a weights file into `model`, converted to the model's types.
 
     Args:
-        model: what is filled.
+        model: the model to fill.
         path: a safetensors file.
-        partly: keep what is missing in the file, or of another shape, as it is in the model.
+        partly: allow tensors that are missing in the file or have another shape; the model keeps its own.
 
     Returns:
-        The names of the model's tensors that were left as they were; none unless `partly`.
+        The names of the tensors that the model kept; empty unless `partly`.
 
     Raises:
-        ValueError: a tensor is missing, unknown to the model or misshapen (unless `partly`); names them. With
-            `partly`, nothing fits.
+        ValueError: without `partly`, a tensor is missing, unknown to the model or of another shape; names them. With
+            `partly`, most of the backbone does not fit.
     """
     try:
         stored = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a readable safetensors file ({error})") from error
+        raise WeightsError(f"{path} is not a readable safetensors file ({error})") from error
     own = model.state_dict()
     fitting = {k: v for k, v in stored.items() if k in own and v.shape == own[k].shape}
     left = [k for k in own if k not in fitting]
@@ -188,34 +194,36 @@ def load_tensors(model: nn.Module, path: Path, partly: bool = False) -> list[str
             for k in left
         ] + [f"{k} is unknown" for k in stored if k not in own]
         if problems:
-            more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
-            raise InputError(f"{path} does not fit its model: {'; '.join(problems[:8])}{more}")
+            raise WeightsError(f"{path} does not fit the model: {_listed(problems)}")
     else:
         body = [k for k in own if k.startswith("backbone.")]
         fits = sum(k in fitting for k in body)
-        if 2 * fits < len(body):  # some norms of any network fit those of another
-            raise InputError(
-                f"{path} fits {fits} of the {len(body)} tensors of the model's backbone: is it of another?"
+        if 2 * fits < len(body):  # a few norms fit even in a different network
+            raise WeightsError(
+                f"{path} has {fits} of the {len(body)} tensors of the model's backbone; give weights of the same "
+                "backbone"
             )
     model.load_state_dict(fitting, strict=False)
     return left
 
 
 def start_from(model: Detector, source: str | Path) -> list[str]:
-    """Fill `model` with weights to train on from.
+    """Load weights into `model` to start training from.
 
     Args:
-        model: what is filled.
-        source: "torchvision" downloads the COCO weights of its detector (network needed), a file that ends in .pth
-            is a state dict of it; the detector is the builder that `model.config.backbone.name` names, or else
-            ResNet-50 with FPN. Otherwise shipped weights by name, or a weights file of ours.
+        model: the model to fill.
+        source: one of
+            - "torchvision": downloads the COCO weights of a torchvision detector (network needed). It is the builder
+              that `model.config.backbone.name` names, or otherwise the one with ResNet-50 and FPN.
+            - a file that ends in .pth: a state dict of that torchvision detector.
+            - a weights file of tsdlab, or the name of shipped weights.
 
     Returns:
-        The names of the model's tensors that stay as they were: what is missing in our file or of another shape
-        there; of torchvision's only outputs for another number of classes.
+        The names of the tensors that the model kept. With a tsdlab file, those that are missing in the file or have
+        another shape; with torchvision's weights, only output layers for another number of classes.
 
     Raises:
-        FileNotFoundError: no such file or name.
+        FileNotFoundError: there is no such file or name.
         ValueError: the weights do not fit; names them.
     """
     if source != "torchvision" and Path(source).suffix != ".pth":
@@ -227,13 +235,65 @@ def start_from(model: Detector, source: str | Path) -> list[str]:
     return load_torchvision(model, theirs.state_dict())
 
 
+def load_torchvision(model: Detector, state_dict: dict[str, Tensor]) -> list[str]:
+    """Load a torchvision Faster R-CNN with FPN into the backbone, the RPN and the head's `torchvision_modules`.
+
+    The branches of TSD and D_head become copies of torchvision's layers, so that they detect as torchvision does until
+    they are trained. torchvision pools with `aligned=False`: for equal detections, build the model with
+    `roi.aligned=False`.
+
+    Returns:
+        The names of the output layers that were not loaded, because torchvision's have another number of classes.
+
+    Raises:
+        ValueError: a weight is missing, unknown to the model or of another shape; names them.
+    """
+    own = model.state_dict()
+    modules = model.roi_heads.head.torchvision_modules
+    renamed = _renamed(state_dict, modules)
+    places = {f"roi_heads.head.{place}.": module for module, group in modules.items() for place in group}
+    expected = {k for k in own if k.startswith(("backbone.", "rpn.", *places))}
+    # BatchNorm counts batches, torchvision's FrozenBatchNorm2d does not. A deformable convolution's offsets are new.
+    missing = {k for k in expected - renamed.keys() if not k.endswith("num_batches_tracked") and ".offset." not in k}
+    unknown = {k for k in renamed.keys() - own.keys() if not k.endswith("num_batches_tracked")}
+    misfits = {k for k, v in renamed.items() if k in own and v.shape != own[k].shape}
+    outputs = tuple(place for place, module in places.items() if module.startswith("box_predictor"))
+    # An output layer may have another number of classes (rows), but not other features (columns).
+    left = {k for k in misfits if k.startswith(outputs) and renamed[k].shape[1:] == own[k].shape[1:]}
+    problems = [f"{k} is missing" for k in sorted(missing)] + [f"{k} is unknown" for k in sorted(unknown)]
+    problems += [f"{k} is {tuple(renamed[k].shape)}, not {tuple(own[k].shape)}" for k in sorted(misfits - left)]
+    if problems:
+        raise WeightsError(f"these torchvision weights do not fit the model: {_listed(problems)}")
+    model.load_state_dict({k: v for k, v in renamed.items() if k in own and k not in left}, strict=False)
+    return sorted(left)
+
+
+def _renamed(state_dict: dict[str, Tensor], modules: Mapping[str, tuple[str, ...]]) -> dict[str, Tensor]:
+    """A torchvision detector's tensors under the names that they have in ours; `modules` are `torchvision_modules`."""
+    renamed: dict[str, Tensor] = {}
+    for key, value in state_dict.items():
+        if key.startswith("roi_heads."):
+            name = key.removeprefix("roi_heads.")
+            for module, places in modules.items():
+                if name.startswith(f"{module}."):
+                    renamed |= {f"roi_heads.head.{place}{name.removeprefix(module)}": value for place in places}
+        else:
+            renamed[key] = value
+    return renamed
+
+
+def _listed(problems: list[str], most: int = 8) -> str:
+    more = f"; and {len(problems) - most} more" if len(problems) > most else ""
+    return "; ".join(problems[:most]) + more
+
+
 def import_torchvision(
     out: Path,
     source: str | Path = "torchvision",
     head: HeadName = "sibling",
     builder: PublishedName = "fasterrcnn_resnet50_fpn",
 ) -> Detector:
-    """Turn a Faster R-CNN of torchvision into a weights file of ours.
+    """Convert a torchvision Faster R-CNN to a weights file of tsdlab.
 
     Args:
         out: the file to write.
@@ -245,11 +305,11 @@ def import_torchvision(
         The imported model, in eval mode.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a state dict, or not of this detector.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a state dict, or not that of this detector.
     """
     model = from_torchvision(torchvision_model(source, builder), head)
-    names = get_model_weights(builder).DEFAULT.meta["categories"][1:]  # index is COCO's category id, with "N/A" holes
+    names = get_model_weights(builder).DEFAULT.meta["categories"][1:]
     if model.config.num_classes != len(names):
         names = [f"class {label}" for label in range(1, model.config.num_classes + 1)]
     model.categories = tuple(Category(label, name) for label, name in enumerate(names, 1))
@@ -261,27 +321,27 @@ def torchvision_model(source: str | Path, builder: PublishedName) -> FasterRCNN:
     """One of torchvision's detectors, with its weights.
 
     Args:
-        source: "torchvision" downloads the COCO weights (network needed); otherwise a local .pth state dict, of any
+        source: "torchvision" downloads the COCO weights (network needed); otherwise a local .pth state dict, with any
             number of classes.
-        builder: the function of torchvision.models.detection that makes it.
+        builder: the function in torchvision.models.detection that makes it.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a state dict, or not of this detector.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a state dict, or not that of this detector.
     """
     if source == "torchvision":
         return get_model(builder, weights="DEFAULT")
     path = Path(source)
     state = _read_state_dict(path)
-    # This one file is run with an ε of 0 in its norms, as torchvision does; they are frozen.
+    # torchvision runs this one file with an ε of 0 in its norms, which are frozen.
     without_epsilon = path.name == Path(FasterRCNN_ResNet50_FPN_Weights.COCO_V1.url).name
-    counts = any(key.endswith("num_batches_tracked") for key in state)  # as batch norms do, and frozen ones do not
+    counts = any(key.endswith("num_batches_tracked") for key in state)  # batch norms count them, frozen norms do not
     backbone = BackboneConfig(norm="batch" if counts and not without_epsilon else "frozen")
     model = published_model(builder, len(state["roi_heads.box_predictor.cls_score.weight"]) - 1, backbone)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise InputError(f"{path} does not fit torchvision's {builder}: {shorten(str(error), 400)}") from error
+        raise WeightsError(f"{path} does not fit torchvision's {builder}: {shorten(str(error), 400)}") from error
     if without_epsilon:
         overwrite_eps(model, 0.0)
     return model
@@ -289,17 +349,17 @@ def torchvision_model(source: str | Path, builder: PublishedName) -> FasterRCNN:
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise MissingFileError(f"no weights at {path}")
+        raise MissingFileError(f"there is no weights file {path}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler meets foreign bytes and may fail in any way
-        raise InputError(
-            f"{path} is not a readable state dict ({type(error).__name__}); save one by "
+    except Exception as error:  # unpickling unknown bytes can raise anything
+        raise WeightsError(
+            f"{path} is not a readable state dict ({type(error).__name__}); save one with "
             "torch.save(model.state_dict(), path)"
         ) from error
-    for key in ("model", "state_dict"):  # as training scripts keep it, beside the optimizer's
+    for key in ("model", "state_dict"):  # training scripts often save it under such a key, with the optimizer's state
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or "roi_heads.box_predictor.cls_score.weight" not in state:
-        raise InputError(f"{path} is not the state dict of a torchvision Faster R-CNN with FPN")
+        raise WeightsError(f"{path} is not the state dict of a torchvision Faster R-CNN with FPN")
     return state

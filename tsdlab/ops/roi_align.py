@@ -165,27 +165,27 @@ class RegionPooler:
 
     scheme: MultiScaleDeformRoIAlign
     pyramid: Pyramid
-    level: int | None = None  # the one that all regions are pooled from; None: each from that of its size
+    levels: Tensor | None = None  # [K] int64, the level of each RoI; None assigns levels by size
 
     def assign_levels(self, rois: Tensor) -> Tensor:
-        """[K] level of each of rois [K, 5]."""
-        if self.level is None:
+        """[K] int64, the level of each of rois [K, 5]."""
+        if self.levels is None:
             return self.scheme.assign_levels(rois[:, 1:])
-        return torch.full(rois.shape[:1], self.level, device=rois.device)
+        if self.levels.shape != rois.shape[:1]:
+            raise InputError(f"this pooler has levels for {len(self.levels)} RoIs, got {len(rois)} RoIs")
+        return self.levels
 
-    def from_level(self, level: int) -> RegionPooler:
-        """A pooler of the same features that takes every region from one level, whatever its size."""
-        if not 0 <= level < len(self.scheme.strides):
-            raise InputError(f"level must be 0…{len(self.scheme.strides) - 1}, got {level}")
-        return replace(self, level=level)
+    def from_levels(self, levels: Tensor) -> RegionPooler:
+        """A pooler of the same features for K RoIs, each from its given level [K] (int64) instead of by its size."""
+        return replace(self, levels=levels)
 
     def __call__(self, rois: Tensor, levels: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         """Pool rois [K, 5] → [K, C, bins, bins].
 
         Args:
             rois: [K, 5] (image index, x1, y1, x2, y2) in image pixels.
-            levels: [K] level of each RoI; None assigns by size. A region derived from a proposal is pooled from
-                the proposal's level, so TSD passes it.
+            levels: [K] level of each RoI; None takes those of `assign_levels`. A head that derives regions from
+                proposals assigns levels to the proposals and passes them with the derived regions.
             offsets: [K, bins, bins, 2] (dx, dy), fractions of each RoI's size.
         """
         scheme = self.scheme

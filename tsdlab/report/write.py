@@ -19,7 +19,8 @@ from tsdlab.data.coco import CocoDataset
 from tsdlab.figures import maps as map_plots
 from tsdlab.figures import measures as plots
 from tsdlab.files import atomic_write
-from tsdlab.models.probe import Probe, as_detector
+from tsdlab.models.build import as_detector
+from tsdlab.models.probe import Probe
 from tsdlab.provenance import versions
 from tsdlab.report.page import page
 

@@ -31,7 +31,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from tsdlab.config import Config, TrainConfig, config_from_dict, config_to_dict
+from tsdlab.config import HEADS, Config, TrainConfig, config_from_dict, config_to_dict
 from tsdlab.data.coco import CocoDataset, collate
 from tsdlab.data.sampling import TrainingBatches
 from tsdlab.data.transforms import train_transforms
@@ -42,7 +42,6 @@ from tsdlab.files import write_json
 from tsdlab.memory import keep_freed_memory
 from tsdlab.models.build import build_detector
 from tsdlab.models.detector import Detector
-from tsdlab.models.heads import HEADS
 from tsdlab.models.weights import read_header, save_weights, start_from
 from tsdlab.progress import PROGRESS_INTERVAL
 from tsdlab.provenance import versions

@@ -1,10 +1,11 @@
-"""What every head is, and the 2-FC branch they are built from."""
+"""What every head is, and the 2-FC branch that most heads are built from."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Generic, TypeVar
 
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
@@ -14,46 +15,50 @@ from tsdlab.models.losses import detection_losses
 from tsdlab.ops import RegionPooler
 from tsdlab.structures import HeadOutput, Samples
 
+Output = TypeVar("Output", bound=HeadOutput)
 
-class Head(nn.Module, ABC):
-    """Says class and box of each RoI; given samples, says how wrong it was.
 
-    Subclasses are built from a `Config` alone and registered in `tsdlab.models.heads.HEADS`.
+class Head(nn.Module, ABC, Generic[Output]):
+    """Predicts the class and the box of each RoI, and computes its own losses.
+
+    A subclass is built from a `Config` alone and is listed in `tsdlab.config.HEADS`. A head that predicts more than
+    logits, deltas and boxes is a `Head[ItsOutput]`, where ItsOutput is its own subclass of `HeadOutput`.
     """
 
-    # Where the modules of torchvision's second stage fit into this head: copies may go to several places. A head with
-    # all of them in the branches that answer detects at first as torchvision does.
+    # Which modules of this head can start as copies of torchvision's second stage: torchvision's name → names here.
+    # A head whose inference uses only such copies detects as torchvision does, until it is trained.
     torchvision_modules: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
     @abstractmethod
-    def forward(self, pool: RegionPooler, rois: Tensor, with_sibling: bool = False) -> HeadOutput:
-        """Answer for rois [K, 5] (image index, xyxy pixels).
+    def forward(self, pool: RegionPooler, rois: Tensor, all_branches: bool = False) -> Output:
+        """Predict for rois [K, 5] (image index, xyxy pixels).
 
         Args:
-            pool: features of the batch; `pool(rois, levels, offsets)` → [K, channels, bins, bins].
+            pool: the features of the batch; `pool(rois, levels, offsets)` → [K, channels, bins, bins].
             rois: the proposals P.
-            with_sibling: also give the answer of the sibling head, if there is one in this head.
+            all_branches: also run the branches that inference does not use. True in training and in analysis.
         """
 
-    def losses(self, pool: RegionPooler, output: HeadOutput, samples: Samples) -> dict[str, Tensor]:
-        """Losses by name; always the same names, whatever the batch holds.
+    def losses(self, pool: RegionPooler, output: Output, samples: Samples) -> dict[str, Tensor]:
+        """Losses by name. The names never depend on the batch, and every parameter gets a gradient from every batch.
 
         Args:
             pool: what `output` was pooled with, for a head that trains on further regions.
-            output: the answer to `samples.rois`, given with_sibling=True.
-            samples: what it should have been.
+            output: the prediction for `samples.rois`, made with all_branches=True.
+            samples: the targets.
         """
         classification, localization = detection_losses(output, samples)
         return {"loss_classifier": classification, "loss_box_reg": localization}
 
     def box_confidence(self, pool: RegionPooler, rois: Tensor, labels: Tensor) -> Tensor | None:
-        """How well boxes fit objects of their class, 0…1, by which they are then ranked in NMS; None: this head
-        cannot tell.
+        """How well boxes fit objects of their class [D], 0…1. NMS then ranks boxes by it instead of by their scores.
+
+        None: this head does not predict it.
 
         Args:
-            pool: features of the batch.
-            rois: [D, 5] (image index, decoded box); differentiable in the boxes.
-            labels: [D] int64 in 1…C.
+            pool: the features of the batch.
+            rois: [D, 5] (image index, decoded box); the result is differentiable in the boxes.
+            labels: [D] int64, 1…C.
         """
         return None
 
@@ -70,7 +75,8 @@ class Branch(nn.Module):
         return self.out(self.fc(roi_features))
 
 
-# Two branches named `classification` and `localization`, begun as copies of torchvision's trunk and its two outputs.
+# `torchvision_modules` of a head with two branches, named `classification` and `localization`: both start with
+# torchvision's trunk, and each with one of its two outputs.
 BRANCH_MODULES = {
     "box_head": ("classification.fc", "localization.fc"),
     "box_predictor.cls_score": ("classification.out",),

@@ -1,6 +1,6 @@
-"""D_head: the same region, but a branch of its own for each task (TSD paper, Fig. 3 and Tab. 1).
+"""D_head: one region, and a separate branch for each task (TSD paper, Fig. 3 and Tab. 1).
 
-The control for TSD: it has the separate branches and not the displacement.
+It is the control for TSD: it has TSD's separate branches, but does not move its regions.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from tsdlab.ops import RegionPooler
 from tsdlab.structures import HeadOutput
 
 
-class DHead(Head):
-    """Two separate 2-FC branches on the features of one proposal."""
+class DHead(Head[HeadOutput]):
+    """Two separate 2-FC branches on the features of the proposal."""
 
     torchvision_modules = BRANCH_MODULES
 
@@ -23,7 +23,7 @@ class DHead(Head):
         self.classification = Branch(config, 1 + config.num_classes)
         self.localization = Branch(config, 4 * (1 + config.num_classes))
 
-    def forward(self, pool: RegionPooler, rois: Tensor, with_sibling: bool = False) -> HeadOutput:
+    def forward(self, pool: RegionPooler, rois: Tensor, all_branches: bool = False) -> HeadOutput:
         roi_features = pool(rois)
         return HeadOutput(
             logits=self.classification(roi_features),

@@ -3,7 +3,7 @@
 P ─┬→ pool(P)           → 2 FC                    → class logits            [extended: and deltas]
    └→ pool(P enlarged)  → convolutions → average  → deltas, relative to P   [extended: and class logits]
 
-Double-Head-Ext trains both branches for both tasks, and classifies with both. "Reference code" is
+Double-Head-Ext ("extended") trains both branches for both tasks, and classifies with both. "Reference code" is
 wuyuebupt/doubleheadsrcnn.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
@@ -28,10 +29,20 @@ from tsdlab.structures import HeadOutput, Samples
 _GROUP = 16  # channels normalized together
 
 
-class DoubleHead(Head):
+@dataclass
+class DoubleExtOutput(HeadOutput):
+    """Double-Head-Ext's prediction: logits of the fc branch, deltas of the conv branch, and the opposite of both."""
+
+    counterpart: HeadOutput  # logits of the conv branch, deltas of the fc branch
+
+    def scores(self) -> Tensor:
+        return fuse_scores(super().scores(), self.counterpart.scores())
+
+
+class DoubleHead(Head[HeadOutput]):
     """A 2-FC branch for the class, a convolutional branch for the box."""
 
-    # Only the fc branch is built as torchvision's second stage; nothing there could start the convolutions.
+    # Only the fc branch has the layers of torchvision's second stage. The convolutions start with random weights.
     torchvision_modules: Mapping[str, tuple[str, ...]] = MappingProxyType(
         {"box_head": ("classification.fc",), "box_predictor.cls_score": ("classification.out",)}
     )
@@ -42,15 +53,15 @@ class DoubleHead(Head):
         logits, deltas = 1 + config.num_classes, 4 * (1 + config.num_classes)
         self.classification = Branch(config, logits)
         self.localization = ConvBranch(config, deltas)
-        # Each branch's output for the other one's task. Without "extended" they would never get a gradient.
+        # Each branch's output for the other branch's task. Only "extended" trains them.
         self.fc_deltas = nn.Linear(config.roi.hidden, deltas) if config.double.extended else None
         self.conv_logits = nn.Linear(config.roi.hidden, logits) if config.double.extended else None
         if config.double.extended:
             self.torchvision_modules = {**self.torchvision_modules, "box_predictor.bbox_pred": ("fc_deltas",)}
 
-    def forward(self, pool: RegionPooler, rois: Tensor, with_sibling: bool = False) -> HeadOutput:
-        # The enlarged region stays on the level of P, as in the reference code and in mmdetection: by its own size it
-        # would often belong to a coarser one, meant for larger objects.
+    def forward(self, pool: RegionPooler, rois: Tensor, all_branches: bool = False) -> HeadOutput:
+        # The enlarged region is pooled from the level of P, as in the reference code and in mmdetection. Its own size
+        # would often assign it to a coarser level, which is meant for larger objects.
         levels = pool.assign_levels(rois)
         fc = self.classification.fc(pool(rois, levels))  # [K, hidden]
         conv = self.localization.conv(pool(enlarge(rois, self.config.box_scale), levels))  # [K, hidden]
@@ -60,23 +71,17 @@ class DoubleHead(Head):
         if self.fc_deltas is None or self.conv_logits is None:
             return HeadOutput(logits, deltas, boxes)
         counterpart = HeadOutput(self.conv_logits(conv), self.fc_deltas(fc).unflatten(1, (-1, 4)), boxes)
-        return HeadOutput(
-            logits,
-            deltas,
-            boxes,
-            counterpart=counterpart,
-            fused_scores=fuse_scores(logits.float().softmax(dim=1), counterpart.scores()),
-        )
+        return DoubleExtOutput(logits, deltas, boxes, counterpart)
 
     def losses(self, pool: RegionPooler, output: HeadOutput, samples: Samples) -> dict[str, Tensor]:
-        """Classification of the fc branch and localization of the conv branch, each × loss_weight.
+        """Classification loss of the fc branch and localization loss of the conv branch, each × loss_weight.
 
-        Double-Head-Ext adds the other task of each branch, and the tasks share a branch's weight:
+        Double-Head-Ext adds the other task of each branch. The two tasks of a branch share its weight:
         L_fc = λ_fc · cls + (1 − λ_fc) · reg and L_conv = (1 − λ_conv) · cls + λ_conv · reg.
         """
         config, weight = self.config, self.config.loss_weight
         classification, localization = detection_losses(output, samples)
-        if output.counterpart is None:
+        if not isinstance(output, DoubleExtOutput):
             return {"loss_classifier": weight * classification, "loss_box_reg": weight * localization}
         conv_classification, fc_localization = detection_losses(output.counterpart, samples)
         return {
@@ -91,7 +96,7 @@ class ConvBranch(nn.Module):
     """Residual convolutions, average pool and a linear output: RoI features [K, C, bins, bins] → [K, outputs].
 
     Raises:
-        ValueError: roi.hidden cannot be divided by 4, as bottlenecks need.
+        ValueError: roi.hidden is not a multiple of 4, which bottlenecks need.
     """
 
     def __init__(self, config: Config, outputs: int) -> None:
@@ -115,7 +120,7 @@ class ConvBranch(nn.Module):
 
 
 class WideningBlock(nn.Module):
-    """Residual block that gives [K, channels, h, w] the branch's width."""
+    """Residual block [K, channels, h, w] → [K, width, h, w]."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -133,24 +138,24 @@ class WideningBlock(nn.Module):
 
 
 def _norm(channels: int) -> nn.GroupNorm:
-    # BatchNorm in the reference code. But it trains on sampled RoIs, a quarter of them objects, and would meet all
-    # proposals in evaluation; none at all would make its averages NaN; and every process would keep averages of its
-    # own. GroupNorm sees one RoI at a time and keeps nothing. Groups of one size, not a number of groups: 32 groups
-    # in a branch as narrow as the small presets' would normalize channels almost one by one.
+    # The reference code has BatchNorm. Its averages would come from sampled RoIs, a quarter of them objects, while
+    # evaluation meets all proposals; a batch without RoIs would make the averages NaN; and every process would have its
+    # own averages. GroupNorm normalizes each RoI by itself and keeps no averages. The size of a group is fixed, not the
+    # number of groups: in the narrow branch of a small preset, 32 groups would have one or two channels each.
     return nn.GroupNorm(channels // math.gcd(channels, _GROUP), channels)
 
 
 def enlarge(rois: Tensor, scale: float) -> Tensor:
-    """rois [K, 5] with their boxes `scale` times as wide and high around the same centre; may leave the image."""
+    """rois [K, 5] with boxes `scale` times as wide and high around the same centre; they may leave the image."""
     centre = (rois[:, 1:3] + rois[:, 3:5]) / 2
     half = scale / 2 * (rois[:, 3:5] - rois[:, 1:3])
     return torch.cat([rois[:, :1], centre - half, centre + half], dim=1)
 
 
 def fuse_scores(fc: Tensor, conv: Tensor) -> Tensor:
-    """Class scores [K, 1 + C] of both branches as one: s = s_fc + s_conv · (1 − s_fc) for each object class.
+    """Fuse the class scores [K, 1 + C] of both branches: s = s_fc + s_conv · (1 − s_fc) for each object class.
 
-    A class is there unless both branches deny it, so column 0 holds what both must say: the product of their
-    background scores. A row need not sum to 1.
+    A class is present unless both branches deny it. Column 0, background, is the product of both background scores.
+    A row need not sum to 1.
     """
     return torch.cat([fc[:, :1] * conv[:, :1], fc[:, 1:] + conv[:, 1:] * (1 - fc[:, 1:])], dim=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import MappingProxyType
 
 from torch import Tensor
@@ -14,8 +13,8 @@ from tsdlab.ops import RegionPooler
 from tsdlab.structures import HeadOutput
 
 
-class SiblingHead(Head):
-    """Classification and localization from the same features of the same proposal."""
+class SiblingHead(Head[HeadOutput]):
+    """Classifies and localizes from the same features of the proposal."""
 
     torchvision_modules = MappingProxyType({"box_head": ("box_head",), "box_predictor": ("box_predictor",)})
 
@@ -25,11 +24,10 @@ class SiblingHead(Head):
         self.box_head = TwoMLPHead(roi_feature_size(config), config.roi.hidden)
         self.box_predictor = FastRCNNPredictor(config.roi.hidden, 1 + config.num_classes)
 
-    def forward(self, pool: RegionPooler, rois: Tensor, with_sibling: bool = False) -> HeadOutput:
-        output = self.answer(pool(rois), rois)
-        return replace(output, sibling=output) if with_sibling else output
+    def forward(self, pool: RegionPooler, rois: Tensor, all_branches: bool = False) -> HeadOutput:
+        return self.predict(pool(rois), rois)
 
-    def answer(self, roi_features: Tensor, rois: Tensor) -> HeadOutput:
-        """The head on features already pooled: [K, C, bins, bins] of rois [K, 5]."""
+    def predict(self, roi_features: Tensor, rois: Tensor) -> HeadOutput:
+        """Predict from features that are already pooled: [K, C, bins, bins] of rois [K, 5]."""
         logits, deltas = self.box_predictor(self.box_head(roi_features))
         return HeadOutput(logits=logits, deltas=deltas.unflatten(1, (-1, 4)), boxes=rois[:, 1:])

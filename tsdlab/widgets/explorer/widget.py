@@ -32,8 +32,9 @@ from tsdlab.analysis.proposal import (
 from tsdlab.analysis.sensitivity import Grid, Pooling, ask_everywhere, draw_maps
 from tsdlab.errors import InputError
 from tsdlab.figures import plots
+from tsdlab.models.build import as_detector
 from tsdlab.models.detector import Detector
-from tsdlab.models.probe import Probe, as_detector
+from tsdlab.models.probe import Probe
 from tsdlab.structures import Answer
 from tsdlab.widgets.explorer.gallery import SIZES, Gallery
 from tsdlab.widgets.pictured import PicturedWidget, image_url

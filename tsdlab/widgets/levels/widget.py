@@ -34,7 +34,7 @@ from tsdlab.data.coco import CocoDataset
 from tsdlab.errors import InputError
 from tsdlab.evaluation import model_labels
 from tsdlab.figures import plots
-from tsdlab.models.probe import as_detector
+from tsdlab.models.build import as_detector
 from tsdlab.widgets.pictured import PicturedWidget, image_url
 
 # Traits that a view can be made with; every one is explained in `LevelsView`.
