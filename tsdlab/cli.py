@@ -25,6 +25,7 @@ from tyro.conf import CascadeSubcommandArgs, OmitSubcommandPrefixes, Positional,
 
 import tsdlab
 from tsdlab.analysis.analyze import analyze
+from tsdlab.analysis.examples import CANDIDATES, choose_examples
 from tsdlab.config import Config, HeadName
 from tsdlab.data.badges import BadgesConfig, make_badges
 from tsdlab.data.coco import CocoDataset, check, read_image
@@ -39,6 +40,7 @@ from tsdlab.models.torchvision_start import PublishedName
 from tsdlab.models.weights import find_weights, import_torchvision, load_detector, read_header, shipped_weights
 from tsdlab.presets import PRESETS
 from tsdlab.provenance import versions
+from tsdlab.report.page import Source
 from tsdlab.report.write import write_report
 from tsdlab.training.loop import TrainingInterrupted, train
 
@@ -206,9 +208,11 @@ class Analyze:
         dataset = CocoDataset(self.data, self.split)
         with joined_processes() as speaks:
             model = load_detector(self.weights, resolve_device(self.device))
-            report = analyze(model, dataset, self.images)
+            analysis = analyze(model, dataset, self.images)
         if speaks:
-            print(f"wrote {write_report(report, self.out, model, dataset, self.weights, line)}")
+            examples = choose_examples(model, dataset, min(CANDIDATES, analysis.misalignment.images))
+            source = Source(self.weights, model.config.head, str(dataset.root), dataset.split, line)
+            print(f"wrote {write_report(analysis, examples, source, self.out)}")
 
 
 def _drawing_names(paths: Sequence[Path]) -> list[str]:

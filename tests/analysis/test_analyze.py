@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import tsdlab
-from tsdlab.analysis.analyze import Report, analyze, observe
+from tsdlab.analysis.analyze import Analysis, analyze, observe
 from tsdlab.analysis.measures import AGREEMENT, MEASURES
 from tsdlab.analysis.misalignment import IOU_EDGES
 from tsdlab.analysis.statistics import Tally
@@ -69,7 +69,7 @@ def objects_of(dataset, images):
 
 def test_a_report_is_strict_json_and_comes_back_the_same(report):
     text = json.dumps(report.as_dict(), allow_nan=False)
-    assert Report.from_dict(json.loads(text)) == report
+    assert Analysis.from_dict(json.loads(text)) == report
 
 
 def test_everything_is_there_and_counted(report, sample):
@@ -120,7 +120,7 @@ def test_a_head_that_moves_nothing_has_no_displacement(tiny_config, tiny_data):
     for head in ("sibling", "double"):
         found = analyze(build_detector(replace(tiny_config, head=head)), dataset, 2, REPLICATES, progress=False)
         assert found.displacement is None and found.misalignment.moved == {}
-        assert Report.from_dict(json.loads(json.dumps(found.as_dict(), allow_nan=False))) == found
+        assert Analysis.from_dict(json.loads(json.dumps(found.as_dict(), allow_nan=False))) == found
 
 
 def test_an_image_without_objects_is_an_image(tiny_config, tiny_data):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from tsdlab.analysis.analyze import Report, observe
+from tsdlab.analysis.analyze import Analysis, observe
 from tsdlab.analysis.displacement import displacements
 from tsdlab.analysis.measures import AGREEMENT, MEASURES, ObjectMaps
 from tsdlab.analysis.misalignment import (
@@ -233,7 +233,7 @@ def test_awkward_objects_leave_no_nan(tiny_config, boxes):
     for i, image in enumerate((torch.rand(3, 64, 64), torch.zeros(3, 64, 64))):
         tally.begin(i)
         observe(tally, Probe(build_detector(tiny_config), image), target)
-    report = Report(misalignment(tally), displacements(tally))
+    report = Analysis(misalignment(tally), displacements(tally))
     text = json.dumps(report.as_dict(), allow_nan=False)
     found = report.misalignment
     assert (found.images, found.objects) == (2, 2 * len(boxes)) and text

@@ -83,11 +83,29 @@ def test_surfaces_stand_on_the_image_plane(maps, image):
     assert ax.get_ylim() == (32, 0), "as in images"
     assert ax.get_zlim()[0] == 0, "the image is where the maps are 0"
     peaks = [line.get_data_3d() for line in ax.lines if len(line.get_data_3d()[0]) == 1]
-    assert [tuple(float(v[0]) for v in peak) for peak in peaks] == [(45, 11, 1), (21, 25, 1)]
-    assert ax.get_legend_handles_labels()[1] == [
+    assert [tuple(float(v[0]) for v in peak) for peak in peaks] == [(21, 25, 1), (45, 11, 1)]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
         "classification, peak at (45, 11)", "localization, peak at (21, 25)",
     ]  # fmt: skip
-    assert len([c for c in ax.collections if isinstance(c, Poly3DCollection)]) == 1 + (image is not None)
+    assert len([c for c in ax.collections if isinstance(c, Poly3DCollection)]) == 2 + (image is not None)
+    plt.close(figure)
+
+
+def test_surfaces_have_no_seams(maps):
+    """Pixels of a smooth surface that are darker or lighter than both neighbours are seams between its faces."""
+    y, x = torch.meshgrid(torch.linspace(-2, 2, 56), torch.linspace(-2, 2, 56), indexing="ij")
+    smooth = TaskMaps(torch.exp(-(x**2) - y**2), torch.zeros(56, 56))
+    only = replace(maps, grid=Grid((0.0, 0.0, 64.0, 64.0), (56, 56)), levels={"0": {"tsd": smooth}})
+    figure = plt.figure(dpi=72)
+    ax = plots.surfaces(only, "0", "tsd", figure.add_subplot(projection="3d"))
+    ax.set_axis_off()
+    for artist in (ax.get_legend(), *ax.lines):
+        artist.remove()
+    figure.canvas.draw()
+    red = np.asarray(figure.canvas.buffer_rgba())[..., 0].astype(int)  # the surface is blue
+    left, right = red[:, 1:-1] - red[:, :-2], red[:, 1:-1] - red[:, 2:]
+    seams = (abs(left) > 12) & (abs(right) > 12) & (left * right > 0)
+    assert seams.sum() < 0.01 * (red < 240).sum()
     plt.close(figure)
 
 
@@ -100,7 +118,7 @@ def test_surfaces_of_what_is_around_the_object(maps):
     plots.surfaces(maps, "0", "tsd", ax, IMAGE, margin=0.1)
     assert ax.get_xlim() == (12, 54) and ax.get_ylim() == (32, 0), "whole cells, not beyond the image"
     peaks = [line.get_data_3d() for line in ax.lines if len(line.get_data_3d()[0]) == 1]
-    assert [tuple(float(v[0]) for v in peak) for peak in peaks] == [(45, 11, 1), (21, 25, 1)]
+    assert [tuple(float(v[0]) for v in peak) for peak in peaks] == [(21, 25, 1), (45, 11, 1)]
     figure.canvas.draw()
     plt.close(figure)
 

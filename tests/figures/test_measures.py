@@ -74,7 +74,7 @@ def test_measures_have_a_point_and_an_interval_per_branch(ax, found):
     assert [drawn[branch][:, 1].tolist() for branch in ("sibling", "tsd")] == [[0.5], [0.3]]
     assert drawn["sibling"][0, 0] < 0 < drawn["tsd"][0, 0], "beside each other, on their level's tick"
     np.testing.assert_allclose(whiskers(ax)["tsd"][0, :, 1], [0.2, 0.4])
-    assert ax.get_ylabel().replace("\n", " ") == "rank correlation of the two maps (even: 0)"
+    assert ax.get_ylabel().replace("\n", " ") == "rank correlation of the two maps"
     assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "1"]
     assert [(t.get_text(), t.get_position()[0]) for t in ax.texts] == [("no value", 1)]
     assert to_hex(ax.containers[1].lines[0].get_color()) == PALETTE["tsd"].lower()

@@ -8,18 +8,21 @@ import matplotlib
 import pytest
 import torch
 
-from tsdlab.analysis.analyze import Report, analyze
+from tsdlab.analysis.analyze import Analysis, analyze
 from tsdlab.analysis.displacement import Displacements
 from tsdlab.analysis.examples import choose_examples
 from tsdlab.analysis.misalignment import Misalignment
 from tsdlab.analysis.statistics import Estimate
 from tsdlab.data import CocoDataset
 from tsdlab.models.build import build_detector
-from tsdlab.report.write import _example_figures, write_report
+from tsdlab.report.page import Source
+from tsdlab.report.pictures import draw_example
+from tsdlab.report.write import write_report
 from tsdlab.structures import Category
 
 matplotlib.use("Agg")
 NAME = "<b>own & weights</b>"
+SOURCE = Source("own", "sibling", "data/own", "val", "line")
 COMMAND = "tsdlab analyze 'own <weights>' --out report"
 
 
@@ -42,7 +45,8 @@ def written(dataset, tiny_config, tmp_path_factory):
     model = detector(tiny_config, "tsd")
     report = analyze(model, dataset, replicates=20, progress=False)
     out = tmp_path_factory.mktemp("analysis") / "new" / "folder"
-    return report, out, write_report(report, out, model, dataset, NAME, COMMAND)
+    source = Source(NAME, "tsd", str(dataset.root), dataset.split, COMMAND)
+    return report, out, write_report(report, choose_examples(model, dataset), source, out)
 
 
 def strict(text):
@@ -86,7 +90,7 @@ def test_numbers_come_from_the_report(dataset, tiny_config, tmp_path):
     found = Misalignment(
         2, 4321, {"proposals": {"0": {"sibling": {"peak_distance": mark}}}}, {}, {"sibling": {"gap": mark}}, survival
     )
-    page = write_report(Report(found, None), tmp_path, model, dataset, "own", "line").read_text()
+    page = write_report(Analysis(found, None), choose_examples(model, dataset), SOURCE, tmp_path).read_text()
     assert "2 images, 4321 objects" in page
     assert '0.123 <span class="interval">[0.012, 0.987]</span>' in page and ">4321<" in page
     assert "moves its regions" not in page and "− sibling" not in page
@@ -101,25 +105,14 @@ def test_displacements_are_told_where_the_head_moves(written):
 def test_surfaces_are_of_the_branch_that_detects(dataset, tiny_config):
     model = detector(tiny_config, "tsd")
     (example,) = choose_examples(model, dataset, images=5, count=1)
-    figure = _example_figures(model, dataset, [example])["example-1"]
+    figure = draw_example(example)
     assert figure.axes[-1].name == "3d" and figure.axes[-1].get_title() == "tsd: maps of the proposals"
 
 
 def test_nothing_to_measure_is_a_report_too(dataset, tiny_config, tmp_path):
     model = detector(tiny_config, "sibling")
     report = analyze(model, dataset, images=1, replicates=5, progress=False)  # its image has no object
-    page = write_report(report, tmp_path, model, dataset, "own", "line").read_text()
+    page = write_report(report, choose_examples(model, dataset, images=1), SOURCE, tmp_path).read_text()
     assert "None of the first images has an object to show" in page
     assert "There was no object to measure" in page
     assert strict((tmp_path / "report.json").read_text())["examples"] == []
-
-
-def test_examples_are_the_farthest_apart_one_of_an_image(dataset, tiny_config):
-    # With this threshold it finds nothing, so that only distance counts.
-    model = detector(replace(tiny_config, roi=replace(tiny_config.roi, score_thresh=1.0)), "sibling")
-    many = choose_examples(model, dataset, images=5, count=9)
-    assert len({example.image for example in many}) == len(many) == 4  # of five images one is empty
-    distances = [example.peak_distance for example in many]
-    assert distances == sorted(distances, reverse=True)
-    assert choose_examples(model, dataset, images=5, count=2) == many[:2]
-    assert choose_examples(model, dataset, images=1) == []

@@ -1,4 +1,4 @@
-"""The whole analysis over a data set: misalignment, and displacements where the head has some."""
+"""The whole analysis over a data set: misalignment, and displacements if the head moves its regions."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from tsdlab.progress import progress_bar
 
 
 @dataclass(frozen=True)
-class Report:
-    """Every number has a bootstrap 95% interval over images, and the count behind it."""
+class Analysis:
+    """The numbers of a whole analysis, each with a bootstrap 95% interval over images and the count behind it."""
 
     misalignment: Misalignment
-    displacement: Displacements | None  # None for heads that do not move their regions, or without a proposal to follow
+    displacement: Displacements | None  # None if the head does not move its regions, or no proposal overlaps an object
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON; what has no value is None, never NaN."""
+        """Plain values, ready for JSON; a missing value is None, never NaN."""
         return dataclasses.asdict(self)
 
     @staticmethod
-    def from_dict(values: dict[str, Any]) -> Report:
+    def from_dict(values: dict[str, Any]) -> Analysis:
         """Inverse of `as_dict`, also after JSON."""
         found = values["displacement"]
-        return Report(
+        return Analysis(
             Misalignment(**_revived(values["misalignment"])),
             None
             if found is None
@@ -52,7 +52,7 @@ class Report:
 
 
 def _revived(value: Any) -> Any:
-    """Plain values with estimates in them again, and tuples in the place of lists."""
+    """Plain values with their estimates restored, and lists as tuples."""
     if isinstance(value, dict):
         if value.keys() == {field.name for field in dataclasses.fields(Estimate)}:
             return Estimate(**value)
@@ -66,22 +66,22 @@ def analyze(
     images: int | None = None,
     replicates: int = REPLICATES,
     progress: bool = True,
-) -> Report:
+) -> Analysis:
     """Measure the misalignment of a detector's two tasks on every object of a data set.
 
-    What is kept does not grow with the data set. Under torchrun every process takes its share of the images, and each
-    returns the report of all.
+    Memory does not grow with the data set. Under torchrun every process takes a share of the images, and each one
+    returns the analysis of all images.
 
     Args:
-        model: a detector of ours, or any Faster R-CNN of torchvision; labels are matched to the dataset's as by
-            `tsdlab.evaluate`.
-        dataset: where images and objects come from.
-        images: take the first so many; None takes all.
+        model: a tsdlab detector, or any Faster R-CNN of torchvision; its labels are matched to those of the dataset in
+            the same way as by `tsdlab.evaluate`.
+        dataset: the images and their objects.
+        images: use only the first images, this many; None uses all.
         replicates: of the bootstrap.
         progress: show a progress bar.
 
     Raises:
-        ValueError: the dataset has a category the model does not know, or no image is asked for.
+        InputError: the dataset has a category that the model does not know, or `images` is less than 1.
     """
     if images is not None and images < 1:
         raise InputError(f"images must be at least 1, got {images}")
@@ -98,7 +98,7 @@ def analyze(
         tally.begin(index)
         observe(tally, Probe(model, image), target)
     whole = tally.gather()
-    return Report(misalignment(whole), displacements(whole))
+    return Analysis(misalignment(whole), displacements(whole))
 
 
 def observe(tally: Tally, probe: Probe, target: dict[str, Any]) -> None:

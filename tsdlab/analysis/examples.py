@@ -1,64 +1,117 @@
-"""Objects worth showing: where the two tasks of a detector disagree most."""
+"""Objects worth showing: those where the two tasks of a detector disagree most, with their maps."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+from torch import Tensor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops import box_iou
 
 from tsdlab.analysis.measures import ObjectMaps
 from tsdlab.analysis.misalignment import window
-from tsdlab.analysis.sensitivity import differentiate
+from tsdlab.analysis.sensitivity import SensitivityMaps, differentiate, gradient_maps, sensitivity_maps
 from tsdlab.data.coco import CocoDataset
 from tsdlab.evaluation import model_labels
 from tsdlab.models.build import as_detector
+from tsdlab.models.detector import Detector
 from tsdlab.models.probe import Probe
 
 EXAMPLES = 3
 CANDIDATES = 12  # images that the examples are chosen from
-FOUND = 0.5  # IoU of a detection with an object that it finds
+FOUND = 0.5  # smallest IoU of a detection with an object that it finds
 
 
 @dataclass(frozen=True)
 class Example:
-    """An object to show: what of it, and how far its peaks lie apart."""
+    """An object to show, with everything that is drawn of it. Boxes are xyxy in pixels of the image."""
 
     image: int  # index in the dataset
+    image_id: int  # as in the annotation file
     object: int  # index in the image's target
     label: int  # of the model
-    level: str  # that its own box is pooled from
-    peak_distance: float  # of the gradients at this level, in box sizes, by the first branch: the sibling, if any
+    category: str
+    level: str  # from which its box is pooled
+    peak_distance: float  # between the gradients' peaks at this level, in box sizes; first branch (sibling, if any)
+    pixels: Tensor  # [3, H, W] in 0…1
+    box: Tensor  # [4]
+    salient: Tensor | None  # [4] the part that tells its class
+    strides: dict[str, tuple[float, float]]  # level → (y, x) pixels per feature cell
+    maps: dict[str, SensitivityMaps]  # by method, as in METHODS
+
+    def as_dict(self) -> dict[str, Any]:
+        """Which object it is, as plain values; without image and maps."""
+        names = ("image", "object", "label", "level", "peak_distance")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    found: bool  # whether a detection of its class overlaps it
+    peak_distance: float
+    image: int
+    object: int
+    label: int
+    level: str
 
 
 def choose_examples(
     model: GeneralizedRCNN, dataset: CocoDataset, images: int = CANDIDATES, count: int = EXAMPLES
 ) -> list[Example]:
-    """Of the objects of the first images the `count` whose tasks disagree most, at most one of an image.
+    """The `count` objects whose tasks disagree most, at most one per image, from the first `images` of the data set.
 
-    Disagreement is the distance of the gradients' two peaks in box sizes, by the first branch at the level that the
-    object's box is pooled from. Objects that the detector finds come first: of others its maps have little to say.
+    Disagreement is the distance between the two gradient peaks in box sizes, for the first branch, on the level that
+    the object's box is pooled from. Objects that the detector finds come first, because the maps of others mean little.
     """
     model = as_detector(model)
-    to_model = model_labels(model, dataset)
-    candidates = []
-    for index in range(min(images, len(dataset))):
-        image, target = dataset[index]
-        if not len(target["boxes"]):
-            continue
-        probe = Probe(model, image)
-        trace = probe.trace()
-        levels = probe.ask(target["boxes"]).levels.tolist()
-        for i, (box, label) in enumerate(zip(target["boxes"], to_model[target["labels"]].tolist())):
-            level = probe.pooled[levels[i]]
-            maps = differentiate(probe, box, label, window(box, probe.image_size), proposals=trace.proposals)
-            first = next(iter(maps.levels[level].values()))
-            distance = ObjectMaps(first, maps.grid, box, None).peak_distance()
-            hits = trace.detections["boxes"][trace.detections["labels"] == label].cpu()
-            found = len(hits) > 0 and bool((box_iou(hits, box[None]) >= FOUND).any())
-            if distance == distance:  # not NaN, as of a flat map
-                candidates.append((found, distance, Example(index, i, label, level, distance)))
-    best: dict[int, Example] = {}
-    for _, _, example in sorted(candidates, key=lambda entry: entry[:2], reverse=True):
-        best.setdefault(example.image, example)
-    return list(best.values())[:count]
+    candidates = [
+        candidate
+        for index in range(min(images, len(dataset)))
+        for candidate in _candidates(model, dataset, index)
+        if candidate.peak_distance == candidate.peak_distance  # not NaN, the distance of a flat map
+    ]
+    best: dict[int, _Candidate] = {}
+    for candidate in sorted(candidates, key=lambda c: (c.found, c.peak_distance), reverse=True):
+        best.setdefault(candidate.image, candidate)
+    return [_example(model, dataset, candidate) for candidate in list(best.values())[:count]]
+
+
+def _candidates(model: Detector, dataset: CocoDataset, index: int) -> Iterator[_Candidate]:
+    image, target = dataset[index]
+    if not len(target["boxes"]):
+        return
+    probe = Probe(model, image)
+    trace = probe.trace()
+    levels = probe.ask(target["boxes"]).levels.tolist()
+    labels = model_labels(model, dataset)[target["labels"]].tolist()
+    for i, (box, label) in enumerate(zip(target["boxes"], labels)):
+        level = probe.pooled[levels[i]]
+        maps = differentiate(probe, box, label, window(box, probe.image_size), proposals=trace.proposals)
+        first = next(iter(maps.levels[level].values()))
+        hits = trace.detections["boxes"][trace.detections["labels"] == label].cpu()
+        found = len(hits) > 0 and bool((box_iou(hits, box[None]) >= FOUND).any())
+        yield _Candidate(found, ObjectMaps(first, maps.grid, box, None).peak_distance(), index, i, label, level)
+
+
+def _example(model: Detector, dataset: CocoDataset, candidate: _Candidate) -> Example:
+    image, target = dataset[candidate.image]
+    box, label = target["boxes"][candidate.object], candidate.label
+    return Example(
+        image=candidate.image,
+        image_id=dataset.image_ids[candidate.image],
+        object=candidate.object,
+        label=label,
+        category=dataset.categories[int(target["labels"][candidate.object]) - 1].name,
+        level=candidate.level,
+        peak_distance=candidate.peak_distance,
+        pixels=image,
+        box=box,
+        salient=target["salient_boxes"][candidate.object] if "salient_boxes" in target else None,
+        strides=Probe(model, image).strides,
+        maps={
+            "proposals": sensitivity_maps(model, image, box, label),
+            "gradients": gradient_maps(model, image, box, label, pooling="level"),
+        },
+    )

@@ -108,9 +108,8 @@ class Measure:
 
     @property
     def label(self) -> str:
-        """The title with its unit, and the value of an even map."""
-        notes = [note for note in (self.unit, "" if self.even is None else f"even: {self.even:g}") if note]
-        return f"{self.title} ({'; '.join(notes)})" if notes else self.title
+        """The title with its unit."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
 
 
 MEASURES = {

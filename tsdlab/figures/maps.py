@@ -42,6 +42,7 @@ _SHOWN: dict[str, dict[str, Any]] = {
 _HALO = [Stroke(linewidth=3.5, foreground="black"), Normal()]
 _SALIENT: dict[str, Any] = {"linewidth": 1.3, "path_effects": [Stroke(linewidth=3, foreground="black"), Normal()]}
 _GROUND = 0.02  # of the maximum: below it a surface is left out, or two of them would flicker through each other
+_OPACITY = 0.65  # of a surface
 _FEWEST = 8  # cells along a side of a surface: of a small object in a large image fewer lie around it
 _CELLS = 56  # of a surface along its longer side: more takes long, and shows no more
 
@@ -165,29 +166,25 @@ def surfaces(
         maps = _cut(maps, _around(maps.box, margin, maps.grid.extent))
     x1, y1, x2, y2 = maps.grid.extent
     ax.computed_zorder = False  # whole collections are sorted by their middle: the floor would come over the surfaces
-    quads, faces = [], []
-    for task in TASKS:
+    drawn = False
+    for task in reversed(TASKS):  # the classification map, which is often the narrower one, is seen through the other
         values = getattr(maps.levels[level][branch], task)
         if not values.max() > values.min():
             continue
+        drawn = True
         heights = _thinned((values / values.max())[None])[0].numpy()
-        corners = _corners(heights, maps.grid.extent)
-        found = _quads(corners)
-        rgba = np.full((len(found), 4), 0.45)
-        rgba[:, :3] = np.outer(_light(heights), colors.to_rgb(PALETTE[task])).clip(0, 1)
-        risen = found[:, :, 2].max(axis=1) > _GROUND
-        quads.append(found[risen])
-        faces.append(rgba[risen])
+        quads = _quads(_corners(heights, maps.grid.extent))
+        shades = _shaded(heights, PALETTE[task])
+        risen = quads[:, :, 2].max(axis=1) > _GROUND
+        surface = Poly3DCollection(quads[risen], facecolors=shades[risen], edgecolors=shades[risen], linewidths=0.6,
+                                   zorder=3)  # fmt: skip
+        surface.set_agg_filter(_translucent)
+        surface.set_rasterized(True)
+        ax.add_collection3d(surface)
         x, y = maps.peak(level, branch, task).tolist()
         ax.plot([x, x], [y, y], [0, 1], color=PALETTE[task], linewidth=1.2, linestyle="--", zorder=4)
         ax.plot([x], [y], [1], linestyle="", label=f"{task}, peak at ({x:.0f}, {y:.0f})", **_SHOWN[task])
-    if quads:  # one collection: matplotlib sorts the faces of one by depth, but not those of two
-        ax.add_collection3d(
-            Poly3DCollection(
-                np.concatenate(quads), facecolors=np.concatenate(faces), linewidths=0, antialiaseds=False, zorder=3
-            )
-        )
-    else:
+    if not drawn:
         ax.text2D(0.5, 0.9, "both maps are flat", transform=ax.transAxes, ha="center", fontsize=9)
     if image is not None:
         left, top, right, bottom = (round(side) for side in maps.grid.extent)
@@ -216,16 +213,12 @@ def surfaces(
         axis.pane.set_visible(False)
         axis.set_rotate_label(True)
     ax.grid(False)
-    if ax.get_legend_handles_labels()[0]:
+    handles, labels = ax.get_legend_handles_labels()
+    if handles:
         ax.legend(
-            frameon=False,
-            fontsize=9,
-            loc="upper center",
-            bbox_to_anchor=(0.5, 0.99),
-            ncols=2,
-            columnspacing=1.2,
-            handletextpad=0.5,
-        )
+            handles[::-1], labels[::-1], frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, 0.99),
+            ncols=2, columnspacing=1.2, handletextpad=0.5,
+        )  # fmt: skip
     return ax
 
 
@@ -344,7 +337,19 @@ def _quads(corners: np.ndarray) -> np.ndarray:
     return np.stack(around, axis=2).reshape(-1, 4, 3)
 
 
-def _light(heights: np.ndarray) -> np.ndarray:
-    """Brightness [faces] of a surface lit from the upper left, 1 where it is level."""
+def _translucent(picture: np.ndarray, dpi: float) -> tuple[np.ndarray, int, int]:
+    """Make a drawn surface [H, W, RGBA] translucent as a whole; doing it twice, as matplotlib may, changes nothing.
+
+    Translucent faces would not do: where two of them meet, pixels are covered twice or not at all, and the seams of all
+    faces together show as moiré.
+    """
+    picture[..., 3] = np.minimum(picture[..., 3], _OPACITY)
+    return picture, 0, 0
+
+
+def _shaded(heights: np.ndarray, color: str) -> np.ndarray:
+    """[faces, 3] the colours of a surface lit from the right and the front: mixed with white or black by its slope."""
     slope_y, slope_x = np.gradient(heights[:-1, :-1] * max(heights.shape))
-    return np.clip(1 + 0.18 * (slope_x + slope_y), 0.6, 1.35).ravel()
+    light = np.clip(0.12 * (slope_y - slope_x), -0.4, 0.4).ravel()[:, None]
+    rgb = np.array(colors.to_rgb(color))
+    return np.where(light > 0, rgb * (1 - light), rgb + (1 - rgb) * -light)
