@@ -54,7 +54,7 @@ def test_dose_response_sorts_by_dose_and_leaves_out_what_is_not_there(ax):
     ax.clear()
     comparison.dose_response(rows, "displacement.moved_on_salient", ax, scale=100)
     np.testing.assert_allclose(ax.lines[0].get_xydata(), [[1, 13]])
-    assert ax.get_ylabel() == "moved on salient"
+    assert ax.get_ylabel() == "share of P̂_c on the salient part (percent)"
 
 
 def whiskers(ax):
@@ -102,6 +102,8 @@ def test_average_precision_with_errors(ax):
     comparison.average_precision(results, ("AP", "AP50"), ax, errors)
     assert [bar.get_height() for bar in ax.patches] == [20, 30, 50, 60]
     assert not ax.texts, "whiskers in the place of values"
+    low, high = ax.get_ylim()
+    assert low == 0 and 62 < high < 75, "little more than the highest whisker"
     segments = ax.collections[1].get_segments()  # tsd's whiskers
     assert [(low[1], high[1]) for low, high in segments] == [(48, 52), (58, 62)]
 
@@ -111,6 +113,7 @@ def test_average_precision_bars(ax):
         {"sibling": {"AP": 10, "AP50": 20, "AP75": 5}, "tsd": {"AP": 30, "AP50": 50, "AP75": 28}}, ax=ax
     )
     assert [bar.get_height() for bar in ax.patches] == [10, 20, 5, 30, 50, 28]
+    assert [text.get_text() for text in ax.texts] == ["10.0", "20.0", "5.0", "30.0", "50.0", "28.0"]
 
 
 def test_a_model_has_one_colour_everywhere(ax):

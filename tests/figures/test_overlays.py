@@ -36,6 +36,24 @@ def test_detections_above_the_threshold_are_drawn_and_named(ax):
     assert [t.get_text().strip() for t in ax.texts] == ["ring 0.90"]
 
 
+def test_labels_of_boxes_in_one_place_do_not_cover_each_other(ax):
+    box, other = torch.tensor([20.0, 30.0, 90.0, 100.0]), torch.tensor([40.0, 2.0, 110.0, 25.0])
+    found = {
+        "boxes": torch.stack([box, box, box + 1, other]),
+        "labels": torch.tensor([1, 2, 1, 2]),
+        "scores": torch.tensor([0.6, 0.9, 0.8, 0.7]),
+    }
+    overlays.detections(torch.zeros(3, 128, 128), found, NAMES, ax)
+    ax.figure.canvas.draw()
+    covered = {text.get_text().strip(): text.get_window_extent() for text in ax.texts}
+    assert len(covered) == 4
+    for name, extent in covered.items():
+        assert not any(extent.overlaps(of) for other, of in covered.items() if other != name), name
+    assert ax.texts[0].get_text().strip() == "ring 0.90" and ax.texts[0].get_position() == (20, 30)
+    x, y = ax.texts[2].get_position()
+    assert (x, y) == (40, 2) and ax.texts[2].get_va() == "top", "there is no room above"
+
+
 def test_displacement_draws_all_three_regions(ax, traced):
     image, found = traced
     truth = torch.tensor([22.0, 33.0, 95.0, 99.0])

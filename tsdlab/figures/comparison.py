@@ -1,8 +1,9 @@
-"""Systems side by side as pictures, from the rows that `experiments/compare_heads.py` writes.
+"""Heads, training runs and operators side by side: curves and bars.
 
-A row is one system in one world: "system", "misalignment", "seeds", and for each number {"mean", "sd"} over its seeds,
-in percent; "per_iou" and "displacement" hold such numbers by name. Of a single seed no deviation is drawn: it is not 0,
-it is not known.
+The functions that take rows read what `experiments/compare_heads.py` writes. A row is one system (a head with its
+settings) in one world: "system", "misalignment", "seeds", and for each number its {"mean", "sd"} over the seeds, in
+percent; "per_iou" and "displacement" hold such numbers by name. For a single seed no deviation is drawn, because it is
+unknown, not 0.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from tsdlab.analysis.columns import COLUMNS
 from tsdlab.figures.style import PALETTE, color_of, plain_axes
 
 Row = Mapping[str, Any]
 
 
 def ap_by_iou(rows: Sequence[Row], ax: Axes | None = None, against: str | None = None) -> Axes:
-    """AP at every IoU threshold, a line per system with a band of one standard deviation.
+    """AP at every IoU threshold: a line per system, with a band of one standard deviation.
 
     Args:
         rows: one per system.
         ax: where to draw.
-        against: a system whose mean is subtracted: what is gained over it, in percentage points.
+        against: subtract the mean of this system, so that the lines show what is gained over it, in percentage points.
     """
     ax = ax or plt.gca()
     base = 0.0 if against is None else {row["system"]: _means(row["per_iou"]) for row in rows}[against]
@@ -43,13 +45,13 @@ def ap_by_iou(rows: Sequence[Row], ax: Axes | None = None, against: str | None =
 
 
 def dose_response(rows: Sequence[Row], number: str = "AP", ax: Axes | None = None, scale: float = 1.0) -> Axes:
-    """A number against the world's misalignment: a line per system, error bars of one standard deviation.
+    """A number against the misalignment of the world: a line per system, with error bars of one standard deviation.
 
     Args:
-        rows: one per system and world; a row without the number is left out.
-        number: name of a number, or "displacement.<name>".
+        rows: one per system and world; rows without the number are left out.
+        number: name of a number, or "displacement.<name of a column>".
         ax: where to draw.
-        scale: factor on the values: 100 turns a share into percent.
+        scale: multiplies the values: 100 turns a share into percent.
     """
     ax = ax or plt.gca()
     group, _, name = number.rpartition(".")
@@ -64,12 +66,13 @@ def dose_response(rows: Sequence[Row], number: str = "AP", ax: Axes | None = Non
             doses, means, sds = zip(*known)
             ax.errorbar(doses, means, sds, marker="o", markersize=4, capsize=3, color=color_of(system, i),
                         label=system)  # fmt: skip
-    ax.set(xlabel="misalignment of badge and box", ylabel=name.replace("_", " "))
+    label = COLUMNS[name].title if name in COLUMNS else name.replace("_", " ")
+    ax.set(xlabel="misalignment of badge and box", ylabel=f"{label} (percent)" if group and scale == 100 else label)
     return plain_axes(ax)
 
 
 def cost_against_ap(rows: Sequence[Row], costs: Mapping[str, float], ax: Axes | None = None) -> Axes:
-    """AP of each system that has a cost against it (time relative to a peer), with its name beside it."""
+    """AP against cost: a named point for each system that has a cost, which is its time relative to a peer's."""
     ax = ax or plt.gca()
     ax.margins(x=0.2, y=0.15)
     points = {}
@@ -77,15 +80,15 @@ def cost_against_ap(rows: Sequence[Row], costs: Mapping[str, float], ax: Axes | 
         if row["system"] in costs:
             x, y = points[row["system"]] = costs[row["system"]], row["AP"]["mean"]
             ax.errorbar(x, y, _sd(row, row["AP"]), marker="o", color=color_of(row["system"], i), capsize=3)
-    ax.autoscale_view()  # else limits, and with them what is near, are known only when the figure is drawn
+    ax.autoscale_view()  # sets the limits now; which points are near each other depends on them
     places = dict(zip(points, ax.transLimits.transform(list(points.values())))) if points else {}
     for system, point in points.items():
-        # Two names above points this near would lie on each other.
+        # The names of two points that are this near would overlap if both were above their points.
         gaps = [other - places[system] for name, other in places.items() if name != system]
         below = any(abs(dx) < 0.2 and 0 <= dy < 0.08 for dx, dy in gaps)
         ax.annotate(system, point, (7, -3 if below else 3), textcoords="offset points", fontsize=9,
                     va="top" if below else "bottom")  # fmt: skip
-    ax.set(ylabel="AP")
+    ax.set(xlabel="relative time", ylabel="AP")
     return plain_axes(ax, legend=False)
 
 
@@ -115,27 +118,32 @@ def average_precision(
     ax: Axes | None = None,
     errors: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Axes:
-    """AP figures (percent) of several models as grouped bars; with `errors` they get whiskers, without their values."""
+    """AP of several models as grouped bars, with their values, or with whiskers if `errors` are given.
+
+    Args:
+        results: model → metric → percent.
+        keys: the metrics to show, by name as in `tsdlab.evaluation.Metrics`.
+        ax: where to draw.
+        errors: model → metric → half the length of its whisker.
+    """
     ax = ax or plt.gca()
     columns = np.arange(len(keys))
     width = 0.8 / len(results)
     for i, (model, values) in enumerate(results.items()):
         at = columns + (i - (len(results) - 1) / 2) * width
-        bars = ax.bar(at, [values[k] for k in keys], width * 0.94, label=model, color=color_of(model, i))
+        heights = [values[key] for key in keys]
+        bars = ax.bar(at, heights, width * 0.94, label=model, color=color_of(model, i))
         if errors is None:
             ax.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
         else:
-            spread = [errors[model][k] for k in keys]
-            ax.errorbar(at, [values[k] for k in keys], spread, fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
-    ax.set(
-        xticks=columns,
-        xticklabels=[key.replace("_", " ") for key in keys],
-        ylim=(0, 122),
-        yticks=range(0, 101, 20),
-        ylabel="percent",
-    )
+            spread = [errors[model][key] for key in keys]
+            ax.errorbar(at, heights, spread, fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
+    ax.set_xticks(columns, [key.replace("_", " ") for key in keys])
+    ax.set_ylabel("percent")
+    ax.set_ylim(0)  # up to the highest whisker or label
+    ax.set_yticks([tick for tick in ax.get_yticks() if tick <= 100])
     plain_axes(ax, legend=False)
-    ax.legend(loc="upper center", ncols=len(results), frameon=False, fontsize=9)  # above the highest bar's label
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=len(results), frameon=False, fontsize=9)
     return ax
 
 
@@ -145,10 +153,10 @@ def speedup(
     ax: Axes | None = None,
     peer: str = "torchvision",
 ) -> Axes:
-    """How often each contestant fits into the peer's time, as bars from the peer's 1× on a log axis.
+    """How many times as fast as a peer each contestant is: bars that start at the peer's 1×, on a log axis.
 
     Args:
-        settings: setting → passes → contestant → figures, as `benchmarks/roi_ops.py` writes them.
+        settings: setting → passes → contestant → numbers, as `benchmarks/roi_ops.py` writes them.
         passes: "forward" or "forward + backward".
     """
     ax = ax or plt.gca()
@@ -179,7 +187,7 @@ def speedup(
 
 
 def _sd(row: Row, value: Mapping[str, float]) -> float:
-    """NaN, which is not drawn, of a single seed."""
+    """The standard deviation; NaN, which is not drawn, for a single seed."""
     return value["sd"] if len(row["seeds"]) > 1 else float("nan")
 
 

@@ -148,7 +148,7 @@ def distribution(displacements: Displacements, name: str, ax: Axes | None = None
     column, edges = (COLUMNS | DIRECTIONS)[name], EDGES[name]
     levels = [level for level in displacements.levels if level != ALL_LEVELS]
     last = 0
-    for level, color in zip(levels, _LEVEL_COLORS(np.linspace(0.1, 0.9, len(levels)))):
+    for level, color in zip(levels, _LEVEL_COLORS(np.linspace(0.25, 0.95, len(levels)))):
         shares = np.array([share.value or 0.0 for share in displacements.levels[level].distributions[name]])
         if not shares.any():
             continue

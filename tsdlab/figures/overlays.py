@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from torch import Tensor
 
 from tsdlab.errors import InputError
@@ -16,9 +18,10 @@ from tsdlab.structures import Answer
 
 
 def show_image(image: Tensor, ax: Axes | None = None, pixel: float = 1.0) -> Axes:
-    """An image [3, H, W] in 0…1 without ticks; `pixel` is its pixels' side in data units.
+    """An image [3, H, W] in 0…1, without ticks.
 
-    With a `pixel` of 1/8 a rendering at eight times the size takes boxes of the image the detector saw.
+    `pixel` is the size of one of its pixels in data units: with 1/8, boxes of the image that a detector saw fit on a
+    rendering that is eight times as large.
     """
     ax = ax or plt.gca()
     height, width = (side * pixel for side in image.shape[1:])
@@ -34,7 +37,7 @@ def show_image(image: Tensor, ax: Axes | None = None, pixel: float = 1.0) -> Axe
 
 
 def draw_box(box: Tensor, color: str, ax: Axes, label: str | None = None, **style) -> Axes:
-    """One box (xyxy, pixels); further keywords go to matplotlib's Rectangle."""
+    """One box [4] (xyxy, pixels); other keywords go to matplotlib's Rectangle."""
     x1, y1, x2, y2 = box.tolist()
     outline = {"fill": False, "linewidth": 2.0} | style
     ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, edgecolor=color, label=label, **outline))
@@ -48,22 +51,54 @@ def detections(
     ax: Axes | None = None,
     score_thresh: float = 0.5,
 ) -> Axes:
-    """Detections (boxes, labels, scores) over the image; `names[i]` names label i + 1."""
+    """Detections over the image, each with its class and score.
+
+    Args:
+        image: [3, H, W] in 0…1.
+        found: "boxes" [K, 4] in pixels, "labels" [K] in 1…C, "scores" [K] in 0…1.
+        names: of the classes; `names[0]` is that of label 1.
+        ax: where to draw.
+        score_thresh: detections with a lower score are not drawn.
+    """
     ax = show_image(image, ax)
-    order = found["scores"].argsort()  # the best is drawn last, over the others
+    ax.apply_aspect()  # now, because the size of labels in pixels of the image depends on it
+    order = found["scores"].argsort(descending=True)
     order = order[found["scores"][order] >= score_thresh]
-    for box, label, score in zip(*(found[key][order] for key in ("boxes", "labels", "scores"))):
-        label, score = int(label), float(score)
-        color = CYCLE[(label - 1) % len(CYCLE)]
-        draw_box(box, color, ax)
-        x, y = box[:2].tolist()
-        above = y > 0.08 * image.shape[1]  # else there is no room: inside the box
-        ax.text(
-            x, y, f" {names[label - 1]} {score:.2f} ", fontsize=8, va="bottom" if above else "top", color="white",
-            clip_on=True,
+    taken: list[Bbox] = []
+    for place, (box, label, score) in enumerate(zip(*(found[key][order] for key in ("boxes", "labels", "scores")))):
+        color = CYCLE[(int(label) - 1) % len(CYCLE)]
+        draw_box(box, color, ax, zorder=2 - place / 1000)  # the best detection is drawn over the others
+        text = ax.text(
+            0, 0, f" {names[int(label) - 1]} {float(score):.2f} ", fontsize=8, color="white", clip_on=True, zorder=3,
             bbox={"facecolor": color, "edgecolor": "none", "pad": 1.0},
         )  # fmt: skip
+        taken.append(_place_label(text, box, taken, ax))
     return ax
+
+
+def _place_label(text: Text, box: Tensor, taken: Sequence[Bbox], ax: Axes) -> Bbox:
+    """Move a label to a corner of its box [4] where it is on the image and covers no other label, if there is one.
+
+    Returns:
+        What it covers, in pixels of the image.
+    """
+    x1, y1, x2, y2 = box.tolist()
+    width, height = max(ax.get_xlim()), max(ax.get_ylim())
+    corners = [(x, y, side, end)
+               for x, side in ((x1, "left"), (x2, "right"))
+               for y, end in ((y1, "bottom"), (y1, "top"), (y2, "top"), (y2, "bottom"))]  # fmt: skip
+    covered = []
+    for x, y, side, end in corners:
+        text.set(position=(x, y), ha=side, va=end)
+        extent = text.get_window_extent().transformed(ax.transData.inverted())
+        covered.append(Bbox.from_extents(extent.xmin, extent.ymin, extent.xmax, extent.ymax))
+        left, top, right, bottom = covered[-1].extents
+        on_image = left >= -1 and top >= 0 and right <= width + 1 and bottom <= height
+        if on_image and not any(covered[-1].overlaps(other) for other in taken):
+            return covered[-1]
+    x, y, side, end = corners[0]
+    text.set(position=(x, y), ha=side, va=end)
+    return covered[0]
 
 
 def displacement(
@@ -75,7 +110,7 @@ def displacement(
     margin: float = 0.35,
     pixel: float = 1.0,
 ) -> Axes:
-    """Proposal `index` with what TSD makes of it: arrows from each bin of P to its place in P̂_c, and the box P̂_r.
+    """Proposal `index` and where TSD moves it: an arrow from each bin of P to its place in P̂_c, and the region P̂_r.
 
     Args:
         truth: ground-truth box [4] to draw as well.
@@ -83,7 +118,7 @@ def displacement(
         pixel: as in `show_image`.
 
     Raises:
-        ValueError: the traced model does not displace its regions.
+        InputError: the head of the traced model does not move its regions.
     """
     if trace.classification_points is None or trace.localization_proposals is None:
         raise InputError("this trace has no displacements; trace a model with the tsd head")
@@ -91,12 +126,12 @@ def displacement(
     proposal = trace.proposals[index]
     if truth is not None:
         draw_box(truth, PALETTE["truth"], ax, "ground truth", linestyle=(0, (1, 1)))
-    draw_box(proposal, PALETTE["proposal"], ax, "P  proposal")
+    draw_box(proposal, PALETTE["proposal"], ax, "P: proposal")
     draw_box(
         trace.localization_proposals[index],
         PALETTE["localization"],
         ax,
-        "P̂_r  to localize from",
+        "P̂_r: region for the box",
         linestyle="--",
     )
     moved = trace.classification_points[index].flatten(0, 1).cpu().numpy()  # [bins², 2]
@@ -108,7 +143,7 @@ def displacement(
     )  # fmt: skip
     ax.plot(
         *moved.T, "o", color=PALETTE["classification"], markersize=4, markeredgecolor="white", markeredgewidth=0.5,
-        label="P̂_c  to classify from",
+        label="P̂_c: bins for the class",
     )  # fmt: skip
     x1, y1, x2, y2 = proposal.tolist()
     pad = margin * max(x2 - x1, y2 - y1)

@@ -506,7 +506,7 @@ class Explorer(PicturedWidget):
                 plots.show_image(self._pixels, ax)
                 if truth is not None:
                     plots.draw_box(truth, plots.PALETTE["truth"], ax, "ground truth", linestyle=(0, (1, 1)))
-                plots.draw_box(answer.proposal, plots.PALETTE["proposal"], ax, "P  proposal")
+                plots.draw_box(answer.proposal, plots.PALETTE["proposal"], ax, "P: proposal")
             else:
                 plots.displacement(self._pixels, raw, 0, ax, truth, margin=2.0)
                 height, width = self._pixels.shape[1:]

@@ -3,9 +3,9 @@
 
 const NS = "http://www.w3.org/2000/svg";
 const LEGEND = [
-  ["proposal", "P  proposal"],
-  ["classification", "P̂_c  to classify from"],
-  ["localization", "P̂_r  to localize from"],
+  ["proposal", "P: proposal"],
+  ["classification", "P̂_c: bins for the class"],
+  ["localization", "P̂_r: region for the box"],
   ["truth", "ground truth"],
 ];
 // Means that tell most at a glance, in the order of the story: how far, whereto, with what gain.
