@@ -1,23 +1,44 @@
-"""Fill the tables between the README's markers from `data/results/*.json`: `python experiments/tables.py`."""
+"""Fill the tables of README.md and docs/results.md from `data/results/*.json`: `python experiments/tables.py`.
+
+A table stands between `<!-- NAME -->` and `<!-- /NAME -->`, where NAME is a key of `TABLES`.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tsdlab.shipped import RESULTS
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+
+
+def finding_table() -> str:
+    """AP early and late, and where classification looks, from `badges.json` and `misalignment.json`."""
+    models = _read("badges")["models"]
+    shipped = _read("misalignment")["shipped"]
+    early, *_, late = (f"AP after {row['step']:,.0f} steps" for row in models["tsd"]["history"])
+    rows = [["head", early, late, "classification looks at the badge, % of objects"]]
+    for head, model in models.items():
+        looks = shipped[f"badges-{head}"]["misalignment"]["maps"]["gradients"]["0"][head]
+        share = looks["classification_peak_on_salient"]["value"]
+        numbers = (model["history"][0]["AP"], model["metrics"]["AP"])
+        rows.append([head, *(f"{n:.1f}" for n in numbers), f"{share:.0%}".removesuffix("%")])
+    return markdown(rows)
 
 
 def accuracy_table(name: str) -> str:
     """AP of every head in `data/results/<name>.json`; a size without objects has no column."""
-    models = json.loads((RESULTS / f"{name}.json").read_text())["models"]
+    models = _read(name)["models"]
     keys = ["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"]
     keys = [k for k in keys if any(model["metrics"][k] is not None for model in models.values())]
     first, *_, last = (row["step"] for row in models["tsd"]["history"])
-    early = f"AP on val at step {first:.0f} of {last:.0f}"
+    early = f"AP at step {first:,.0f} of {last:,.0f}"
     rows = [["head", *(k.replace("_", " ") for k in keys), early, "parameters"]]
     for head, model in models.items():
         numbers = [*(model["metrics"][k] for k in keys), model["history"][0]["AP"]]
@@ -27,8 +48,16 @@ def accuracy_table(name: str) -> str:
 
 def cost_table() -> str:
     """Against torchvision's Faster R-CNN in channels-last memory, from `data/results/cost.json`."""
-    results = json.loads((RESULTS / "cost.json").read_text())
-    header = ["", "R50 parameters", "R50 step", "its memory", "R50 inference", "at threshold 0", "its memory"]
+    results = _read("cost")
+    header = [
+        "",
+        "R50 parameters",
+        "R50 step",
+        "step memory",
+        "R50 inference",
+        "at score threshold 0",
+        "inference memory",
+    ]
     rows = [[*header, "badges step", "badges inference"]]
     r50, badges = results["r50"], results["badges"]
     for name in r50["train"]:
@@ -48,7 +77,7 @@ def _memory(setting: dict, kind: str, name: str) -> float | None:
 
 def comparison_table(name: str, numbers: tuple[str, ...]) -> str:
     """Mean ± standard deviation over seeds of every system in `data/results/<name>.json`."""
-    summary = json.loads((RESULTS / f"{name}.json").read_text())["summary"]
+    summary = _read(name)["summary"]
     rows = [["head", *(n.replace("_", " ") for n in numbers), "seeds", "parameters"]]
     for row in sorted(summary, key=lambda row: row["AP"]["mean"]):
         cells = [*(_spread(row, row[n]) for n in numbers), str(len(row["seeds"]))]
@@ -58,7 +87,7 @@ def comparison_table(name: str, numbers: tuple[str, ...]) -> str:
 
 def dose_table() -> str:
     """AP of every system over misalignment, and where TSD's bins lie, from `data/results/dose.json`."""
-    summary = json.loads((RESULTS / "dose.json").read_text())["summary"]
+    summary = _read("dose")["summary"]
     doses = sorted({row["misalignment"] for row in summary})
     rows = [["AP at misalignment", *(f"{dose:g}" for dose in doses)]]
     for system in dict.fromkeys(row["system"] for row in summary):
@@ -73,12 +102,12 @@ def dose_table() -> str:
 
 def misalignment_table() -> str:
     """Where each branch's two tasks look on the finest level, from `data/results/misalignment.json`."""
-    shipped = json.loads((RESULTS / "misalignment.json").read_text())["shipped"]
+    shipped = _read("misalignment")["shipped"]
     measures = {
-        "peak_distance": "two peaks apart, box sizes",
-        "classification_peak_on_salient": "classification peaks on the badge, %",
-        "classification_energy_on_salient": "its energy there, even = 1",
-        "localization_peak_on_salient": "localization peaks there, %",
+        "peak_distance": "distance of the two peaks, box sizes",
+        "classification_peak_on_salient": "classification peak on the badge, %",
+        "classification_energy_on_salient": "classification energy on the badge, 1 = even",
+        "localization_peak_on_salient": "localization peak on the badge, %",
     }
     rows = [["maps of the finest level", *measures.values(), "objects"]]
     for method, title in (("proposals", "the paper's recipe"), ("gradients", "gradients")):
@@ -104,15 +133,15 @@ def _spread(row: dict, value: dict[str, float], scale: float = 1.0) -> str:
 
 
 def pooling_table() -> str:
-    """How often our pooling fits into torchvision's time, from `data/results/roi_ops-cpu.json`."""
-    settings = json.loads((RESULTS / "roi_ops-cpu.json").read_text())["settings"]
+    """How many times faster than torchvision our pooling is, from `data/results/roi_ops-cpu.json`."""
+    settings = _read("roi_ops-cpu")["settings"]
     columns = [("forward", "tsdlab"), ("forward + backward", "tsdlab")]
     columns += [(passes, f"{name}, offsets") for passes, name in columns]
     rows = [
         [
             "× torchvision",
             *(f"{passes}{name.removeprefix('tsdlab')}" for passes, name in columns),
-            "peak memory, ours against torchvision's",
+            "peak memory, ours : torchvision's",
         ]
     ]
     for name, passes in settings.items():
@@ -123,35 +152,49 @@ def pooling_table() -> str:
     return markdown(rows)
 
 
+def _read(name: str) -> dict[str, Any]:
+    """The results file `data/results/<name>.json`."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
 def markdown(rows: list[list[str]]) -> str:
     header, *body = (f"| {' | '.join(row)} |" for row in rows)
     return "\n".join([header, "|---" + "|---:" * (len(rows[0]) - 1) + "|", *body])
 
 
+TABLES: dict[str, Callable[[], str]] = {
+    "finding": finding_table,
+    "badges": partial(accuracy_table, "badges"),
+    "bccd": partial(accuracy_table, "bccd"),
+    "heads": partial(comparison_table, "heads", ("AP", "AP50", "AP75", "AP_small", "AP_medium")),
+    "dose": dose_table,
+    "leash": partial(comparison_table, "leash", ("AP", "AP50", "AP75")),
+    "ablations": partial(comparison_table, "ablations", ("AP", "AP50", "AP75")),
+    "misalignment": misalignment_table,
+    "pooling": pooling_table,
+    "cost": cost_table,
+}
+
+MARKED = re.compile(r"<!-- (?P<name>[a-z]+) -->\n.*?<!-- /(?P=name) -->", re.DOTALL)
+
+
 def fill(text: str) -> str:
-    """`text` with every table between `<!-- NAME -->` and `<!-- /NAME -->` made anew."""
-    tables = {
-        "badges": accuracy_table("badges"),
-        "bccd": accuracy_table("bccd"),
-        "heads": comparison_table("heads", ("AP", "AP50", "AP75", "AP_small", "AP_medium")),
-        "dose": dose_table(),
-        "leash": comparison_table("leash", ("AP", "AP50", "AP75")),
-        "ablations": comparison_table("ablations", ("AP", "AP50", "AP75")),
-        "misalignment": misalignment_table(),
-        "pooling": pooling_table(),
-        "cost": cost_table(),
-    }
-    for name, table in tables.items():
-        marked = re.compile(f"<!-- {name} -->.*?<!-- /{name} -->", re.DOTALL)
-        if not marked.search(text):
-            raise ValueError(f"README.md has no <!-- {name} --> … <!-- /{name} -->")
-        text = marked.sub(f"<!-- {name} -->\n{table}\n<!-- /{name} -->", text)
-    return text
+    """`text` with every marked table made again.
+
+    Raises:
+        KeyError: a marker names no table.
+    """
+    return MARKED.sub(lambda marked: _between_markers(marked["name"]), text)
+
+
+def _between_markers(name: str) -> str:
+    return f"<!-- {name} -->\n{TABLES[name]()}\n<!-- /{name} -->"
 
 
 def main() -> None:
-    README.write_text(fill(README.read_text()))
-    print(f"filled: {README}")
+    for page in PAGES:
+        page.write_text(fill(page.read_text()))
+        print(f"filled: {page.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":
