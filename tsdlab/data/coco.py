@@ -54,8 +54,7 @@ class CocoDataset(Dataset):
         transforms: `(image, target) → (image, target)`, such as `train_transforms(...)`.
 
     Raises:
-        DataError: the annotation file is missing or wrong, or an image it names does not exist (at
-        construction);
+        DataError: the annotation file is missing or wrong, or an image it names does not exist;
             an image cannot be decoded or has another size than announced (when it is read).
     """
 
