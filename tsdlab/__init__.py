@@ -1,8 +1,9 @@
 """See, measure and cure the conflict between classification and localization in two-stage detectors."""
 
-from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tsdlab.lazy import lazy_names
 
 if TYPE_CHECKING:
     from tsdlab.config import Config as Config
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 __version__ = version("tsdlab")
 
-# Where each public name is defined. It is imported when it is first used: `import tsdlab` is quick, and a training
-# run on a server needs neither the widgets' packages nor matplotlib.
+# Where each public name is defined. The module is imported when the name is first used, so that `import tsdlab`
+# is quick, and a training run on a server needs neither the widgets' packages nor matplotlib.
 _HOMES = {
     "PRESETS": "tsdlab.presets",
     "Config": "tsdlab.config",
@@ -33,27 +34,6 @@ _HOMES = {
     "train": "tsdlab.training.loop",
 }
 
-__all__ = [
-    "PRESETS",
-    "Config",
-    "__version__",
-    "build_detector",
-    "evaluate",
-    "explore",
-    "explore_levels",
-    "from_torchvision",
-    "load_detector",
-    "trace",
-    "train",
-]
+__all__ = ["__version__", *_HOMES]
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -54,6 +54,12 @@ _AnchorSize = Annotated[float, Range(1, 2**16)]
 _Zoom = Annotated[float, Range(0.1, 10)]
 
 TORCHVISION = "torchvision:"  # begins the backbone's name of a detector that is torchvision's up to the head
+PublishedName = Literal[  # the builders of torchvision whose detectors have published weights
+    "fasterrcnn_resnet50_fpn",
+    "fasterrcnn_resnet50_fpn_v2",
+    "fasterrcnn_mobilenet_v3_large_fpn",
+    "fasterrcnn_mobilenet_v3_large_320_fpn",
+]
 
 
 @dataclass(frozen=True)

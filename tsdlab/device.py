@@ -1,4 +1,7 @@
-"""Where to compute: the one reading of `--device`, and the processes of torchrun."""
+"""Where to compute: what `--device` means, and the processes of torchrun.
+
+torch is imported when it is needed, so that the command line can describe `--device` without it.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-import torch
-from torch import distributed
-
 from tsdlab.errors import InputError
 
 Device = Literal["auto", "cpu", "cuda"]
 
 
 def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
-    """ "auto" is CUDA where there is one.
+    """The device that was asked for; "auto" is CUDA where there is one.
 
     Raises:
-        ValueError: "cuda" where there is none.
+        InputError: "cuda" was asked for, and torch sees none.
     """
+    import torch
+
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
         raise InputError("device is cuda, but torch sees no CUDA device")
@@ -29,16 +31,19 @@ def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
 
 @contextmanager
 def joined_processes() -> Iterator[bool]:
-    """Join the processes that torchrun started, if it did; yields whether this one speaks for all of them.
+    """Join the other processes of torchrun, if it started this one. Yields whether this process has rank 0.
 
-    Each then computes on a CUDA device of its own, where there are any. Training joins its processes by itself.
+    Each process computes on a CUDA device of its own, where there are any. Training joins its processes by itself.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield True
         return
+    import torch
+    from torch import distributed
+
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("gloo")  # what is sent are numbers of the CPU
+    distributed.init_process_group("gloo")  # only numbers on the CPU are exchanged
     try:
         yield distributed.get_rank() == 0
     finally:

@@ -13,6 +13,7 @@ import compare_heads
 from compare_heads import TABLES, Run, spread, summary
 
 from tsdlab import cli
+from tsdlab.cli.train import Train
 from tsdlab.data.badges import BadgesConfig
 
 RUNS = {run for table in TABLES.values() for run in table.runs()}
@@ -43,7 +44,7 @@ def test_every_run_has_a_folder_of_its_own():
 @pytest.mark.parametrize("system", compare_heads.SYSTEMS)
 def test_every_command_is_one_that_the_command_line_takes(system, monkeypatch):
     seen = []
-    monkeypatch.setattr(cli.Train, "run", lambda self, line: seen.append(self))
+    monkeypatch.setattr(Train, "run", lambda self, line: seen.append(self))
     cli.main(Run(system, 1.0, 2).command()[1:])
     (asked,) = seen
     assert asked.config.train.seed == 2 and asked.config.train.steps == compare_heads.STEPS and asked.resume

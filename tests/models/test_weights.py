@@ -14,11 +14,11 @@ from torchvision.models.detection import (
     FasterRCNN_ResNet50_FPN_Weights,
 )
 
-from tsdlab.config import BackboneConfig, Config, HeadName
+from tsdlab.config import BackboneConfig, Config, HeadName, PublishedName
 from tsdlab.data.coco import Category
 from tsdlab.models.build import build_detector
 from tsdlab.models.detector import Detector
-from tsdlab.models.torchvision_start import PublishedName, published_model
+from tsdlab.models.torchvision_start import published_model
 from tsdlab.models.weights import (
     import_torchvision,
     load_detector,

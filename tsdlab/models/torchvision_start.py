@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -27,16 +27,18 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
-from tsdlab.config import TORCHVISION, BackboneConfig, Config, HeadName, ImageConfig, RoIConfig, RPNConfig
+from tsdlab.config import (
+    TORCHVISION,
+    BackboneConfig,
+    Config,
+    HeadName,
+    ImageConfig,
+    PublishedName,
+    RoIConfig,
+    RPNConfig,
+)
 from tsdlab.errors import InputError
 from tsdlab.models.roi_heads import RoIHeads, build_roi_heads
-
-PublishedName = Literal[
-    "fasterrcnn_resnet50_fpn",
-    "fasterrcnn_resnet50_fpn_v2",
-    "fasterrcnn_mobilenet_v3_large_fpn",
-    "fasterrcnn_mobilenet_v3_large_320_fpn",
-]
 
 # What makes the body of each builder's backbone, and how many layers of it can be trained.
 _RESNET = partial(resnet_fpn_backbone, backbone_name="resnet50"), 5

@@ -20,12 +20,12 @@ from torchvision.models.detection import FasterRCNN, FasterRCNN_ResNet50_FPN_Wei
 from torchvision.models.detection._utils import overwrite_eps
 
 from tsdlab import shipped
-from tsdlab.config import TORCHVISION, BackboneConfig, Config, HeadName, config_from_dict
+from tsdlab.config import TORCHVISION, BackboneConfig, Config, HeadName, PublishedName, config_from_dict
 from tsdlab.errors import MissingFileError, WeightsError
 from tsdlab.files import atomic_write
 from tsdlab.models.build import build_detector, from_torchvision
 from tsdlab.models.detector import Detector
-from tsdlab.models.torchvision_start import PublishedName, fold_epsilon, published_model
+from tsdlab.models.torchvision_start import fold_epsilon, published_model
 from tsdlab.structures import Category
 
 _HEADER = "tsdlab"  # key of the safetensors metadata

@@ -1,0 +1,54 @@
+"""`tsdlab eval`: COCO metrics of a detector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from tsdlab.device import Device
+from tsdlab.ranges import BatchSize, Fraction, ImageSide, NonEmptyText, Workers
+
+
+@dataclass(frozen=True)
+class Eval:
+    """COCO metrics of a detector on one split."""
+
+    weights: Annotated[Positional[str], arg(metavar="WEIGHTS", help="A shipped name, or a file.")]
+    data: Path
+    """Folder in COCO format."""
+    split: NonEmptyText = "val"
+    score_thresh: Annotated[Fraction | None, arg(metavar="FLOAT")] = None
+    """Drop detections below this score. Default: the threshold in the weights file."""
+    nms: Annotated[Literal["hard", "linear", "gaussian"] | None, arg(metavar="RULE")] = None
+    """How overlapping detections are suppressed: hard, or Soft-NMS (linear or gaussian). It also replaces IoU-guided
+    NMS. Default: the rule in the weights file."""
+    min_sizes: tuple[ImageSide, ...] = ()
+    """Shorter sides, in pixels: every image is seen once at each of them. Default: the size in the weights file."""
+    flip: bool = False
+    """See every image a second time, mirrored."""
+    batch_size: BatchSize = 8
+    workers: Workers = 0
+    """Processes that load images."""
+    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    """File for the metrics, this command and the versions it ran with."""
+    device: Device = "auto"
+
+    def run(self, line: str) -> None:
+        from tsdlab.data.coco import CocoDataset
+        from tsdlab.device import resolve_device
+        from tsdlab.evaluation import evaluate
+        from tsdlab.files import write_json
+        from tsdlab.models.augmented import AugmentedDetector
+        from tsdlab.models.weights import load_detector
+        from tsdlab.provenance import versions
+
+        detector = load_detector(self.weights, resolve_device(self.device), nms=self.nms)
+        model = AugmentedDetector(detector, self.min_sizes, self.flip)
+        dataset = CocoDataset(self.data, self.split)
+        metrics = evaluate(model, dataset, self.batch_size, self.score_thresh, workers=self.workers)
+        print(metrics)
+        if self.json is not None:
+            write_json(self.json, {"metrics": metrics.as_dict(), "command": line, "versions": versions()})

@@ -1,0 +1,63 @@
+"""`tsdlab train <preset>`: train a detector."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
+
+from tsdlab.config import Config
+from tsdlab.device import Device
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a detector."""
+
+    config: Annotated[Config, arg(name="")]
+    data: Path
+    """Folder in COCO format, with splits train and val."""
+    out: Path
+    """Folder of the run: checkpoint, logs, weights."""
+    resume: bool = False
+    """Continue the run in OUT exactly where it was last saved."""
+    weights: Annotated[str | None, arg(metavar="WEIGHTS")] = None
+    """What to start from: "torchvision" (its COCO detector, network needed), a .pth state dict of that detector, a
+    shipped name or a .safetensors file. Output layers for other classes are re-initialized."""
+    imagenet: bool = False
+    """Start the backbone from ImageNet weights (network needed)."""
+    tensorboard: bool = False
+    """Log to OUT/tensorboard as well."""
+    device: Device = "auto"
+
+    def run(self, line: str) -> None:
+        from tsdlab.training.loop import TrainingInterrupted, train
+
+        try:
+            result = train(
+                self.config,
+                self.data,
+                self.out,
+                resume=self.resume,
+                weights=self.weights,
+                weights_backbone="DEFAULT" if self.imagenet else None,
+                tensorboard=self.tensorboard,
+                device=self.device,
+            )
+        except TrainingInterrupted as stopped:
+            print(f"tsdlab: {stopped}", file=sys.stderr)
+            sys.exit(128 + stopped.signum)
+        if os.environ.get("RANK", "0") == "0":  # all processes of torchrun have the same result
+            print(f"best of step {result.best_step}, in {result.weights}:\n{result.best}")
+
+
+def summary(preset: Config) -> str:
+    """One sentence about a preset, for the list of presets."""
+    return (
+        f"{preset.backbone.name} at {preset.image.min_size} px, {preset.train.steps:,} steps of "
+        f"{preset.train.batch_size} images. Every field of the config is an option, shown with its value."
+    )

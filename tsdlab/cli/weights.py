@@ -1,0 +1,62 @@
+"""`tsdlab weights`: the shipped weights, what is in a file, and torchvision's as a file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from tsdlab.config import HeadName, PublishedName
+
+
+@dataclass(frozen=True)
+class ListWeights:
+    """List the weights that come with tsdlab."""
+
+    def run(self, line: str) -> None:
+        from tsdlab.models.weights import read_header, shipped_weights
+
+        shipped = shipped_weights()
+        for name, path in shipped.items():
+            header = read_header(path)
+            ap = header.origin.get("metrics", {}).get("AP")
+            print(
+                f"{name:<20} {header.config.head:<8} {len(header.categories):>3} classes"
+                f"  {path.stat().st_size / 2**20:5.1f} MiB" + (f"  AP {ap:.1f}" if ap is not None else "")
+            )
+        if not shipped:
+            print("none")
+
+
+@dataclass(frozen=True)
+class ShowWeights:
+    """Show what a weights file says about itself, as JSON."""
+
+    weights: Annotated[Positional[str], arg(metavar="NAME", help="A shipped name, or a file.")]
+
+    def run(self, line: str) -> None:
+        from tsdlab.models.weights import find_weights, read_header
+
+        print(json.dumps(read_header(find_weights(self.weights)).as_dict(), indent=2, ensure_ascii=False))
+
+
+@dataclass(frozen=True)
+class ImportTorchvision:
+    """Turn a Faster R-CNN of torchvision into a weights file."""
+
+    out: Annotated[Positional[Path], arg(metavar="OUT", help="The .safetensors file to write.")]
+    source: str = "torchvision"
+    """"torchvision" downloads its COCO weights; otherwise a local .pth state dict."""
+    head: HeadName = "sibling"
+    """Branches like torchvision's start as copies of it, everything else in the head from random."""
+    model: PublishedName = "fasterrcnn_resnet50_fpn"
+    """Which of torchvision's detectors."""
+
+    def run(self, line: str) -> None:
+        from tsdlab.models.weights import import_torchvision
+
+        import_torchvision(self.out, self.source, self.head, self.model)
+        print(f"wrote {self.out}")
