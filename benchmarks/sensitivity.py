@@ -1,12 +1,12 @@
-"""What the sensitivity maps of one object cost: against one inference, and against a loop over locations.
+"""The time of the sensitivity maps of one object, relative to one inference and to a loop over locations.
 
     python benchmarks/sensitivity.py [--rounds 5]
 
-The image is the first of the sample, the models are the shipped ones. `maps` is all that `sensitivity_maps` does:
-backbone, RPN, the answer to a proposal at every coordinate of every level, and both tasks' maps of every branch.
-`loop` is the same as one would first write it down: features once, then for each coordinate a call of the head with its
-one proposal, and a Gaussian over the whole map added to each sum. Both give the same maps; how far they differ is
-recorded. The loop is long: it runs in one round only, side by side with the maps.
+The image is the first one of the sample, and the models are the shipped ones. `maps` is one call of `sensitivity_maps`:
+backbone, RPN, the answer to a proposal at every coordinate of every level, and the maps of both tasks for every branch.
+`loop` is the simple version: it computes the features once, and then for each coordinate calls the head with a single
+proposal and adds a Gaussian over the whole map. Both give the same maps; their largest difference is recorded. The loop
+takes long, so it runs in one round only, side by side with the maps.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from measure import against, print_table, side_by_side
 from torch import Tensor
 from tqdm import tqdm
 
-from tsdlab.analysis.sensitivity import SIGMA, Grid, SensitivityMaps, TaskMaps, gradient_maps, sensitivity_maps
+from tsdlab.analysis.sensitivity import SIGMA, TASKS, Grid, SensitivityMaps, TaskMaps, gradient_maps, sensitivity_maps
 from tsdlab.data import SAMPLE, CocoDataset
 from tsdlab.memory import keep_freed_memory
 from tsdlab.models.boxes import paired_iou
@@ -60,12 +60,12 @@ def loop_over_locations(model: Detector, image: Tensor, box: Tensor, label: int)
 
 
 def largest_difference(one: SensitivityMaps, other: SensitivityMaps) -> float:
-    """Of any place of any two maps, which are of values in 0…1."""
+    """The largest difference between two maps of the same kind, whose values are in 0…1."""
     return max(
         (getattr(maps, task) - getattr(other.levels[level][branch], task)).abs().max().item()
         for level, branches in one.levels.items()
         for branch, maps in branches.items()
-        for task in ("classification", "localization")
+        for task in TASKS
     )
 
 

@@ -1,9 +1,9 @@
-"""The misalignment of the two tasks on badges, against truth → `data/results/misalignment.json`.
+"""Measure the misalignment of the two tasks on badges → `data/results/misalignment.json`.
 
-    python experiments/misalignment.py shipped    # the shipped weights on the 500 validation images of their world
-    python experiments/misalignment.py dose       # what `compare_heads.py dose` has trained, on 100 images of each
+    python experiments/misalignment.py shipped    # the shipped weights, on the 500 validation images of their world
+    python experiments/misalignment.py dose       # the models of `compare_heads.py dose`, on 100 images each
 
-What is measured, and how, is said in tsdlab/analysis/misalignment.py.
+tsdlab/analysis/measures.py lists what is measured.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DOSE_IMAGES = 100
 
 
 def measure_shipped() -> dict[str, Any]:
-    """The whole report of every shipped model."""
+    """The whole analysis of every shipped model."""
     world = Path("data/generated/badges")
     ensure_world(ROOT / world, BadgesConfig())
     dataset = CocoDataset(ROOT / world, "val")
@@ -34,13 +34,13 @@ def measure_shipped() -> dict[str, Any]:
 
 
 def measure_dose() -> list[dict[str, Any]]:
-    """The misalignment part of the report of every model of the dose that there is."""
+    """The misalignment of every model that `compare_heads.py dose` has trained."""
     found = []
     for run in TABLES["dose"].runs():
         if run.result.exists():
             model = load_detector(ROOT / run.out / "last.safetensors")
-            report = analyze(model, CocoDataset(ROOT / run.data, "val"), DOSE_IMAGES)
-            found.append({**dataclasses.asdict(run), **dataclasses.asdict(report.misalignment)})
+            analysis = analyze(model, CocoDataset(ROOT / run.data, "val"), DOSE_IMAGES)
+            found.append({**dataclasses.asdict(run), **dataclasses.asdict(analysis.misalignment)})
             print(run.out, flush=True)
     return found
 

@@ -14,8 +14,8 @@ from tsdlab.analysis.measures import ObjectMaps
 from tsdlab.analysis.sensitivity import (
     Grid,
     ask_everywhere,
+    build_maps,
     differentiate,
-    draw_maps,
     gradient_maps,
     sensitivity_maps,
 )
@@ -231,7 +231,7 @@ def random_answer(count=70, seed=0):
 def test_maps_are_those_of_a_loop_over_proposals(aggregation, sigma):
     answer = random_answer()
     for grid in (Grid.over_image((90, 120), 12), Grid((20.0, 30.0, 71.0, 50.0), (5, 8))):
-        maps = draw_maps({"0": answer}, BOX, LABEL, grid, sigma, aggregation)
+        maps = build_maps({"0": answer}, BOX, LABEL, grid, sigma, aggregation)
         for branch in ("sibling", "tsd"):
             for task in ("classification", "localization"):
                 found = getattr(maps.levels["0"][branch], task)
@@ -248,7 +248,7 @@ def test_the_sum_of_one_proposal_is_a_gaussian():
     }, None, None, None, None)  # fmt: skip
     grid = Grid((0.0, 0.0, 101.0, 101.0), (101, 101))  # cell i is centred at i + ½
     score = one.branches["sibling"].scores[0, LABEL].item()
-    found = draw_maps({"0": one}, BOX, LABEL, grid, 0.25, "sum").levels["0"]["sibling"].classification / score
+    found = build_maps({"0": one}, BOX, LABEL, grid, 0.25, "sum").levels["0"]["sibling"].classification / score
     row, column = 54, 49  # (49.5, 54.5), half a pixel from the centre
     assert found[row, column].item() == pytest.approx(math.exp(-8 * ((0.5 / 60) ** 2 + (0.5 / 30) ** 2)), rel=1e-5)
     assert found[row, column + 15].item() == pytest.approx(
@@ -257,7 +257,7 @@ def test_the_sum_of_one_proposal_is_a_gaussian():
     inside = torch.zeros(101, 101, dtype=torch.bool)
     inside[40:70, 20:80] = True
     assert (found[inside] > 0).all() and (found[~inside] == 0).all()
-    mean = draw_maps({"0": one}, BOX, LABEL, grid).levels["0"]["sibling"].classification
+    mean = build_maps({"0": one}, BOX, LABEL, grid).levels["0"]["sibling"].classification
     torch.testing.assert_close(mean[inside], torch.full((1800,), score))
 
 
@@ -265,8 +265,8 @@ def test_the_sum_of_one_proposal_is_a_gaussian():
 def test_without_a_proposal_a_map_is_zero(aggregation):
     grid = Grid.over_image((90, 120), 12)
     for maps in (
-        draw_maps({"0": random_answer(0)}, BOX, LABEL, grid, aggregation=aggregation),
-        draw_maps({"0": random_answer()}, BOX, LABEL, grid, aggregation=aggregation, min_iou=1.0),
+        build_maps({"0": random_answer(0)}, BOX, LABEL, grid, aggregation=aggregation),
+        build_maps({"0": random_answer()}, BOX, LABEL, grid, aggregation=aggregation, min_iou=1.0),
     ):
         assert (maps.levels["0"]["tsd"].localization == 0).all()
 
@@ -278,8 +278,8 @@ def test_proposals_far_from_the_object_can_be_left_out():
     part = Answer(answer.proposals[near], answer.levels[near], {
         name: BranchTrace(*(t[near] for t in vars(b).values())) for name, b in answer.branches.items()
     }, None, None, None, None)  # fmt: skip
-    expected = draw_maps({"0": part}, BOX, LABEL, grid).levels["0"]["tsd"]
-    found = draw_maps({"0": answer}, BOX, LABEL, grid, min_iou=0.1).levels["0"]["tsd"]
+    expected = build_maps({"0": part}, BOX, LABEL, grid).levels["0"]["tsd"]
+    found = build_maps({"0": answer}, BOX, LABEL, grid, min_iou=0.1).levels["0"]["tsd"]
     torch.testing.assert_close(found.classification, expected.classification)
     torch.testing.assert_close(found.localization, expected.localization)
 

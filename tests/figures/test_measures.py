@@ -95,7 +95,7 @@ def test_moved_is_the_difference_around_zero(ax, found):
 
 def test_a_model_of_one_branch_has_not_moved(ax, found):
     plots.moved(replace(found, moved={}), "proposals", "spearman", ax)
-    assert [t.get_text() for t in ax.texts] == ["one branch: nothing to compare"]
+    assert [t.get_text() for t in ax.texts] == ["only one branch: nothing to compare"]
 
 
 def test_survival_stands_over_the_middle_of_its_bins(ax, found):

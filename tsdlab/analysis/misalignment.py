@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.ops import box_iou, nms
 
 from tsdlab.analysis.measures import AGREEMENT, MEASURES, ObjectMaps
-from tsdlab.analysis.sensitivity import Grid, SensitivityMaps, ask_everywhere, differentiate, draw_maps
+from tsdlab.analysis.sensitivity import Grid, SensitivityMaps, ask_everywhere, build_maps, differentiate
 from tsdlab.analysis.statistics import Estimate, Tally
 from tsdlab.models.boxes import paired_iou
 from tsdlab.models.probe import Probe
@@ -66,7 +66,7 @@ def tally_misalignment(tally: Tally, probe: Probe, trace: DetectionTrace, target
         _tally_agreement(tally, trace, box, label)
         grid = window(box, probe.image_size)
         for method, maps in (
-            ("proposals", draw_maps(everywhere, box, label, grid, min_iou=NEAR)),
+            ("proposals", build_maps(everywhere, box, label, grid, min_iou=NEAR)),
             ("gradients", differentiate(probe, box, label, grid, proposals=trace.proposals)),
         ):
             _tally_maps(tally, method, maps, None if salient is None else salient[i])

@@ -1,8 +1,9 @@
-"""Where would each task rather look? The paper's Figure 1 for any image and detector, per level of the pyramid.
+"""From which places does each task get its best answer? The paper's Figure 1 for any image, detector and level.
 
-By its authors' recipe every coordinate of a feature map has a proposal of its own. The head says of it the score C of
-the object's class and the IoU of the decoded box with the object; S·C and S·IoU are laid down inside the proposal, S
-being a Gaussian that is 1 at its centre and fades to its edge. `gradient_maps` asks the same by another method.
+The authors' recipe: every coordinate of a feature map has its own proposal. For this proposal the head gives the score
+C of the object's class, and the IoU of the decoded box with the object. S·C and S·IoU are added to the two maps inside
+the proposal, where S is a Gaussian that is 1 at the proposal's centre and fades to its edge. `gradient_maps` answers
+the same question by another method.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ SIGMA = 1 / 6
 
 @dataclass(frozen=True)
 class Grid:
-    """Cells over a part of an image; maps are [rows, columns], values are of the cells' centres."""
+    """Cells over a part of an image. A map is [rows, columns]; its values belong to the centres of the cells."""
 
     extent: tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels
     shape: tuple[int, int]  # rows, columns
 
     @staticmethod
     def over_image(image_size: tuple[int, int], cells: int = 128) -> Grid:
-        """`cells` along the longer side, but no more than pixels."""
+        """A grid with `cells` cells along the longer side of the image, or one per pixel if there are fewer pixels."""
         if cells < 1:
             raise InputError(f"cells must be at least 1, got {cells}")
         height, width = image_size
@@ -49,7 +50,7 @@ class Grid:
         return Grid((0.0, 0.0, width, height), (max(1, round(height / pixels)), max(1, round(width / pixels))))
 
     def axes(self) -> tuple[Tensor, Tensor]:
-        """Centres of the rows (y) and of the columns (x), pixels."""
+        """Centres of the rows (y) and of the columns (x), in pixels."""
         x1, y1, x2, y2 = self.extent
         rows, columns = self.shape
         return (
@@ -60,7 +61,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class TaskMaps:
-    """What each task answers from each place; [rows, columns] of a grid."""
+    """How well each task is answered from each place; both [rows, columns] on one grid."""
 
     classification: Tensor
     localization: Tensor
@@ -76,7 +77,7 @@ class SensitivityMaps:
     levels: dict[str, dict[str, TaskMaps]]
 
     def peak(self, level: str, branch: str, task: str) -> Tensor:
-        """(x, y) in pixels where `task` ("classification", "localization") is answered best."""
+        """[2] (x, y) in pixels: where `task` ("classification" or "localization") is answered best."""
         values: Tensor = getattr(self.levels[level][branch], task)
         row, column = divmod(int(values.argmax()), values.shape[1])
         ys, xs = self.grid.axes()
@@ -98,31 +99,31 @@ def sensitivity_maps(
     """A classification and a localization map over the image, for every level and branch.
 
     Args:
-        model: a detector of ours, or any Faster R-CNN of torchvision.
+        model: a tsdlab detector, or any Faster R-CNN of torchvision.
         image: [3, H, W] in 0…1.
         box: [4] xyxy, pixels: the object's ground truth.
         label: its class, 1…C.
-        source: which proposal a coordinate has: "rpn" the one that the RPN makes of its likeliest anchor there (the
-            paper's), "slide" the object's own box with the coordinate as its centre, so that place is all that varies.
-        pooling: "assigned" pools every proposal from the level of its size, as the detector does; "level" from the
-            level whose map is drawn, of those that regions are pooled from.
+        source: the proposal of a coordinate. "rpn": the one that the RPN makes from its most likely anchor there, as in
+            the paper. "slide": the object's own box, centred on the coordinate, so that only the place varies.
+        pooling: "assigned" pools every proposal from the level that fits its size, as the detector does. "level" pools
+            it from the level of the map; levels that no region is pooled from are left out.
         sigma: standard deviation of S, in fractions of the proposal's width and height.
-        aggregation: what a place gets of the proposals over it. "mean" is ΣS·C / ΣS, which does not depend on how many
-            there are; "max" and "sum" are of S·C. The paper does not say.
-        cells: of the maps along the image's longer side.
+        aggregation: how the proposals that cover a place are combined. "mean" is ΣS·C / ΣS, which does not depend on
+            their number; "max" and "sum" are of S·C. The paper does not say which it uses.
+        cells: number of cells of the maps along the image's longer side.
 
     Raises:
-        ValueError: an argument is out of range, or the box does not lie on the image; names it.
+        InputError: an argument is out of range, or the box has no area on the image; the message names it.
     """
     _check_choice("source", source, Source)
     probe = Probe(model, image)
     check_object(probe, box, label)
     answers = ask_everywhere(probe, pooling) if source == "rpn" else _ask_slid(probe, box, pooling)
-    return draw_maps(answers, box, label, Grid.over_image(probe.image_size, cells), sigma, aggregation)
+    return build_maps(answers, box, label, Grid.over_image(probe.image_size, cells), sigma, aggregation)
 
 
 def ask_everywhere(probe: Probe, pooling: Pooling = "assigned") -> dict[str, Answer]:
-    """The detector's answer to the RPN's proposal at every coordinate, [h·w] row by row, of every level."""
+    """For every level, the detector's answer to the RPN's proposal at each coordinate, [h·w] row by row."""
     return {
         name: probe.ask(proposals.boxes.flatten(0, 1), level)
         for (name, proposals), level in _levels(probe, probe.propose_everywhere(), pooling)
@@ -143,14 +144,14 @@ def _ask_slid(probe: Probe, box: Tensor, pooling: Pooling) -> dict[str, Answer]:
 
 
 def _levels(probe: Probe, by_level: dict, pooling: str) -> list[tuple[tuple, str | None]]:
-    """Items of `by_level`, each with the level to pool them from."""
+    """The items of `by_level`, each with the level to pool its proposals from; None: the level of their size."""
     _check_choice("pooling", pooling, Pooling)
     if pooling == "assigned":
         return [(item, None) for item in by_level.items()]
     return [(item, item[0]) for item in by_level.items() if item[0] in probe.pooled]
 
 
-def draw_maps(
+def build_maps(
     answers: Mapping[str, Answer],
     box: Tensor,
     label: int,
@@ -159,10 +160,10 @@ def draw_maps(
     aggregation: Aggregation = "mean",
     min_iou: float = 0.0,
 ) -> SensitivityMaps:
-    """Lay the answers of every level down on `grid`: how good they are for the object `box` of class `label`.
+    """Maps on `grid` of how good the answers of each level are for the object `box` [4] of class `label`.
 
-    Proposals that overlap the object with less than `min_iou` are left out: they may be right about another one of its
-    class. The paper's maps have them all.
+    Proposals whose IoU with the object is below `min_iou` are left out, because they may be about another object of the
+    same class. The paper's maps include them. The other arguments are those of `sensitivity_maps`.
     """
     if sigma <= 0:
         raise InputError(f"sigma must be positive, got {sigma}")
@@ -182,7 +183,7 @@ def draw_maps(
 
 
 def _accumulate(proposals: Tensor, values: Tensor, grid: Grid, sigma: float, aggregation: str) -> Tensor:
-    """Values [K, V] of proposals [K, 4] → maps [V, rows, columns]. S is a product of one Gaussian along each axis."""
+    """Values [K, V] of proposals [K, 4] → maps [V, rows, columns]. S is the product of a Gaussian along each axis."""
     ys, xs = (axis.to(proposals) for axis in grid.axes())
     along_y = _gaussian(ys, proposals[:, 1], proposals[:, 3], sigma)  # [K, rows]
     along_x = _gaussian(xs, proposals[:, 0], proposals[:, 2], sigma)  # [K, columns]
@@ -204,7 +205,7 @@ def _accumulate(proposals: Tensor, values: Tensor, grid: Grid, sigma: float, agg
 
 
 def _gaussian(places: Tensor, low: Tensor, high: Tensor, sigma: float) -> Tensor:
-    """[K, places] 1 in the middle of low…high [K], 0 outside."""
+    """[K, places] a Gaussian that is 1 in the middle of low…high [K], and 0 outside."""
     size = (high - low).clamp(min=1e-6)
     away = (places - ((low + high) / 2)[:, None]) / size[:, None]
     return torch.where(away.abs() <= 0.5, (-0.5 * (away / sigma) ** 2).exp(), 0.0)
@@ -219,18 +220,19 @@ def gradient_maps(
     pooling: Pooling = "assigned",
     cells: int = 128,
 ) -> SensitivityMaps:
-    """Which features would change the answer? Another method: gradients with respect to every level's features.
+    """Which features would change the answer? The gradients of the answers with respect to the features of every level.
 
-    What is differentiated is the mean answer to the RPN's proposals with an IoU of at least 0.5 with the object, or to
-    its own box if there are none. A map has the gradient's length over the channels.
+    The answer is the mean over the RPN's proposals whose IoU with the object is at least 0.5, or the answer to the
+    object's own box if there are none. A map holds the length of the gradient over the channels.
 
     Args:
         model, image, box, label, cells: as in `sensitivity_maps`.
-        pooling: as there; "assigned" leaves levels without gradient that no proposal is pooled from.
+        pooling: as there; with "assigned", levels that no proposal is pooled from have no gradient.
 
     Returns:
-        Maps of the levels that regions are pooled from; classification is that of the score's log-odds, which, unlike
-        the score, does not saturate. Values of one map compare, those of two differ in unit.
+        Maps for the levels that regions are pooled from. The classification map is the gradient of the score's
+        log-odds, which do not saturate as the score does. Values can be compared within a map, but not between two
+        maps, because their units differ.
     """
     probe = Probe(model, image)
     check_object(probe, box, label)
@@ -240,14 +242,17 @@ def gradient_maps(
 def differentiate(
     probe: Probe, box: Tensor, label: int, grid: Grid, pooling: Pooling = "assigned", proposals: Tensor | None = None
 ) -> SensitivityMaps:
-    """`gradient_maps` of an image already probed, on any grid; `proposals` [K, 4] spares the RPN a second call."""
+    """`gradient_maps` for an image that is already probed, on any grid.
+
+    With `proposals` [K, 4] the RPN is not asked again.
+    """
     _check_choice("pooling", pooling, Pooling)
     proposals = probe.propose()[0] if proposals is None else proposals
     box = box.to(proposals)
     near = proposals[box_iou(proposals, box[None])[:, 0] >= 0.5]
     near = near if len(near) else box[None]
     levels: dict[str, dict[str, TaskMaps]] = {}
-    # As assigned one answer has all the gradients; level by level each has an answer of its own.
+    # "assigned": one answer gives the gradients of all levels. "level": each level needs its own answer.
     asked = [(None, probe.pooled)] if pooling == "assigned" else [(level, (level,)) for level in probe.pooled]
     for pooled, names in asked:
         watched = {name: probe.features[name].detach().requires_grad_() for name in names}
@@ -271,7 +276,7 @@ def _log_odds(logits: Tensor, label: int) -> Tensor:
 
 
 def _places(probe: Probe, level: str, grid: Grid) -> Tensor:
-    """[1, rows, columns, 2] the grid's cells in the coordinates −1…1 of a feature map, for `grid_sample`."""
+    """[1, rows, columns, 2] the centres of the grid's cells in the coordinates −1…1 that `grid_sample` takes."""
     ys, xs = grid.axes()
     feature = probe.features[level]
     (stride_y, stride_x), (height, width) = probe.strides[level], feature.shape[-2:]
@@ -280,14 +285,14 @@ def _places(probe: Probe, level: str, grid: Grid) -> Tensor:
 
 
 def _gradient(values: Tensor, features: Tensor, places: Tensor) -> Tensor:
-    """Length over the channels of d mean(values) / d features, at `places`; [rows, columns]."""
+    """[rows, columns] the length over the channels of d mean(values) / d features, at `places`."""
     (gradient,) = torch.autograd.grad(values.mean(), features, retain_graph=True, materialize_grads=True)
     length = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
     return F.grid_sample(length, places, align_corners=False, padding_mode="border")[0, 0].cpu()
 
 
 def check_object(probe: Probe, box: Tensor, label: int) -> None:
-    """Raise ValueError unless `box` [4] has an area on the image and `label` is a class of the model."""
+    """Raise InputError unless `box` [4] has an area on the image and `label` is a class of the model."""
     classes = probe.model.config.num_classes
     if not 1 <= label <= classes:
         raise InputError(f"label must be 1…{classes}, got {label}")
@@ -295,7 +300,7 @@ def check_object(probe: Probe, box: Tensor, label: int) -> None:
         raise InputError(f"box must be [4] xyxy, got {tuple(box.shape)}")
     height, width = probe.image_size
     x1, y1, x2, y2 = box.tolist()
-    if not (min(x2, width) > max(x1, 0) and min(y2, height) > max(y1, 0)):  # NaN fails, too
+    if not (min(x2, width) > max(x1, 0) and min(y2, height) > max(y1, 0)):  # NaN fails too
         raise InputError(f"box {[round(v, 1) for v in box.tolist()]} has no area on the image of {width}×{height}")
 
 

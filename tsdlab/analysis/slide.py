@@ -1,7 +1,7 @@
-"""A box slid over its object: where does each task want to look from?
+"""A box moved over its object: from which places is each task answered well?
 
-A small cousin of the paper's Figure 1 for one object: instead of every coordinate's proposal, the object's own box
-moved step by step, so that place is all that changes.
+A simpler form of the paper's Figure 1 for one object: it does not use the proposal of each coordinate, but the object's
+own box, moved step by step, so that only the place changes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tsdlab.models.probe import trace
 
 @dataclass(frozen=True)
 class SlideMaps:
-    """Answers at S × S places; row is the shift in y, column the shift in x."""
+    """Answers at S × S places. The row is the shift in y, the column the shift in x."""
 
     shifts: Tensor  # [S] fractions of the box, ascending, 0 in the middle
     classification: Tensor  # [S, S] score of the true class, 0…1
@@ -33,31 +33,31 @@ class SlideMaps:
         return shared / (2 - shared)
 
     def best_place(self, task: str) -> Tensor:
-        """(dx, dy) in fractions of the box where "classification" or "localization" is answered best."""
+        """[2] (dx, dy) in fractions of the box: where "classification" or "localization" is answered best."""
         values: Tensor = getattr(self, task)
         row, column = divmod(int(values.argmax()), values.shape[1])
         return torch.stack([self.shifts[column], self.shifts[row]])
 
     def good_at_both(self, score: float = 0.5, iou: float = 0.75) -> float:
-        """Share of places, 0…1, where the class is scored and the box decoded at least this well."""
+        """Share of places, 0…1, where both the score of the class and the IoU of the box are at least this."""
         return ((self.classification >= score) & (self.localization >= iou)).float().mean().item()
 
 
 def slide_box(
     model: Detector, image: Tensor, box: Tensor, label: int, reach: float = 0.5, steps: int = 25
 ) -> SlideMaps:
-    """Ask `model` about `box` at steps × steps places around its own, in one pass over the image.
+    """Ask `model` about `box`, moved to steps × steps places, in one pass over the image.
 
     Args:
-        model: a detector of ours; the branches that detect are asked.
+        model: a tsdlab detector; the branch that detects answers.
         image: [3, H, W] in 0…1.
-        box: [4] xyxy, pixels of `image`: the object's ground truth, which is also what the answers are judged by.
+        box: [4] xyxy, pixels of `image`: the object's ground truth, with which decoded boxes are compared.
         label: the object's class, 1…C.
         reach: largest shift, as a fraction of the box.
-        steps: places per side; odd, so that the box's own place is among them.
+        steps: places per side; an odd number, so that the box's own place is among them.
 
     Raises:
-        ValueError: `steps` is even, or shapes do not fit.
+        InputError: `steps` is even, or `box` has another shape.
     """
     if steps % 2 == 0:
         raise InputError(f"steps must be odd, so that the box's own place is among them; got {steps}")

@@ -1,9 +1,9 @@
-"""Numbers with intervals over a data set of any size: sums that merge, and a bootstrap that needs no second pass.
+"""Numbers with confidence intervals over a data set of any size, from one pass over the images.
 
-Every statistic here is a function of sums over observations (of x, x², xy, of counts in cells), so what is kept does
-not grow with the number of images, and parts of a data set, from other processes, add up to the whole. The bootstrap
-draws images, not objects, for objects of one image are no independent witnesses: in each replicate an image counts
-Poisson(1) times (Chamandy et al. 2012, "Estimating uncertainty for massive data streams"), which its index decides.
+Every statistic here is a function of sums over observations (of x, x², xy, and of counts in cells). Memory therefore
+does not grow with the number of images, and the sums of different processes can be added. The bootstrap draws images,
+not objects, because objects in one image are not independent samples. In each replicate an image counts Poisson(1)
+times (Chamandy et al. 2012, "Estimating uncertainty for massive data streams"); the draw depends only on its index.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from torch import distributed
 REPLICATES = 1000
 _TAILS = (0.025, 0.975)  # of a 95% interval
 
-# What was observed is named by a path, such as ("maps", level, branch, measure).
+# The name of an observed quantity is a path, such as ("maps", level, branch, measure).
 Name = tuple[str, ...]
 
-# Ranks are those of cells, evenly wide in log-odds: scores crowd near 0 and 1, IoUs of decoded boxes between ½ and 1.
+# Ranks are ranks of cells with even widths in log-odds, because scores cluster near 0 and 1, and IoUs between ½ and 1.
 _SCORE_EDGES = 1 / (1 + np.exp(-np.linspace(-9, 9, 47)))
 _IOU_EDGES = 1 / (1 + np.exp(-np.linspace(-3, 6, 47)))
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic with its bootstrap 95% interval; all three None where it has no value."""
+    """A statistic with its bootstrap 95% interval; value, low and high are None if it has no value."""
 
     value: float | None
     low: float | None
@@ -44,9 +44,9 @@ _NOTHING = Estimate(None, None, None, 0)
 
 
 class Tally:
-    """What was observed over a data set, by name: means, correlations and shares.
+    """Collects observations over a data set, by name, and gives their means, correlations and shares.
 
-    Observations are added image by image, after `begin`. Those that are not finite are left out, and not counted.
+    Call `begin` for each image, then add its observations. Values that are not finite are left out and not counted.
 
     Args:
         replicates: of the bootstrap.
@@ -60,17 +60,17 @@ class Tally:
         self._weights = np.ones(0)
 
     def begin(self, image: int) -> None:
-        """What is added from now on was seen in image number `image` of the data set."""
+        """Observations added from now on belong to image number `image` of the data set."""
         drawn = np.random.default_rng([self.seed, image]).poisson(1.0, self.replicates)
         self._weights = np.concatenate([[1.0], drawn])
 
     def add(self, name: Name, values: Any) -> None:
-        """Values [n] or [n, columns], of which `mean` or `means` will be asked."""
+        """Add values [n] or [n, columns], for `mean` and `means`."""
         columns = _table(values)
         self._add(name, np.hstack([np.ones((len(columns), 1)), columns]))
 
     def add_pairs(self, name: Name, x: Any, y: Any) -> None:
-        """Scores x and IoUs y, [n] each in 0…1, of which `pearson` and `spearman` will be asked."""
+        """Add pairs of scores x and IoUs y, [n] each in 0…1, for `pearson` and `spearman`."""
         pair = np.hstack([_table(x), _table(y)])
         pair = pair[np.isfinite(pair).all(axis=1)]
         x, y = pair.T
@@ -80,7 +80,7 @@ class Tally:
         self._add_counts((*name, "cells"), np.bincount(cell, minlength=(len(_SCORE_EDGES) + 1) * cells))
 
     def add_counts(self, name: Name, values: Any, edges: np.ndarray) -> None:
-        """Values [n], of which the `shares` between `edges` will be asked; what lies outside counts at the ends."""
+        """Add values [n], for the `shares` between `edges`; values outside are counted in the first or last bin."""
         values = _table(values)[:, 0]
         values = values[np.isfinite(values)].clip(edges[0], edges[-1])
         self._add_counts(name, np.histogram(values, edges)[0])
@@ -91,16 +91,16 @@ class Tally:
     def _add_counts(self, name: Name, total: np.ndarray) -> None:
         if name not in self._sums:
             self._sums[name] = np.zeros((len(total), 1 + self.replicates))
-        some = np.flatnonzero(total)  # of the cells of a histogram most are empty
+        some = np.flatnonzero(total)  # most cells of a histogram are empty
         self._sums[name][some] += np.outer(total[some], self._weights)
 
     def merge(self, other: Tally) -> None:
-        """Add what was observed in another part of the data set."""
+        """Add the observations of another part of the data set."""
         for name, sums in other._sums.items():
             self._sums[name] = self._sums[name] + sums if name in self._sums else sums.copy()
 
     def gather(self) -> Tally:
-        """The observations of all processes of torchrun, in each of them; this very tally if there is only one."""
+        """Under torchrun, the observations of all processes, in each of them; otherwise this tally itself."""
         if not (distributed.is_available() and distributed.is_initialized()):
             return self
         parts: list[Any] = [None] * distributed.get_world_size()
@@ -111,23 +111,23 @@ class Tally:
         return whole
 
     def names(self, *start: str) -> list[Name]:
-        """Of everything observed under names that begin so."""
+        """All names that begin with `start`."""
         return [name for name in self._sums if name[: len(start)] == start]
 
     def mean(self, name: Name) -> Estimate:
-        """Of values [n]."""
+        """The mean of values [n]."""
         found = self.means(name)
         return found[0] if found else _NOTHING
 
     def means(self, name: Name) -> list[Estimate]:
-        """Of values [n, columns]; empty if nothing was added."""
+        """The means of values [n, columns]; empty if nothing was added."""
         if name not in self._sums:
             return []
         count, *totals = self._sums[name]
         return [_estimate(total, count, count[0]) for total in totals]
 
     def difference(self, name: Name, other: Name) -> Estimate:
-        """Mean of the one less the mean of the other, paired by image in every replicate."""
+        """The mean of `name` minus the mean of `other`; both use the same images in each replicate."""
         if name not in self._sums or other not in self._sums:
             return _NOTHING
         (count, total), (other_count, other_total) = self._sums[name], self._sums[other]
@@ -135,7 +135,7 @@ class Tally:
         return _estimate(total * other_count - other_total * count, below, min(count[0], other_count[0]))
 
     def pearson(self, name: Name) -> Estimate:
-        """Correlation of pairs."""
+        """Pearson's correlation of pairs."""
         sums = self._sums.get((*name, "moments"))
         if sums is None:
             return _NOTHING
@@ -143,28 +143,28 @@ class Tally:
         return _estimate(n * xy - x * y, np.sqrt(_variance(n, x, xx) * _variance(n, y, yy)), n[0])
 
     def spearman(self, name: Name) -> Estimate:
-        """Rank correlation of pairs; scores that differ by less than ≈0.4 of log-odds, and IoUs by less than ≈0.2,
-        may count as ties."""
+        """Spearman's rank correlation of pairs. Scores that differ by less than about 0.4 in log-odds, and IoUs that
+        differ by less than about 0.2, may count as ties."""
         sums = self._sums.get((*name, "cells"))
         if sums is None:
             return _NOTHING
         joint = sums.reshape(len(_SCORE_EDGES) + 1, len(_IOU_EDGES) + 1, -1)  # [x, y, replicates]
         n = sums.sum(axis=0)
         x, y = joint.sum(axis=1), joint.sum(axis=0)
-        # A cell's rank is the middle of its ties; counted from the middle of all, so that the mean is 0.
+        # The rank of a cell is the mean rank of its ties, shifted so that the mean over all observations is 0.
         rank_x, rank_y = ((c.cumsum(axis=0) - c / 2 - n / 2) for c in (x, y))
         product = np.einsum("xyr,xr,yr->r", joint, rank_x, rank_y)
         return _estimate(product, np.sqrt((x * rank_x**2).sum(0) * (y * rank_y**2).sum(0)), n[0])
 
     def shares(self, name: Name) -> list[Estimate]:
-        """Of the values between each two edges, 0…1; empty if nothing was added."""
+        """The share of values in each bin, 0…1; empty if nothing was added."""
         if name not in self._sums:
             return []
         sums = self._sums[name]
         return [_estimate(row, sums.sum(axis=0), row[0]) for row in sums]
 
     def survival(self, name: Name, before: Name) -> list[Estimate]:
-        """Per bin, the counts of the one as a share of the counts of the other; empty if nothing was added."""
+        """For each bin, the counts of `name` as a share of those of `before`; empty if nothing was added."""
         if before not in self._sums:
             return []
         start = self._sums[before]
@@ -173,19 +173,19 @@ class Tally:
 
 
 def _table(values: Any) -> np.ndarray:
-    """[n] or [n, columns], tensors too, as float64 [n, columns]."""
+    """Arrays or tensors, [n] or [n, columns], as float64 [n, columns]."""
     table = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
     return table.reshape(len(table), -1) if len(table) else table.reshape(0, max(1, int(np.prod(table.shape[1:]))))
 
 
 def _variance(n: np.ndarray, x: np.ndarray, xx: np.ndarray) -> np.ndarray:
-    """n² times the variance; 0 where rounding is all there is of it."""
+    """n² times the variance; 0 where it is no more than rounding error."""
     variance = n * xx - x * x
     return np.where(variance > 1e-12 * n * xx, variance, 0.0)
 
 
 def _estimate(above: np.ndarray, below: np.ndarray, count: float) -> Estimate:
-    """above / below: the data's own in the first place, the replicates' after it."""
+    """The estimate above / below; entry 0 of both is from the data, the others are from the replicates."""
     with np.errstate(divide="ignore", invalid="ignore"):
         values = above / below
     drawn = values[1:][np.isfinite(values[1:])]

@@ -1,6 +1,6 @@
-"""The followed proposals of a data set as one table, and what can be asked of a part of it: no widget, no drawing.
+"""The followed proposals of a data set as one table, with filters and statistics over its rows.
 
-A part is a mask [K] over the table's rows, from `FollowedTable.select`; every number below is of the rows it keeps.
+A filter is a mask [K] over the rows, from `FollowedTable.select`; statistics use the rows that it keeps.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ ALL_CATEGORIES = "all"
 
 @dataclass(frozen=True)
 class FollowedTable:
-    """Every followed proposal of a data set, one row each; boxes xyxy in pixels of their image.
+    """Every followed proposal of a data set, one row each. Boxes are xyxy in pixels of their image.
 
     Raises:
-        ValueError: there is no row.
+        InputError: there is no row.
     """
 
     images: np.ndarray  # [K] int64 index into the data set
@@ -52,36 +52,36 @@ class FollowedTable:
 
     @cached_property
     def points(self) -> np.ndarray:
-        """[K, bins, bins, 2] places of P̂_c (x, y), pixels."""
+        """[K, bins, bins, 2] centres (x, y) of the bins P̂_c, pixels."""
         return bin_centres(self.followed.proposals, self.followed.offsets).numpy()
 
     @cached_property
     def moved(self) -> np.ndarray:
-        """[K, 4] boxes P̂_r."""
+        """[K, 4] regions P̂_r, pixels."""
         proposals = self.followed.proposals
         step = self.followed.shift * (proposals[:, 2:] - proposals[:, :2])
         return (proposals + step.repeat(1, 2)).numpy()
 
     @cached_property
     def order(self) -> np.ndarray:
-        """[K] every row's place in one fixed shuffle; see `sample`."""
+        """[K] the position of every row in one fixed shuffle; see `sample`."""
         return np.random.default_rng(0).permutation(len(self))
 
     def column(self, name: str) -> np.ndarray:
         """[K] float64 values of a column of COLUMNS.
 
         Raises:
-            ValueError: there is no column of that name.
+            InputError: there is no column of that name.
         """
         return self.followed.columns[check_column(name)].numpy().astype(np.float64)
 
     def select(
         self, level: str = ALL_LEVELS, category: str = ALL_CATEGORIES, size: tuple[float, float] = (0, math.inf)
     ) -> np.ndarray:
-        """Which rows are of a level, a class and a range of `sizes` (both ends included): a mask [K].
+        """A mask [K] of the rows with this level, this class and a size in this range (both ends included).
 
         Raises:
-            ValueError: level or class are not in the table, or `size` is no range; names what there is.
+            InputError: the level or class is not in the table, or `size` is not a range; the message lists what is.
         """
         low, high = check_size(size)
         chosen = (self.sizes >= low) & (self.sizes <= high)
@@ -92,26 +92,26 @@ class FollowedTable:
         return chosen
 
     def check_level(self, level: Any) -> str:
-        """`level`, if it is one.
+        """Return `level` if it is in the table.
 
         Raises:
-            ValueError: it is not.
+            InputError: it is not.
         """
         return _one_of("level", level, (ALL_LEVELS, *self.levels))
 
     def check_category(self, category: Any) -> str:
-        """`category`, if it is one.
+        """Return `category` if it is in the table.
 
         Raises:
-            ValueError: it is not.
+            InputError: it is not.
         """
         return _one_of("category", category, (ALL_CATEGORIES, *self.categories))
 
     def check_row(self, row: Any) -> int | None:
-        """`row`, if it is one, or None.
+        """Return `row` if it is a row of the table or None.
 
         Raises:
-            ValueError: it is neither.
+            InputError: it is neither.
         """
         if row is None:
             return None
@@ -122,16 +122,16 @@ class FollowedTable:
     def sample(self, chosen: np.ndarray, limit: int) -> np.ndarray:
         """At most `limit` rows of a mask [K], ascending.
 
-        Every row has its place in one fixed shuffle, and the first places win: the sample is fair, the same each time,
-        and where a filter gets narrower no row vanishes that passes it.
+        The rows come in the order of one fixed shuffle. The sample is therefore fair and always the same, and a
+        narrower filter never removes a row that passes it.
         """
         rows = np.flatnonzero(chosen)
         return np.sort(rows[np.argsort(self.order[rows])[:limit]])
 
     def examples(self, chosen: np.ndarray, name: str, count: int) -> np.ndarray:
-        """Up to `count` rows of a mask [K] that stand at even quantiles of a column, its smallest value first.
+        """Up to `count` rows of a mask [K] at even quantiles of a column, the smallest value first.
 
-        Rows without a value are no examples.
+        Rows without a value are left out.
         """
         values = self.column(name)
         rows = np.flatnonzero(chosen & np.isfinite(values))
@@ -140,15 +140,15 @@ class FollowedTable:
         return rows[places]
 
     def means(self, chosen: np.ndarray) -> dict[str, float | None]:
-        """Mean of every column; None where no row has a value."""
+        """The mean of every column; None if no row has a value."""
         return {name: _mean(self.column(name)[chosen]) for name in COLUMNS}
 
     def field(self, chosen: np.ndarray) -> np.ndarray | None:
-        """Mean ΔC [bins, bins, 2] (dx, dy) in fractions of the proposal; None where no row is kept."""
+        """Mean ΔC [bins, bins, 2] (dx, dy) in fractions of the proposal; None if no row is kept."""
         return self.followed.offsets.numpy()[chosen].mean(axis=0) if chosen.any() else None
 
     def shift(self, chosen: np.ndarray) -> np.ndarray | None:
-        """Mean ΔR [2] (dx, dy) in fractions of the proposal; None where no row is kept."""
+        """Mean ΔR [2] (dx, dy) in fractions of the proposal; None if no row is kept."""
         return self.followed.shift.numpy()[chosen].mean(axis=0) if chosen.any() else None
 
 
@@ -158,7 +158,7 @@ def follow_dataset(
     """Follow the proposals that overlap an object (IoU ≥ 0.5), over the first `images` of the data set.
 
     Raises:
-        ValueError: `images` is not positive, the head moves nothing, or no proposal overlaps an object.
+        InputError: `images` is less than 1, the head moves nothing, or no proposal overlaps an object.
     """
     if images < 1:
         raise InputError(f"images must be at least 1, got {images}")
@@ -176,19 +176,19 @@ def follow_dataset(
 
 
 def check_column(name: Any) -> str:
-    """`name`, if it is one of COLUMNS.
+    """Return `name` if it is in COLUMNS.
 
     Raises:
-        ValueError: it is not.
+        InputError: it is not.
     """
     return _one_of("column", name, tuple(COLUMNS))
 
 
 def check_size(size: Any) -> tuple[float, float]:
-    """`size` as two floats, the smaller one first.
+    """Return `size` as two floats, the smaller one first.
 
     Raises:
-        ValueError: it is something else.
+        InputError: it is something else.
     """
     try:
         low, high = (float(end) for end in size)
@@ -200,19 +200,19 @@ def check_size(size: Any) -> tuple[float, float]:
 
 
 def shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """[len(edges) − 1] which share of the values lies in each bin; zeros without a value. NaN is no value."""
+    """[len(edges) − 1] the share of values in each bin, not counting NaN; zeros if there are no values."""
     counts, _ = np.histogram(values[np.isfinite(values)], edges)
     return counts / max(counts.sum(), 1)
 
 
 def even_edges(values: np.ndarray, bins: int = 32) -> np.ndarray:
-    """[bins + 1] even edges around all finite values; a little room where they are all the same."""
+    """[bins + 1] even edges around all finite values, with a margin if all values are the same."""
     finite = values[np.isfinite(values)]
     low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
     if high - low < 1e-9:
         low, high = low - 0.5, high + 0.5
     room = 0.02 * (high - low)
-    # What cannot be negative gets an axis that starts at 0, if that costs little of it.
+    # The axis of values that are never negative starts at 0, unless that would leave half of it empty.
     start = 0.0 if 0 <= low < 0.5 * high else low - room
     return np.linspace(start, high + room, bins + 1)
 

@@ -1,4 +1,4 @@
-"""Pictures of sensitivity maps: where each task would rather look (the paper's Figure 1). No model runs here."""
+"""Plots of sensitivity maps: from which places each task gets its best answer (the paper's Figure 1)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from tsdlab.figures.style import PALETTE
 MAP_COLORS = "inferno"  # perceptually even, and the truth's green stands out on it
 
 _WHITE_HALO = [Stroke(linewidth=4.5, foreground="white"), Normal()]
-# Peaks differ in shape, for who cannot tell the colours, and a dot inside a frame is seen where both are one place.
+# The peaks have different shapes, for readers who cannot tell the colours; if both are in one place, the dot is inside
+# the diamond and both are seen.
 _SHOWN: dict[str, dict[str, Any]] = {
     "classification": {
         "marker": "o", "markersize": 6, "color": PALETTE["classification"], "markeredgecolor": "white", "zorder": 6,
@@ -41,10 +42,10 @@ _SHOWN: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 _HALO = [Stroke(linewidth=3.5, foreground="black"), Normal()]
 _SALIENT: dict[str, Any] = {"linewidth": 1.3, "path_effects": [Stroke(linewidth=3, foreground="black"), Normal()]}
-_GROUND = 0.02  # of the maximum: below it a surface is left out, or two of them would flicker through each other
+_GROUND = 0.02  # of the maximum: lower parts of a surface are left out, because they would cover the floor
 _OPACITY = 0.65  # of a surface
-_FEWEST = 8  # cells along a side of a surface: of a small object in a large image fewer lie around it
-_CELLS = 56  # of a surface along its longer side: more takes long, and shows no more
+_FEWEST = 8  # cells along a side of a surface; around a small object in a large image there might be fewer
+_CELLS = 56  # of a surface along its longer side; more cells take longer and show nothing new
 
 
 def heat(
@@ -57,15 +58,15 @@ def heat(
     salient: Tensor | None = None,
     colorbar: bool = False,
 ) -> Axes:
-    """One map as colours from 0 to its own maximum, with the object's box and the map's peak.
+    """One map as colours from 0 to its maximum, with the object's box and the map's peak.
 
     Args:
         maps: of one object.
         level, branch, task: which of its maps; task is "classification" or "localization".
         ax: where to draw.
-        image: [3, H, W], shown in grey through the colours, which are the clearer the lower the value.
+        image: [3, H, W] in 0…1, shown in grey below the colours, which are more transparent where the map is lower.
         salient: [4] the part of the object that tells its class.
-        colorbar: add one, in the map's own unit.
+        colorbar: add a colour bar in the unit of the map.
     """
     ax = ax or plt.gca()
     values = getattr(maps.levels[level][branch], task).numpy()
@@ -80,7 +81,7 @@ def heat(
     ax.set(xticks=[], yticks=[], xlim=(x1, x2), ylim=(y2, y1))
     ax.spines[:].set_visible(False)
     _outline(maps.box, salient, ax)
-    if flat:  # as of the gradient of a level that no proposal is pooled from
+    if flat:  # for example the gradient map of a level that no proposal is pooled from
         ax.text(
             0.5, 0.03, "the map is flat", transform=ax.transAxes, ha="center", va="bottom", color="white", fontsize=9,
             path_effects=[Stroke(linewidth=2, foreground="black"), Normal()],
@@ -94,11 +95,12 @@ def heat(
 
 
 def explain(figure: Figure, axes: np.ndarray, salient: str | None = None) -> None:
-    """What the signs on a figure of `heat`s over images mean: a line below them, and a colour scale beside them.
+    """Add a legend for boxes and peaks below a figure of `heat` maps over images, and a colour scale beside it.
 
     Args:
-        figure, axes: with `layout="constrained"`, which makes room; axes are those of the maps.
-        salient: what the salient part is called; None where none is drawn.
+        figure: made with `layout="constrained"`, which makes room.
+        axes: those of the maps.
+        salient: the name of the salient part; None if none is drawn.
     """
     handles: list[Rectangle | Line2D] = [
         Rectangle((0, 0), 1, 1, fill=False, edgecolor=PALETTE["truth"], linewidth=2, label="the object")
@@ -108,7 +110,7 @@ def explain(figure: Figure, axes: np.ndarray, salient: str | None = None) -> Non
     handles += [Line2D([], [], linestyle="", label=f"{task}’s peak", **_SHOWN[task]) for task in TASKS]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
     rgba = _clearing(MAP_COLORS)(np.linspace(0, 1, 256))
-    over_grey = rgba[:, 3:] * rgba[:, :3] + (1 - rgba[:, 3:]) * 0.6  # as over an image, which maps let through
+    over_grey = rgba[:, 3:] * rgba[:, :3] + (1 - rgba[:, 3:]) * 0.6  # the colours as they look over a grey image
     scale = ScalarMappable(cmap=colors.ListedColormap(over_grey))
     bar = figure.colorbar(scale, ax=axes, ticks=[0, 1], shrink=0.5, fraction=0.03, aspect=20, pad=0.01)
     bar.set_label("fraction of each map’s maximum", fontsize=9, labelpad=0)
@@ -124,13 +126,13 @@ def peaks(
     salient: Tensor | None = None,
     margin: float | None = 0.5,
 ) -> Axes:
-    """The object with the peaks of both tasks, and a line for the way between them.
+    """The object with the peaks of both tasks, and a line between them.
 
     Args:
         maps, level, branch, salient: as in `heat`.
         image: [3, H, W].
         ax: where to draw.
-        margin: how much around the object is shown, as a fraction of its longer side; None shows all of the image.
+        margin: how much is shown around the object, as a fraction of its longer side; None shows the whole image.
     """
     ax = show_image(image, ax)
     _outline(maps.box, salient, ax, labels=True)
@@ -153,21 +155,21 @@ def surfaces(
     image: Tensor | None = None,
     margin: float | None = None,
 ) -> Axes3D:
-    """Both maps as surfaces over the image plane, each in fractions of its own maximum, as in the paper.
+    """Both maps as surfaces over the image, each as a fraction of its maximum, as in the paper.
 
     Args:
         maps, level, branch: as in `heat`.
         ax: three-dimensional axes: `projection="3d"`.
         image: [3, H, W], the floor that the surfaces stand on.
-        margin: how much around the object is shown, as in `peaks`; peaks and maxima are then those of what is shown.
-            None shows all of the map.
+        margin: how much is shown around the object, as in `peaks`; peaks and maxima are those of the
+            part that is shown. None shows the whole map.
     """
     if margin is not None:
         maps = _cut(maps, _around(maps.box, margin, maps.grid.extent))
     x1, y1, x2, y2 = maps.grid.extent
-    ax.computed_zorder = False  # whole collections are sorted by their middle: the floor would come over the surfaces
+    ax.computed_zorder = False  # else the floor is sorted by its centre and hides the surfaces
     drawn = False
-    for task in reversed(TASKS):  # the classification map, which is often the narrower one, is seen through the other
+    for task in reversed(TASKS):  # classification last: its surface is often the narrower one, inside the other
         values = getattr(maps.levels[level][branch], task)
         if not values.max() > values.min():
             continue
@@ -234,10 +236,10 @@ def levels(
     Args:
         maps, image, salient: as in `heat`.
         axes: [levels, 2 · branches] Axes, as `plt.subplots(..., squeeze=False)` makes them.
-        strides: level → (y, x) pixels per feature cell, as `Probe.strides`, for the rows' labels.
+        strides: level → (y, x) pixels per feature cell, as `Probe.strides`, for the labels of the rows.
 
     Raises:
-        ValueError: another number of Axes.
+        InputError: another number of Axes.
     """
     branches = list(next(iter(maps.levels.values())))
     shape = (len(maps.levels), 2 * len(branches))
@@ -268,7 +270,7 @@ def _mark(place: Tensor, task: str, ax: Axes, label: str | None = None) -> None:
 
 
 def _around(box: Tensor, margin: float, within: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    """x1, y1, x2, y2 of what is shown: a box and a margin, a fraction of its longer side, as far as there is any."""
+    """x1, y1, x2, y2 of a box with a margin (a fraction of its longer side), clipped to `within`."""
     x1, y1, x2, y2 = box.tolist()
     pad = margin * max(x2 - x1, y2 - y1)
     left, top, right, bottom = within
@@ -276,7 +278,7 @@ def _around(box: Tensor, margin: float, within: tuple[float, float, float, float
 
 
 def _cut(maps: SensitivityMaps, window: tuple[float, float, float, float]) -> SensitivityMaps:
-    """The cells of all maps that touch the window, and of a window with few of them some around it."""
+    """The cells of all maps that touch the window, and more around it if they are few."""
     left, top, right, bottom = maps.grid.extent
     rows, columns = maps.grid.shape
     height, width = (bottom - top) / rows, (right - left) / columns  # of a cell
@@ -294,7 +296,7 @@ def _cut(maps: SensitivityMaps, window: tuple[float, float, float, float]) -> Se
 
 
 def _span(low: float, high: float, cells: int) -> tuple[int, int]:
-    """The first of the cells and one beyond the last, from `low` to `high`, no fewer than a surface needs."""
+    """The first cell and one beyond the last of those from `low` to `high`, at least as many as a surface needs."""
     first, last = math.floor(low), math.ceil(high)
     missing = max(0, _FEWEST - (last - first))
     first = max(0, min(first - missing // 2, cells - _FEWEST))
@@ -309,7 +311,7 @@ def _clearing(name: str) -> colors.ListedColormap:
 
 
 def _thinned(values: Tensor, cells: int = _CELLS) -> Tensor:
-    """[C, H, W] with no more than `cells` along its longer side."""
+    """[C, H, W] averaged down to at most `cells` along its longer side."""
     height, width = values.shape[1:]
     scale = cells / max(height, width)
     if scale >= 1:
@@ -320,7 +322,7 @@ def _thinned(values: Tensor, cells: int = _CELLS) -> Tensor:
 
 
 def _corners(heights: np.ndarray, extent: tuple[float, float, float, float], at_edges: bool = False) -> np.ndarray:
-    """[rows, columns, 3] x, y, z; heights are of cells' centres, or of their edges."""
+    """[rows, columns, 3] the points (x, y, z) of heights that belong to the centres of cells, or to their edges."""
     x1, y1, x2, y2 = extent
     rows, columns = heights.shape
     if at_edges:
@@ -332,7 +334,7 @@ def _corners(heights: np.ndarray, extent: tuple[float, float, float, float], at_
 
 
 def _quads(corners: np.ndarray) -> np.ndarray:
-    """[faces, 4, 3]"""
+    """[faces, 4, 3] the corners of the faces between neighbouring points."""
     around = [corners[:-1, :-1], corners[:-1, 1:], corners[1:, 1:], corners[1:, :-1]]
     return np.stack(around, axis=2).reshape(-1, 4, 3)
 

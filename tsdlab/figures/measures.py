@@ -1,6 +1,6 @@
-"""Pictures of an analysis report: misalignment, agreement of scores and boxes, displacements. No model runs here.
+"""Plots of a whole analysis: misalignment, agreement of scores and boxes, displacements.
 
-Whiskers and bands are bootstrap 95% intervals. What has no value is left out.
+Whiskers are bootstrap 95% intervals. Missing values are left out.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _LINE = 34  # characters of an axis label
 
 
 def measures(misalignment: Misalignment, method: str, measure: str, ax: Axes | None = None) -> Axes:
-    """A measure of the maps at every level, a point per branch; dotted is what even or unrelated maps have.
+    """A measure of the maps at every level, with a point per branch; the dotted line is its value for even maps.
 
     Args:
-        misalignment: of a report.
+        misalignment: of an analysis.
         method: "proposals" or "gradients".
         measure: one of MEASURES.
         ax: where to draw.
@@ -56,15 +56,15 @@ def measures(misalignment: Misalignment, method: str, measure: str, ax: Axes | N
 
 
 def moved(misalignment: Misalignment, method: str, measure: str, ax: Axes | None = None) -> Axes:
-    """How much more of a measure the detecting branch has than the sibling, at every level.
+    """The difference of a measure between the detecting branch and the sibling, at every level.
 
     Args:
-        misalignment, method, measure, ax: as in `measures`; a model of one branch leaves the axes empty.
+        misalignment, method, measure, ax: as in `measures`. For a model with one branch, the axes stay empty.
     """
     ax = ax or plt.gca()
     levels = misalignment.moved.get(method, {})
     if not levels:
-        ax.text(0.5, 0.5, "one branch: nothing to compare", ha="center", color="grey", transform=ax.transAxes)
+        ax.text(0.5, 0.5, "only one branch: nothing to compare", ha="center", color="grey", transform=ax.transAxes)
         ax.set_axis_off()
         return ax
     branch = _branches(misalignment)[-1]
@@ -92,7 +92,7 @@ def survival(misalignment: Misalignment, ax: Axes | None = None) -> Axes:
 
 
 def agreement(misalignment: Misalignment, ax: Axes | None = None) -> Axes:
-    """How scores go with IoUs, and what it costs that they do not, a point per branch."""
+    """How well scores follow IoUs, and the IoU that is lost because they do not: a point per branch."""
     ax = ax or plt.gca()
     rows = np.arange(len(_SHOWN_AGREEMENT))
     count = len(misalignment.agreement)
@@ -102,7 +102,7 @@ def agreement(misalignment: Misalignment, ax: Axes | None = None) -> Axes:
     ax.axvline(0, color="black", linewidth=0.8, linestyle=":")
     labels = [f"{AGREEMENT[name].title}\n{fill(AGREEMENT[name].explanation, _LINE)}" for name in _SHOWN_AGREEMENT]
     ax.set_yticks(rows, labels, fontsize=9)
-    ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel="correlation, or IoU of the gap")
+    ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel="correlation, or IoU")
     ax.tick_params(axis="y", length=0)
     return _with_legend(ax)
 
@@ -111,9 +111,9 @@ def field(displacements: Displacements, level: str = ALL_LEVELS, ax: Axes | None
     """The mean ΔC of every bin: an arrow from its place in the proposal P to its place in P̂_c.
 
     Args:
-        displacements: of a report.
-        level: a level, or "all" of them.
-        ax: where to draw; in fractions of the proposal, which is the square 0…1.
+        displacements: of an analysis.
+        level: the name of a level, or "all".
+        ax: where to draw; the proposal is the square 0…1.
     """
     ax = ax or plt.gca()
     found = displacements.levels[level]
@@ -137,11 +137,11 @@ def field(displacements: Displacements, level: str = ALL_LEVELS, ax: Axes | None
 
 
 def distribution(displacements: Displacements, name: str, ax: Axes | None = None) -> Axes:
-    """How displacements of one kind are distributed, an outline per level.
+    """The histogram of a column or direction, an outline per level.
 
     Args:
-        displacements: of a report.
-        name: one of EDGES, such as "classification_offset"; what lies outside its edges counts at the ends.
+        displacements: of an analysis.
+        name: a name in EDGES, such as "classification_offset"; values beyond its edges are in the first or last bin.
         ax: where to draw.
     """
     ax = ax or plt.gca()
@@ -168,13 +168,15 @@ def distribution(displacements: Displacements, name: str, ax: Axes | None = None
 
 
 def directions(displacements: Displacements, name: str, ax: PolarAxes, level: str = ALL_LEVELS) -> PolarAxes:
-    """Where displacements point, as a rose: right is 0°, down is 90°, as in images; dashed is no preference.
+    """The directions of displacements, as bars on a circle: right is 0° and down is 90°, as in images.
+
+    The dashed circle is where all directions are equally frequent.
 
     Args:
-        displacements: of a report.
+        displacements: of an analysis.
         name: "classification_direction" or "localization_direction".
         ax: polar axes, `projection="polar"`.
-        level: a level, or "all" of them.
+        level: the name of a level, or "all".
     """
     edges = np.deg2rad(EDGES[name])
     shares = displacements.levels[level].distributions[name]
@@ -202,7 +204,7 @@ def directions(displacements: Displacements, name: str, ax: PolarAxes, level: st
     ax.set_ylim(0, top)
     ticks = [tick for tick in MaxNLocator(3).tick_values(0, top) if 0 < tick < top]
     ax.set_yticks(ticks, [""] * len(ticks))
-    for tick in ticks:  # ticks' own labels would lie below the bars' whiskers
+    for tick in ticks:  # as texts, because tick labels would be hidden below the bars
         ax.text(_emptiest(places, shares), tick, f"{100 * tick:g}%", fontsize=8, ha="center", va="center", zorder=4,
                 path_effects=[Stroke(linewidth=3, foreground="white"), Normal()])  # fmt: skip
     ax.grid(alpha=0.4)
@@ -211,19 +213,19 @@ def directions(displacements: Displacements, name: str, ax: PolarAxes, level: st
 
 
 def _emptiest(places: np.ndarray, shares: Sequence[Estimate]) -> float:
-    """The angle between the two neighbouring bars of a rose that leave the most room."""
+    """The angle between the two neighbouring bars that leave the most room."""
     highs = np.array([share.high or 0.0 for share in shares])
     lower = int((highs + np.roll(highs, -1)).argmin())
     return float(places[lower] + (places[1] - places[0]) / 2)
 
 
 def _branches(misalignment: Misalignment) -> list[str]:
-    """The sibling first, if there is one, then what detects."""
+    """The sibling first, if there is one, then the branch that detects."""
     return list(misalignment.survival)
 
 
 def _beside(position: int, count: int) -> float:
-    """Where the points of one of `count` series stand, so that whiskers do not hide each other."""
+    """How far the points of one of `count` series are moved sideways, so that whiskers do not hide each other."""
     return 0.0 if count == 1 else (position - (count - 1) / 2) * 0.36 / (count - 1)
 
 
@@ -236,12 +238,12 @@ def _points(
     across: bool = False,
     linewidth: float = 0.0,
 ) -> None:
-    """A point with a whisker for every estimate that has a value; `across` has them lie on their side."""
+    """A point with a whisker for every estimate that has a value; `across` draws the whiskers horizontally."""
     known = [(place, e.value, e.low, e.high) for place, e in zip(places, found) if e and e.value is not None]
     if not known:
         return
     at, value, low, high = (np.array(column, dtype=float) for column in zip(*known))
-    # A percentile interval may leave its own value out, but a whisker has no length below nothing.
+    # A percentile interval need not contain its own value, but a whisker cannot have a negative length.
     reach = np.stack([value - low, high - value]).clip(min=0)
     x, y = (value, at) if across else (at, value)
     ax.errorbar(
@@ -268,7 +270,7 @@ def _level_axis(levels: list[str], known: list[str], ax: Axes) -> None:
 
 
 def _with_legend(ax: Axes) -> Axes:
-    """Above the axes, where nothing is drawn."""
+    """Put the legend above the axes, where nothing else is drawn."""
     plain_axes(ax, legend=False)
     if (count := len(ax.get_legend_handles_labels()[0])) > 0:
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(count, 3), frameon=False, fontsize=9,

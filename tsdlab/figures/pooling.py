@@ -17,7 +17,7 @@ from tsdlab.ops.sampling import bin_centres, sample_points
 
 
 def feature_map(feature: Tensor, stride: float, ax: Axes | None = None) -> Axes:
-    """One channel of a feature map [H, W] in pixels of the image: every cell a square of `stride` pixels."""
+    """One channel of a feature map [H, W]; every cell is a square of `stride` pixels of the image."""
     ax = ax or plt.gca()
     height, width = (cells * stride for cells in feature.shape)
     ax.imshow(feature.cpu().numpy(), extent=(0, width, height, 0), cmap="Greys_r", interpolation="nearest")
@@ -25,7 +25,7 @@ def feature_map(feature: Tensor, stride: float, ax: Axes | None = None) -> Axes:
 
 
 def cell_grid(stride: float, ax: Axes) -> Axes:
-    """The borders of the feature map's cells over an image or feature map that is drawn already; ticks go."""
+    """Draw the borders of a feature map's cells over an image or feature map; removes the ticks."""
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     style: dict[str, Any] = {"color": "white", "linewidth": 0.5, "alpha": 0.5}
     ax.vlines(np.arange(left, right + 1e-6, stride), top, bottom, **style)
@@ -35,11 +35,11 @@ def cell_grid(stride: float, ax: Axes) -> Axes:
 
 
 def region(box: Tensor, color: str, ax: Axes, offsets: Tensor | None = None, bins: int = 7, samples: int = 2) -> Axes:
-    """Where a pooled region looks: its bins as squares, its samples as dots.
+    """The places that a pooled region reads: its bins as squares, its samples as dots.
 
     Args:
         box: [4] xyxy in pixels.
-        offsets: [bins, bins, 2] (dx, dy) in fractions of the box, or None; arrows lead from where the bins were.
+        offsets: [bins, bins, 2] (dx, dy) in fractions of the box, or None; arrows show how the bins move.
         bins, samples: bins per side of the box, samples per side of a bin.
     """
     if offsets is not None:
@@ -59,7 +59,7 @@ def region(box: Tensor, color: str, ax: Axes, offsets: Tensor | None = None, bin
 
 
 def bin_arrows(box: Tensor, offsets: Tensor, color: str, ax: Axes, zorder: float = 3.0) -> Axes:
-    """An arrow from every bin of a box [4]: its offset [bins, bins, 2] (dx, dy), in fractions of the box."""
+    """The offsets [bins, bins, 2] (dx, dy) of a box [4], in fractions of its size: an arrow from every bin."""
     arrows = offsets * (box[2:] - box[:2])
     tails = bin_centres(box[None], bins=offsets.shape[0])[0]
     ax.quiver(
@@ -70,14 +70,20 @@ def bin_arrows(box: Tensor, offsets: Tensor, color: str, ax: Axes, zorder: float
 
 
 def bilinear_weights(point: Tensor, stride: float, color: str, ax: Axes) -> Axes:
-    """A sample [2] (x, y; pixels) and a cell-sized square around it: its area within a cell is that cell's weight."""
+    """A sample [2] (x, y) in pixels, and the weights of the four cells that it is interpolated from.
+
+    The weight of a cell is its overlap with a square of one cell's size around the sample.
+    """
     x, y = (point / stride).tolist()
     for column in (math.floor(x - 0.5), math.floor(x + 0.5)):
         for row in (math.floor(y - 0.5), math.floor(y + 0.5)):
             x1, x2 = max(column, x - 0.5), min(column + 1, x + 0.5)
             y1, y2 = max(row, y - 0.5), min(row + 1, y + 0.5)
             draw_box(torch.tensor([x1, y1, x2, y2]) * stride, color, ax, fill=True, facecolor=color, alpha=0.5)
-            left, top = (c + (0.2 if c > p else -0.2) for c, p in ((column + 0.5, x), (row + 0.5, y)))  # off the sample
+            # Away from the sample, so that its marker hides no number.
+            left, top = (
+                c + (0.2 if c > p else -0.2) for c, p in ((column + 0.5, x), (row + 0.5, y))
+            )  # beside the sample
             ax.text(
                 left * stride, top * stride, f"{(x2 - x1) * (y2 - y1):.2f}", ha="center", va="center",
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},

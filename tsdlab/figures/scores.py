@@ -22,9 +22,14 @@ def class_scores(
     ax: Axes | None = None,
     colors: Mapping[str, str] | None = None,
 ) -> Axes:
-    """Class scores of proposal `index` by every branch, as grouped bars; background is the first class.
+    """The class scores that every branch gives to proposal `index`, as grouped bars; background comes first.
 
-    `colors` are by branch, where its name does not say enough.
+    Args:
+        branches: as in `Answer.branches`.
+        index: of the proposal.
+        names: of the classes; `names[0]` is that of label 1.
+        ax: where to draw.
+        colors: of the branches; by default the colour that belongs to a branch's name.
     """
     ax = ax or plt.gca()
     classes = ["background", *names]
@@ -46,9 +51,9 @@ def class_scores(
 
 
 def score_against_iou(branches: Mapping[str, BranchTrace], label: int, truth: Tensor, ax: Axes | None = None) -> Axes:
-    """Every proposal as a point: score of class `label` against IoU of its decoded box with `truth` [4].
+    """A point per proposal: its score of class `label` against the IoU of its decoded box with `truth` [4].
 
-    Proposals whose box does not touch the truth are left out.
+    Proposals whose decoded box does not overlap the truth are left out.
     """
     ax = ax or plt.gca()
     for i, (branch, answer) in enumerate(branches.items()):
@@ -66,9 +71,9 @@ def score_against_iou(branches: Mapping[str, BranchTrace], label: int, truth: Te
 
 
 def slide_map(maps: SlideMaps, task: str, ax: Axes | None = None) -> Axes:
-    """The answers of one task ("classification" or "localization") to a box slid over its object, as a heat map.
+    """The answers of one task ("classification" or "localization") to a box moved over its object, as a heat map.
 
-    A ring marks the best place, a cross the place without shift.
+    A ring marks the best place, a cross the object's own place.
     """
     ax = ax or plt.gca()
     low, high = maps.shifts[0].item(), maps.shifts[-1].item()

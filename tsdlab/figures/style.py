@@ -23,12 +23,12 @@ CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6
 
 
 def color_of(name: str, position: int) -> str:
-    """A system's own colour, by its name or the name's first word; of an unknown one, that of its position."""
+    """The colour of a system, by its name or the first word of it; an unknown system takes one by its position."""
     return PALETTE.get(name) or PALETTE.get(name.split(" ")[0]) or CYCLE[position % len(CYCLE)]
 
 
 def plain_axes(ax: Axes, legend: bool = True) -> Axes:
-    """No frame above and to the right, and a legend without one."""
+    """Remove the frame above and to the right; with `legend`, add a legend without a frame if there are labels."""
     ax.spines[["top", "right"]].set_visible(False)
     if legend and ax.get_legend_handles_labels()[0]:
         ax.legend(frameon=False, fontsize=9)

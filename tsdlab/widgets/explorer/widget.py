@@ -29,7 +29,7 @@ from tsdlab.analysis.proposal import (
     ask_levels,
     sound_box,
 )
-from tsdlab.analysis.sensitivity import Grid, Pooling, ask_everywhere, draw_maps
+from tsdlab.analysis.sensitivity import Grid, Pooling, ask_everywhere, build_maps
 from tsdlab.errors import InputError
 from tsdlab.figures import plots
 from tsdlab.models.build import as_detector
@@ -481,7 +481,7 @@ class Explorer(PicturedWidget):
         everywhere = self._everywhere[model, pooling]
         assert answer.nearest is not None
         grid = Grid.over_image(probe.image_size, cells=96)
-        maps = draw_maps({level: everywhere[level]}, answer.nearest.box, answer.nearest.label, grid)
+        maps = build_maps({level: everywhere[level]}, answer.nearest.box, answer.nearest.label, grid)
         branch = self.underlay_branch if self.underlay_branch in answer.branches else next(reversed(answer.branches))
         values: Tensor = getattr(maps.levels[level][branch], self.underlay)
         top = max(values.max().item(), 1e-6)
