@@ -14,7 +14,7 @@ from torchvision.models.detection import (
     FasterRCNN_ResNet50_FPN_Weights,
 )
 
-from tsdlab.config import BackboneConfig, Config, HeadName, PublishedName
+from tsdlab.config import HEADS, BackboneConfig, Config, HeadName, PublishedName
 from tsdlab.data.coco import Category
 from tsdlab.models.build import build_detector
 from tsdlab.models.detector import Detector
@@ -55,6 +55,16 @@ def test_full_precision_comes_back_bit_for_bit(model: Detector, tmp_path: Path) 
     assert back.categories == CATEGORIES
     ours, theirs = detections(model), detections(back)
     assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_detects_alike_after_saving_and_loading(head: str, tiny_config: Config, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = replace(tiny_config, head=head, roi=replace(tiny_config.roi, score_thresh=0.0))
+    model = build_detector(config)
+    save_weights(tmp_path / "w.safetensors", model, CATEGORIES, half=False)
+    ours, theirs = detections(model), detections(load_detector(tmp_path / "w.safetensors"))
+    assert len(ours["scores"]) > 0 and all(torch.equal(ours[k], theirs[k]) for k in ours)
 
 
 def test_half_precision_halves_kernels_and_keeps_vectors(model: Detector, tmp_path: Path) -> None:
