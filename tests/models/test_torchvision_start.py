@@ -192,7 +192,9 @@ def test_a_model_of_another_type_goes_on_in_it():
 def test_a_model_of_ones_own_is_made_again_to_load_its_weights(tmp_path):
     ours = from_torchvision(own_model(8, 16), "d_head")
     save_weights(tmp_path / "w.safetensors", ours, CATEGORIES, half=False)
-    with pytest.raises(ValueError, match=r"'torchvision:own' is no builder .*from_torchvision\(model, 'd_head', 5\)"):
+    with pytest.raises(
+        ValueError, match=r"'torchvision:own' is not a torchvision builder .*from_torchvision\(model, 'd_head', 5\)"
+    ):
         load_detector(tmp_path / "w.safetensors")
     torch.manual_seed(1)
     again = from_torchvision(own_model(8, 16), "d_head", CLASSES)
@@ -237,22 +239,26 @@ class OwnPredictor(FastRCNNPredictor):
 @pytest.mark.parametrize(
     ("strides", "options", "message"),
     [
-        ((4, 16), {}, r"strides double, finest first; the model pools from strides \{'0': 4, '1': 16\}"),
-        ((16, 8), {}, "strides double, finest first"),
-        ((4, 8), {"box_roi_pool": MultiScaleRoIAlign(["1"], 7, 2)}, r'named "0", "1", … .* pools from \[\'1\'\]'),
-        ((4, 8), {"box_predictor": OwnPredictor(16, 6)}, "the predictor is a OwnPredictor; a FastRCNNPredictor"),
-        ((4, 8), {"bbox_reg_weights": (1.0, 1.0, 1.0, 1.0)}, r"needed is bbox_reg_weights \(10\.0.*has \(1\.0"),
-        ((4, 8), {"box_bg_iou_thresh": 0.3}, r"box_fg_iou_thresh equal .* has \(0\.5, 0\.3\)"),
+        ((4, 16), {}, r"strides of the pooled maps must double, finest first; the model has \{'0': 4, '1': 16\}"),
+        ((16, 8), {}, "must double, finest first"),
+        ((4, 8), {"box_roi_pool": MultiScaleRoIAlign(["1"], 7, 2)}, r'named "0", "1", … .* has \[\'1\'\]'),
+        (
+            (4, 8),
+            {"box_predictor": OwnPredictor(16, 6)},
+            "box_predictor must be a FastRCNNPredictor, got a OwnPredictor",
+        ),
+        ((4, 8), {"bbox_reg_weights": (1.0, 1.0, 1.0, 1.0)}, r"bbox_reg_weights must be \(10\.0.*has \(1\.0"),
+        ((4, 8), {"box_bg_iou_thresh": 0.3}, r"box_fg_iou_thresh and .* must be equal; .* has \(0\.5, 0\.3\)"),
         (
             (4, 8),
             {"box_roi_pool": MultiScaleRoIAlign(["0", "1"], (7, 14), 2), "box_head": TwoMLPHead(8 * 98, 16)},
-            r"square bins .* has \(7, 14\)",
+            r"must be square; .* has \(7, 14\)",
         ),
-        ((4, 8), {"box_roi_pool": MultiScaleRoIAlign(["0", "1"], 7, 0)}, "sampling_ratio of at least 1; .* has 0"),
+        ((4, 8), {"box_roi_pool": MultiScaleRoIAlign(["0", "1"], 7, 0)}, "sampling_ratio must be at least 1; .* has 0"),
         (
             (4, 8),
             {"box_head": nn.Sequential(nn.Conv2d(8, 16, 7))},
-            r"a box head that gives \[K, 16\].* gives \['K', 16, 1, 1\]",
+            r"box_head must give \[K, 16\].* gives \['K', 16, 1, 1\]",
         ),
     ],
 )
@@ -262,13 +268,13 @@ def test_what_cannot_be_taken_over_is_named(strides, options, message):
 
 
 def test_other_detectors_are_refused():
-    with pytest.raises(ValueError, match="a torchvision Faster R-CNN is needed, not a Linear"):
+    with pytest.raises(ValueError, match="must be a torchvision Faster R-CNN, got a Linear"):
         from_torchvision(nn.Linear(1, 1))
-    with pytest.raises(ValueError, match=r"the second stage is a tsdlab\.models\.roi_heads\.RoIHeads"):
+    with pytest.raises(ValueError, match=r"must be torchvision's RoIHeads, got that of tsdlab\.models\.roi_heads"):
         from_torchvision(from_torchvision(own_model(4, 8)))
     theirs = own_model(4, 8)
     theirs.roi_heads.box_roi_pool = nn.Identity()
-    with pytest.raises(ValueError, match="regions are pooled by a Identity; MultiScaleRoIAlign is needed"):
+    with pytest.raises(ValueError, match="box_roi_pool must be a MultiScaleRoIAlign, got a Identity"):
         from_torchvision(theirs)
 
 
@@ -278,12 +284,12 @@ def published_config(**backbone):
 
 def test_a_config_must_say_what_the_builder_makes():
     assert build_detector(published_config(stages=(4,))).config.rpn.anchor_sizes == (32, 64, 128, 256, 512)
-    with pytest.raises(ValueError, match=r"has backbone\.stages \(4,\), the config says \(1, 2, 3, 4\)"):
+    with pytest.raises(ValueError, match=r"has backbone\.stages \(4,\), but the config has \(1, 2, 3, 4\)"):
         build_detector(published_config())
-    with pytest.raises(ValueError, match=r"has backbone\.norm batch, the config says sync"):
+    with pytest.raises(ValueError, match=r"has backbone\.norm batch, but the config has sync"):
         build_detector(published_config(stages=(4,), norm="sync"))
     with pytest.raises(ValueError, match=r"trainable_stages of fasterrcnn_resnet50_fpn must be 0…5, got 6"):
         published_model("fasterrcnn_resnet50_fpn", 2, BackboneConfig(trainable_stages=6, name="torchvision:own"))
     config = published_config(stages=(4,))
-    with pytest.raises(ValueError, match=r"has rpn\.anchor_sizes \(32, .*, the config says \(16, 32\)"):
+    with pytest.raises(ValueError, match=r"has rpn\.anchor_sizes \(32, .*, but the config has \(16, 32\)"):
         build_detector(replace(config, rpn=replace(config.rpn, anchor_sizes=(16, 32))))

@@ -324,7 +324,7 @@ def test_pyramid_names_what_does_not_fit():
         MultiScaleDeformRoIAlign((4, 16))
     with pytest.raises(ValueError, match="must be at least 1; got 0, 2, 224"):
         MultiScaleDeformRoIAlign((4, 8), output_size=0)
-    with pytest.raises(ValueError, match=r"differ in type.*float64.*float32"):
+    with pytest.raises(ValueError, match=r"must have one dtype.*float64.*float32"):
         MultiScaleDeformRoIAlign((4, 8))([torch.zeros(1, 2, 8, 8).double(), torch.zeros(1, 2, 4, 4)])
     with pytest.raises(ValueError, match="2 feature maps given for 3 strides"):
         MultiScaleDeformRoIAlign((4, 8, 16))(make_pyramid()[:2])

@@ -29,12 +29,12 @@ _STAGES = 5  # the stem and stages 1…4
 def build_backbone(config: BackboneConfig, weights: str | None = None) -> nn.Module:
     """Backbone and pyramid for a torchvision detector.
 
-    "sync" norms are batch norms whose statistics, in training, are those of all processes' images. torch has them for
-    CUDA devices only: with one process they are plain batch norms (which compute the same), and with several on
-    CPUs, too (with a warning). Their weights have the names of plain batch norms'.
+    "sync" norms are batch norms that, in training, share their statistics between all processes. torch has them for
+    CUDA devices only. With one process they are plain batch norms, which compute the same. With several processes on
+    CPUs they are plain batch norms too, with a warning. Their weights have the same names as plain batch norms.
 
     Args:
-        config: which network and which of its stages become levels.
+        config: the network, and which of its stages become levels.
         weights: None starts from random weights; "DEFAULT" downloads ImageNet weights (network needed).
 
     Returns:
@@ -64,7 +64,7 @@ def build_backbone(config: BackboneConfig, weights: str | None = None) -> nn.Mod
         if make_deformable(backbone.body, members(stage)) == 0:
             raise InputError(f"backbone {config.name!r} has no 3×3 convolution to make deformable in stage {stage}")
     if config.norm == "sync" and _can_synchronise():
-        backbone.body = convert_sync_batchnorm(backbone.body)  # timm's knows its own norms and torch's
+        backbone.body = convert_sync_batchnorm(backbone.body)  # timm's function, which knows its own norms too
     backbone.strides = strides
     return backbone
 
@@ -75,14 +75,15 @@ def _layer_members(body: nn.Module, stage: int) -> list[str]:
 
 
 def _can_synchronise() -> bool:
-    """Whether there are other processes, and on devices for which torch synchronises batch norms."""
+    """Whether there are several processes, on devices for which torch can synchronize batch norms."""
     distributed = torch.distributed
     if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
         return False
     if "nccl" in distributed.get_backend():
         return True
     warnings.warn(
-        'backbone.norm "sync" needs CUDA devices: on these, each process normalises by its own images', stacklevel=3
+        'backbone.norm "sync" needs CUDA devices; on these devices each process normalizes by its own images',
+        stacklevel=3,
     )
     return False
 
@@ -110,20 +111,22 @@ def _resnet(config: BackboneConfig, weights: str | None) -> ResNet:
 
 
 class TimmBackboneWithFPN(nn.Module):
-    """Any timm model with convolutional features at these strides, under a pyramid like torchvision's."""
+    """A timm model with convolutional features at the given strides, and a feature pyramid like torchvision's."""
 
     def __init__(self, config: BackboneConfig, strides: tuple[int, ...], pretrained: bool) -> None:
         super().__init__()
         name = config.name.removeprefix("timm:")
         make = partial(timm.create_model, name, features_only=True)
         try:
-            probe: Any = make(pretrained=False)
+            trial: Any = make(pretrained=False)
         except RuntimeError as error:
             raise InputError(f"timm has no feature backbone {name!r}: {error}") from error
-        offered = probe.feature_info.reduction()
+        offered = trial.feature_info.reduction()
         missing = sorted(set(strides) - set(offered))
         if missing:
-            raise InputError(f"timm model {name!r} has features at strides {offered}, none at {missing}")
+            raise InputError(
+                f"timm model {name!r} has features at strides {offered}, but backbone.stages needs strides {missing}"
+            )
         self.body: Any = make(pretrained=pretrained, out_indices=[offered.index(s) for s in strides])
         self._freeze(_STAGES - config.trainable_stages)
         if config.norm == "frozen":
@@ -134,7 +137,7 @@ class TimmBackboneWithFPN(nn.Module):
         self.out_channels = config.fpn_channels
 
     def _freeze(self, stages: int) -> None:
-        """Freeze the first `stages` stages, the stem being one."""
+        """Freeze the first `stages` stages; the stem counts as one."""
         frozen = set(self._through(stages - 1))
         for name, parameter in self.body.named_parameters():
             if name.rpartition(".")[0] in frozen:
@@ -149,13 +152,14 @@ class TimmBackboneWithFPN(nn.Module):
         ends = [f["module"] for f in self.body.feature_info.info if f["reduction"] <= 2 ** (stage + 1)]
         if not ends:
             return []
-        # "blocks.0" is called so in some of timm's wrappers and "blocks_0" in others.
+        # The same module is "blocks.0" in some of timm's wrappers and "blocks_0" in others.
         prefixes = (ends[-1] + ".", ends[-1].replace(".", "_") + ".")
         names = [name for name, _ in self.body.named_modules()]
         inside = [i for i, name in enumerate(names) if f"{name}.".startswith(prefixes)]
         if not inside:
             raise InputError(
-                f"cannot tell where {ends[-1]!r} ends in this timm model; set trainable_stages=5, deformable_stages=()"
+                f"there is no module {ends[-1]!r} in this timm model, so its stages cannot be told apart; set "
+                "backbone.trainable_stages=5 and backbone.deformable_stages=()"
             )
         return names[: inside[-1] + 1]
 

@@ -1,4 +1,4 @@
-"""Deformable convolution (Dai et al., ICCV 2017): each tap of a kernel samples where a learnt offset moves it."""
+"""Deformable convolution (Dai et al., ICCV 2017): a learned offset moves the sampling position of each kernel tap."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ _KERNEL = 3  # taps per side
 
 
 class DeformableConv2d(DeformConv2d):
-    """What a plain convolution becomes: the same weight under the same name, and offsets that start at zero.
+    """Replaces a plain convolution: the same weight under the same name, and offsets that start at zero.
 
-    One (dy, dx) per output position and kernel tap, in cells of the input, common to all channels and unbounded; no
-    modulation (that is DCN v2). An offset of zero computes the plain convolution, so trained weights stay valid.
-    x [N, C, H, W] → [N, C', H', W'], contiguous whatever the memory format of x. Under autocast the offsets are of
-    half precision, as the answer is; sampling and sums are in the weight's type.
+    There is one offset (dy, dx) per output position and kernel tap, in cells of the input. It is shared by all channels
+    and not bounded. There is no modulation (that is DCN v2). With offsets of zero it computes the plain convolution, so
+    trained weights stay valid.
+
+    x [N, C, H, W] → [N, C', H', W'], contiguous in any memory format of x. Under autocast, offsets and result have half
+    precision; sampling and sums have the weight's type.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
-        # torch types these as tuples of any length
+        # torch declares these as tuples of any length.
         geometry: Any = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation}
         super().__init__(
             conv.in_channels, conv.out_channels, _KERNEL, groups=conv.groups, bias=conv.bias is not None, **geometry
@@ -34,21 +36,25 @@ class DeformableConv2d(DeformConv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         offsets = self.offset(x)
-        # torchvision's kernel wants one type, and knows nothing of autocast on a CPU.
+        # torchvision's kernel needs one type for all inputs, and ignores autocast on a CPU.
         full = self.weight.dtype
         return super().forward(x.to(full), offsets.to(full)).to(offsets.dtype)
 
 
 def make_deformable(body: nn.Module, names: Iterable[str]) -> int:
-    """Make deformable, in place, every plain 3×3 convolution on a residual path among the modules `names` of `body`.
+    """Replace the plain 3×3 convolutions on the residual paths of a network, in place.
 
-    Of a bottleneck that is the middle convolution, as in the authors' code (and mmdetection's, which the reference
-    code uses); they say nothing of basic blocks, of which both convolutions are taken here. SENet154's shortcuts
-    ("downsample") have 3×3 convolutions, too; they stay, as nothing but the residual path is deformable elsewhere.
-    A subclass of Conv2d computes something else than a convolution of its weight, and stays as well.
+    In a bottleneck that is the middle convolution, as in the authors' code and in mmdetection, which the reference code
+    uses. In a basic block, which they do not mention, it is both convolutions. Not replaced are the 3×3 convolutions of
+    SENet154's shortcuts ("downsample"), because only residual paths are deformable in other networks, and subclasses of
+    Conv2d, because they do not compute a plain convolution with their weight.
+
+    Args:
+        body: the network.
+        names: the names of its modules to look at.
 
     Returns:
-        How many there were.
+        How many convolutions were replaced.
     """
     count = 0
     for name in names:

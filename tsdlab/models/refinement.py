@@ -1,4 +1,4 @@
-"""Refinement of boxes by gradient ascent on how well they are believed to fit (IoU-Net, Jiang et al., ECCV 2018)."""
+"""Refinement of boxes by gradient ascent on their predicted IoU (IoU-Net, Jiang et al., ECCV 2018)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tsdlab.ops import RegionPooler
 
 @runtime_checkable
 class RefiningHead(Protocol):
-    """A head that can improve boxes which have been decided to be detections."""
+    """A head that can improve the boxes of detections, after NMS."""
 
     def refine(self, pool: RegionPooler, rois: Tensor, labels: Tensor) -> Tensor:
         """Better boxes [D, 4] for rois [D, 5] (image index, box) of classes labels [D] in 1…C."""
@@ -23,24 +23,25 @@ class RefiningHead(Protocol):
 def ascend(confidence: Callable[[Tensor, Tensor], Tensor], boxes: Tensor, config: IoUConfig) -> Tensor:
     """T steps of b ← b + λ · ∇confidence(b) · (w, h, w, h), Algorithm 2 of the publication.
 
-    A box is done when a step changed its confidence by less than Ω1 (`min_change`), or made it worse by more than
-    −Ω2 (`max_loss`). The published listing leaves such a worse box where the step took it; here that step is taken
-    back, and so is one that turned a box inside out: confidence never falls by more than `max_loss` per step.
+    A box stops when a step changes its confidence by less than Ω1 (`min_change`), or lowers it by more than −Ω2
+    (`max_loss`). The published listing keeps a step that lowers it by more; here that step is undone, and so is a step
+    that turns a box inside out. No step therefore lowers the confidence by more than `max_loss`.
 
-    Only the boxes get a gradient. This works inside `torch.no_grad` and `torch.inference_mode`, if `confidence` reads
-    no inference tensors.
+    Only the boxes get a gradient. The function works inside `torch.no_grad` and `torch.inference_mode`, if `confidence`
+    reads no inference tensors.
 
     Args:
-        confidence: called with boxes [k, 4] and `which` [k] int64, the places in `boxes` they came from, says [k] how
-            well each of them fits; differentiable in the boxes.
+        confidence: a function of boxes [k, 4] and their indices in `boxes` [k] int64. It returns how well each of them
+            fits [k], and is differentiable in the boxes.
         boxes: [D, 4] xyxy.
+        config: steps, step size and stopping rule.
 
     Returns:
         [D, 4], not clipped to any image.
     """
     if config.refinement_steps == 0 or len(boxes) == 0:
         return boxes
-    with torch.inference_mode(False), torch.no_grad():  # the former alone would turn gradients on
+    with torch.inference_mode(False), torch.no_grad():  # inference_mode(False) alone would turn gradients on
         boxes = boxes.detach().clone()
         active = torch.arange(len(boxes), device=boxes.device)
         value, slope = _value_and_slope(confidence, boxes, active)
@@ -50,10 +51,10 @@ def ascend(confidence: Callable[[Tensor, Tensor], Tensor], boxes: Tensor, config
             moved = before + config.step_size * slope * size
             new_value, slope = _value_and_slope(confidence, moved, active)
             change = new_value - value
-            sound = (change >= -config.max_loss) & (moved[:, 2:] > moved[:, :2]).all(dim=1)  # False for NaN
-            boxes[active] = torch.where(sound[:, None], moved, before)
-            going_on = sound & (change.abs() >= config.min_change)
-            active, value, slope = active[going_on], new_value[going_on], slope[going_on]
+            valid = (change >= -config.max_loss) & (moved[:, 2:] > moved[:, :2]).all(dim=1)  # False for NaN
+            boxes[active] = torch.where(valid[:, None], moved, before)
+            moving = valid & (change.abs() >= config.min_change)
+            active, value, slope = active[moving], new_value[moving], slope[moving]
             if len(active) == 0:
                 break
     return boxes
@@ -62,7 +63,7 @@ def ascend(confidence: Callable[[Tensor, Tensor], Tensor], boxes: Tensor, config
 def _value_and_slope(
     confidence: Callable[[Tensor, Tensor], Tensor], boxes: Tensor, which: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Confidence [k] of boxes [k, 4], and its gradient [k, 4]."""
+    """The confidence of boxes [k, 4]: its value [k] and its gradient [k, 4]."""
     with torch.enable_grad():
         boxes = boxes.detach().requires_grad_()
         value = confidence(boxes, which)

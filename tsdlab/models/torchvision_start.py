@@ -1,7 +1,7 @@
-"""A torchvision Faster R-CNN as a start: its first stage as it is, one of our heads around its second stage.
+"""Start from a torchvision Faster R-CNN: keep its first stage, and put one of our heads in place of its second stage.
 
-Modules are taken over, not tensors by name: whatever backbone, RPN and box head a model has, they go on working as they
-did. What cannot be taken over is refused by name.
+The modules themselves are used, not tensors by name: any backbone, RPN and box head keep working as they did. A part
+that cannot be used raises an error that names it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tsdlab.config import (
 from tsdlab.errors import InputError
 from tsdlab.models.roi_heads import RoIHeads, build_roi_heads
 
-# What makes the body of each builder's backbone, and how many layers of it can be trained.
+# The function that makes the body of each builder's backbone, and how many layers of the body can be trained.
 _RESNET = partial(resnet_fpn_backbone, backbone_name="resnet50"), 5
 _MOBILENET = partial(mobilenet_backbone, backbone_name="mobilenet_v3_large", fpn=True), 6
 _BODIES: dict[str, tuple[Callable[..., Any], int]] = {
@@ -48,12 +48,12 @@ _BODIES: dict[str, tuple[Callable[..., Any], int]] = {
 }
 _OWN = f"{TORCHVISION}own"  # the backbone's name in the config of a model that no builder makes
 
-_EPSILON = 1e-5  # of FrozenBatchNorm2d as every builder makes it
-_BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of the deltas; tsdlab.models.boxes has no others
+_EPSILON = 1e-5  # of FrozenBatchNorm2d in every builder's model
+_BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of the deltas; tsdlab.models.boxes supports no others
 
 
 class Parts(NamedTuple):
-    """What a GeneralizedRCNN is made of."""
+    """The parts of a GeneralizedRCNN."""
 
     backbone: nn.Module
     rpn: RegionProposalNetwork
@@ -65,11 +65,12 @@ def copy_to_start_from(model: GeneralizedRCNN, num_classes: int | None = None) -
     """A copy of a torchvision Faster R-CNN, ready for `read_config` and `take_over`.
 
     Args:
-        model: any; only its box detection is used.
-        num_classes: None keeps its outputs; otherwise new, random ones for that many classes (without background).
+        model: the model; only its box detection is used.
+        num_classes: None keeps its output layers; a number gives it new, random ones for that many classes (without
+            background).
 
     Raises:
-        ValueError: it cannot be taken over; says what was found and what is needed.
+        ValueError: the model cannot be used; says what was found and what is needed.
     """
     _check(model)
     model = copy.deepcopy(model)
@@ -81,20 +82,21 @@ def copy_to_start_from(model: GeneralizedRCNN, num_classes: int | None = None) -
 
 
 def read_config(model: GeneralizedRCNN, head: HeadName) -> Config:
-    """The config that describes `model` under `head`; its `train` is the default.
+    """The config that describes `model` with the head `head`; its `train` section is the default.
 
-    `backbone.name` is "torchvision:" and the published builder that makes such a model (then `published_parts` makes
-    it again from the config), or "torchvision:own" if none does. RPN anchors are listed without repetition.
+    `backbone.name` is "torchvision:" and the name of the torchvision builder that makes such a model; `published_parts`
+    can then make it again from the config. It is "torchvision:own" if no builder does. RPN anchors are listed without
+    repetition.
 
     Raises:
-        ValueError: the maps it pools from are no pyramid, or its box head fits no head of ours.
+        ValueError: the maps that it pools from are no pyramid, or its box head fits none of our heads.
     """
     config = _described(model, head)
     return replace(config, backbone=_name_builder(config, model))
 
 
 def _described(model: GeneralizedRCNN, head: HeadName) -> Config:
-    """`read_config`, without a look for the builder."""
+    """As `read_config`, without looking for the builder."""
     strides, channels = _pooled_maps(model)
     image, rpn, roi, pool = model.transform, model.rpn, model.roi_heads, model.roi_heads.box_roi_pool
     anchors = rpn.anchor_generator
@@ -138,10 +140,10 @@ def _described(model: GeneralizedRCNN, head: HeadName) -> Config:
 
 
 def take_over(model: GeneralizedRCNN, config: Config) -> Parts:
-    """The parts of a detector of ours, made of those of `model` (used up: give a copy).
+    """The parts of a `Detector`, made from those of `model`, which must not be used afterwards: give a copy.
 
-    Copies of its box head and predictor go wherever `config.head` has places for them; pooling, sampling and
-    post-processing are as `config.roi` says.
+    Copies of its box head and predictor go to the head's `torchvision_modules`. `config.roi` sets pooling, sampling and
+    post-processing.
     """
     roi_heads = build_roi_heads(config, [2 ** (stage + 1) for stage in config.backbone.stages])
     for name, places in roi_heads.head.torchvision_modules.items():
@@ -155,19 +157,19 @@ def take_over(model: GeneralizedRCNN, config: Config) -> Parts:
 def published_model(
     name: str, num_classes: int, backbone: BackboneConfig, weights_backbone: str | None = None, **numbers: Any
 ) -> FasterRCNN:
-    """What a builder of torchvision makes, with random weights.
+    """The model of a torchvision builder, with random weights.
 
-    The builders themselves choose frozen norms and trainable layers only for weights that they have downloaded.
+    The builders themselves allow frozen norms and a choice of trainable layers only for downloaded weights.
 
     Args:
-        name: of the builder, such as "fasterrcnn_resnet50_fpn_v2".
+        name: the builder's name, such as "fasterrcnn_resnet50_fpn_v2".
         num_classes: without background.
         backbone: its `norm` and `trainable_stages` are used.
         weights_backbone: "DEFAULT" downloads ImageNet weights of the backbone.
         numbers: further arguments of the builder.
 
     Raises:
-        ValueError: it has not so many trainable stages.
+        ValueError: the model does not have that many trainable stages.
     """
     make_body, layers = _BODIES[name]
     if not 0 <= backbone.trainable_stages <= layers:
@@ -186,18 +188,19 @@ def _norm_layer(norm: str) -> type[nn.Module]:
 
 
 def published_parts(config: Config, weights_backbone: str | None = None) -> Parts:
-    """The parts of the detector that `config` names by a builder of torchvision, with random weights.
+    """The parts of a detector whose `config.backbone.name` names a torchvision builder, with random weights.
 
     Raises:
-        ValueError: no builder has that name, or what it makes is not as `config` says; names both.
+        ValueError: there is no builder of that name, or the config contradicts what it makes; names the field.
     """
     name = config.backbone.name.removeprefix(TORCHVISION)
     if name not in _BODIES:
         raise InputError(
-            f"backbone.name {config.backbone.name!r} is no builder of torchvision ({', '.join(_BODIES)}). A detector "
-            "that began as a torchvision model of your own is loaded in three steps: make the same torchvision model; "
+            f"backbone.name {config.backbone.name!r} is not a torchvision builder ({', '.join(_BODIES)}). A detector "
+            "that started as your own torchvision model is loaded in three steps: make the same torchvision model; "
             f"detector = tsdlab.from_torchvision(model, {config.head!r}, {config.num_classes}); "
-            "tsdlab.models.weights.load_tensors(detector, path). It trains like any torchvision detector, in your loop"
+            "tsdlab.models.weights.load_tensors(detector, path). Train it like any torchvision detector, in your own "
+            "loop"
         )
     image, rpn = config.image, config.rpn
     model = published_model(
@@ -229,16 +232,16 @@ def published_parts(config: Config, weights_backbone: str | None = None) -> Part
         for field in fields:
             asked, has = (getattr(getattr(c, section), field) for c in (config, made))
             if asked != has:
-                raise InputError(f"torchvision's {name} has {section}.{field} {has}, the config says {asked}")
+                raise InputError(f"torchvision's {name} has {section}.{field} {has}, but the config has {asked}")
     return take_over(model, config)
 
 
 @torch.no_grad()
 def fold_epsilon(model: nn.Module) -> None:
-    """Give all frozen norms the usual ε, and change their scale so that they compute what they did.
+    """Give all frozen norms the usual ε, and change their scale so that they compute the same as before.
 
-    torchvision runs its first published weights with an ε of 0, which no tensor says. Folded into the scale (and not
-    into the variance, which might become negative), the tensors alone are the whole truth.
+    torchvision runs its first published weights with an ε of 0, which is not stored in any tensor. After folding it
+    into the scale, the tensors alone describe the model. (Folding it into the variance could make that negative.)
     """
     for norm in model.modules():
         if isinstance(norm, FrozenBatchNorm2d) and norm.eps != _EPSILON:
@@ -247,51 +250,58 @@ def fold_epsilon(model: nn.Module) -> None:
 
 
 def _check(model: Any) -> None:
-    """Raises ValueError saying what of `model` cannot be taken over."""
+    """Raises ValueError naming the part of `model` that cannot be used."""
     if not isinstance(model, GeneralizedRCNN):
-        raise InputError(f"a torchvision Faster R-CNN is needed, not a {type(model).__name__}")
+        raise InputError(f"the model must be a torchvision Faster R-CNN, got a {type(model).__name__}")
     roi = model.roi_heads
     if type(roi) is not TorchvisionRoIHeads:
-        raise InputError(f"the second stage is a {type(roi).__module__}.RoIHeads; torchvision's own is needed")
+        raise InputError(f"model.roi_heads must be torchvision's RoIHeads, got that of {type(roi).__module__}")
     if type(roi.box_roi_pool) is not MultiScaleRoIAlign:
-        raise InputError(f"regions are pooled by a {type(roi.box_roi_pool).__name__}; MultiScaleRoIAlign is needed")
+        raise InputError(
+            f"roi_heads.box_roi_pool must be a MultiScaleRoIAlign, got a {type(roi.box_roi_pool).__name__}"
+        )
     if type(roi.box_predictor) is not FastRCNNPredictor:
-        raise InputError(f"the predictor is a {type(roi.box_predictor).__name__}; a FastRCNNPredictor is needed")
+        raise InputError(
+            f"roi_heads.box_predictor must be a FastRCNNPredictor, got a {type(roi.box_predictor).__name__}"
+        )
     if type(model.rpn) is not RegionProposalNetwork or type(model.rpn.anchor_generator) is not AnchorGenerator:
         raise InputError(
-            f"proposals come from a {type(model.rpn).__name__} with a "
-            f"{type(getattr(model.rpn, 'anchor_generator', None)).__name__}; "
-            "RegionProposalNetwork and AnchorGenerator are needed"
+            "model.rpn must be a RegionProposalNetwork with an AnchorGenerator, got a "
+            f"{type(model.rpn).__name__} with a {type(getattr(model.rpn, 'anchor_generator', None)).__name__}"
         )
     pool, matcher = roi.box_roi_pool, roi.proposal_matcher
     outputs = tuple(layer.out_features for layer in (roi.box_predictor.cls_score, roi.box_predictor.bbox_pred))
+    thresholds = (matcher.high_threshold, matcher.low_threshold)
     needed = {
-        "four deltas for every class": (outputs, outputs[1] == 4 * outputs[0]),
-        "square bins in box_roi_pool.output_size": (pool.output_size, len({*pool.output_size}) == 1),
-        "a box_roi_pool.sampling_ratio of at least 1": (pool.sampling_ratio, pool.sampling_ratio >= 1),
-        "a whole number of pixels that belong to stride 16": (_canonical_size(pool), _canonical_size(pool) % 1 == 0),
-        f"bbox_reg_weights {_BOX_WEIGHTS}": (roi.box_coder.weights, tuple(roi.box_coder.weights) == _BOX_WEIGHTS),
-        "box_fg_iou_thresh equal to box_bg_iou_thresh": (
-            (matcher.high_threshold, matcher.low_threshold),
-            matcher.high_threshold == matcher.low_threshold,
+        "box_predictor must give four deltas for every class": (outputs, outputs[1] == 4 * outputs[0]),
+        "box_roi_pool.output_size must be square": (pool.output_size, len({*pool.output_size}) == 1),
+        "box_roi_pool.sampling_ratio must be at least 1": (pool.sampling_ratio, pool.sampling_ratio >= 1),
+        "the canonical size of box_roi_pool at stride 16 must be a whole number of pixels": (
+            _canonical_size(pool),
+            _canonical_size(pool) % 1 == 0,
         ),
+        f"bbox_reg_weights must be {_BOX_WEIGHTS}": (
+            roi.box_coder.weights,
+            tuple(roi.box_coder.weights) == _BOX_WEIGHTS,
+        ),
+        "box_fg_iou_thresh and box_bg_iou_thresh must be equal": (thresholds, thresholds[0] == thresholds[1]),
     }
-    for what, (found, fine) in needed.items():
-        if not fine:
-            raise InputError(f"needed is {what}; the model has {found}")
+    for condition, (found, holds) in needed.items():
+        if not holds:
+            raise InputError(f"{condition}; the model has {found}")
 
 
 def _canonical_size(pool: MultiScaleRoIAlign) -> float:
-    """Side of the regions that belong to stride 16, which torchvision calls level 4."""
+    """Side in pixels of the regions that are pooled at stride 16, which torchvision calls level 4."""
     return pool.canonical_scale * 2.0 ** (4 - pool.canonical_level)
 
 
 @torch.no_grad()
 def _pooled_maps(model: GeneralizedRCNN) -> tuple[list[int], int]:
-    """Strides and channels of the maps that RoIs are pooled from, found by a look at a blank image.
+    """Strides and channels of the maps that RoIs are pooled from, found by running the backbone on a blank image.
 
-    torchvision spreads RoIs over as many maps as lie between the first and the last stride: two maps of one stride
-    (MobileNet's) count as one, and the second is never pooled from.
+    torchvision computes the number of maps from the first and the last stride. If two maps have the same stride, as
+    MobileNet's have, it counts them as one and never pools from the second.
     """
     side = 4 * max(32, model.transform.size_divisible)
     image = next(model.backbone.parameters()).new_zeros(1, 3, side, side)
@@ -304,33 +314,33 @@ def _pooled_maps(model: GeneralizedRCNN) -> tuple[list[int], int]:
     sizes = list(strides.values())
     count = max(1, round(math.log2(sizes[-1] / sizes[0])) + 1)
     if sizes[-1] < sizes[0] or sizes[:count] != [sizes[0] * 2**i for i in range(count)]:
-        raise InputError(f"needed are maps whose strides double, finest first; the model pools from strides {strides}")
+        raise InputError(f"the strides of the pooled maps must double, finest first; the model has {strides}")
     if list(strides)[:count] != [str(i) for i in range(count)]:
-        raise InputError(f'needed are maps named "0", "1", … in this order; the model pools from {list(strides)}')
+        raise InputError(f'the pooled maps must be named "0", "1", … in this order; the model has {list(strides)}')
     channels, bins, hidden = maps["0"].shape[1], pool.output_size[0], roi.box_predictor.cls_score.in_features
     trunk = copy.deepcopy(roi.box_head).eval()(image.new_zeros(2, channels, bins, bins))
     if trunk.shape != (2, hidden):
         raise InputError(
-            f"needed is a box head that gives [K, {hidden}], as its predictor takes; it gives {['K', *trunk.shape[1:]]}"
+            f"box_head must give [K, {hidden}], the input of box_predictor; it gives {['K', *trunk.shape[1:]]}"
         )
     return sizes[:count], channels
 
 
 def _as_levels(module: Any, inputs: Any, features: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
-    """A backbone without a pyramid returns one map; torchvision calls it "0". A forward hook."""
+    """A forward hook: a backbone without a pyramid returns one map, which torchvision calls "0"."""
     return OrderedDict({"0": features}) if isinstance(features, Tensor) else features
 
 
 def _name_builder(config: Config, model: GeneralizedRCNN) -> BackboneConfig:
-    """`config.backbone`, with name and trainable stages of the published builder that makes such a model, if one does.
+    """`config.backbone`, with the name and the trainable stages of the builder that makes such a model, if one does.
 
-    A model frozen in another way than by stages gets the number of them that comes closest.
+    If parts of the model are frozen that are not whole stages, it gets the closest number of trainable stages.
     """
     norm = config.backbone.norm
     alike = [name for name in _BODIES if _network(_candidate(name, config.num_classes, norm)) == _network(model)]
     if not alike:
         return config.backbone
-    # MobileNet's two builders make one network: the size of their images tells them apart.
+    # MobileNet's two builders make the same network and differ in the size of their images.
     sizes = {name: _candidate(name, config.num_classes, norm).transform.min_size for name in alike}
     name = min(alike, key=lambda name: sizes[name] != model.transform.min_size)
     trains = [parameter.requires_grad for parameter in model.backbone.body.parameters()]
@@ -340,14 +350,14 @@ def _name_builder(config: Config, model: GeneralizedRCNN) -> BackboneConfig:
 
 @cache
 def _candidate(name: str, num_classes: int, norm: Any) -> FasterRCNN:
-    """What a builder makes, without memory for its tensors."""
+    """The model of a builder on the meta device, which uses no memory for its tensors."""
     with torch.device("meta"):
         return published_model(name, num_classes, BackboneConfig(norm=norm))
 
 
 @cache
 def _trained_parameters(name: str, norm: Any) -> list[list[bool]]:
-    """For every number of trainable stages, which parameters of the body it trains."""
+    """For every number of trainable stages, which parameters of the body are trained."""
     make_body, layers = _BODIES[name]
     norm_layer = _norm_layer(norm)
     with torch.device("meta"):
@@ -356,9 +366,9 @@ def _trained_parameters(name: str, norm: Any) -> list[list[bool]]:
 
 
 def _network(model: GeneralizedRCNN) -> list[Any]:
-    """What a model is beyond the values of its tensors and the fields of a config, to be compared.
+    """What defines a model, apart from the values of its tensors and the fields of a config; for comparisons.
 
-    As far as its modules print it: a subclass that prints like the class it changes would pass for it.
+    Modules are compared by how they print, so a subclass that prints like its base class counts as equal to it.
     """
     transform, rpn, roi = model.transform, model.rpn, model.roi_heads
     parts = (model.backbone, rpn, roi.box_head, roi.box_predictor)

@@ -1,4 +1,4 @@
-"""RoI ops: where a region looks."""
+"""RoI ops: pooling of image regions, with or without offsets."""
 
 from tsdlab.ops.precise import precise_roi_pool
 from tsdlab.ops.roi_align import MultiScaleDeformRoIAlign, RegionPooler, deform_roi_align

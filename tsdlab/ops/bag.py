@@ -1,8 +1,8 @@
-"""Region pooling as one embedding-bag product: any device, no compiled code of ours.
+"""Region pooling as one `embedding_bag`: runs on any device, without compiled code of our own.
 
 A feature pyramid in channels-last order is a table with one row of channels per cell. Each output bin is a weighted
-sum of a few rows (4 taps for each of s² samples), which is what `embedding_bag` computes, with a gradient to the
-table and to the weights; from the weights it flows on to offsets and regions.
+sum of a few rows (4 taps for each of s² samples). That is what `embedding_bag` computes, with gradients to the table
+and to the weights. Autograd continues from the weights to offsets and regions.
 """
 
 from __future__ import annotations
@@ -19,10 +19,7 @@ from tsdlab.ops.sampling import axis_taps, sample_points
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """All cells of a pyramid as rows of one table.
-
-    Made once per forward and shared by every pooling of that forward.
-    """
+    """All cells of a pyramid as the rows of one table. It is made once, and all poolings of the pyramid share it."""
 
     rows: Tensor  # [R, C]; level after level, image after image, row-major
     images: int
@@ -33,7 +30,7 @@ class FeatureTable:
 
     @staticmethod
     def of(features: Sequence[Tensor], scales: Sequence[float]) -> FeatureTable:
-        """Table of `features` (each [N, C, H, W]); no copy for a single level that is channels-last already."""
+        """The table of `features` (each [N, C, H, W]). A single level in channels-last memory is not copied."""
         flat = [f.permute(0, 2, 3, 1).reshape(-1, f.shape[1]) for f in features]
         device = features[0].device
         counts = torch.tensor([0] + [len(f) for f in flat[:-1]])
@@ -56,7 +53,7 @@ def pool(
     aligned: bool,
     offsets: Tensor | None,
 ) -> Tensor:
-    """Mean of the bilinear samples of every bin.
+    """The mean of the bilinear samples of every bin.
 
     Args:
         table: the features.
@@ -70,20 +67,20 @@ def pool(
     count, channels = len(rois), table.rows.shape[1]
     rows, columns = output_size
     if count == 0 or len(table.rows) == 0:
-        # Still a function of its inputs: distributed training needs a gradient for every parameter.
+        # The result must depend on the inputs: distributed training needs a gradient for every parameter.
         nothing = table.rows[:0].sum() + rois[:0].sum() + (0 if offsets is None else offsets[:0].sum())
         nothing = nothing.to(table.rows.dtype)
         return nothing.expand(count, channels, rows, columns)
 
-    # Geometry in at least float32: half precision cannot name the cells of a large map.
+    # Coordinates need at least float32: half precision cannot hold the position of a cell in a large map.
     dtype = torch.promote_types(table.rows.dtype, torch.float32)
     rois = rois.to(dtype)
     image, boxes = rois[:, 0].detach(), rois[:, 1:]
     known = (levels >= 0) & (levels < len(table.scales))
     levels = torch.where(known, levels, 0)
-    sound = torch.isfinite(rois).all(dim=1) & (image >= 0) & (image < table.images) & known
-    boxes = torch.where(sound[:, None], boxes, 0.0)
-    image = torch.where(sound, image, 0.0).long()
+    valid = torch.isfinite(rois).all(dim=1) & (image >= 0) & (image < table.images) & known
+    boxes = torch.where(valid[:, None], boxes, 0.0)
+    image = torch.where(valid, image, 0.0).long()
     if offsets is not None:
         finite = torch.isfinite(offsets).all(dim=-1)  # [K, rows, columns]
         offsets = torch.where(finite[..., None], offsets, 0.0)
@@ -93,7 +90,7 @@ def pool(
     ys, xs = sample_points(boxes, table.scales[levels], output_size, sampling_ratio, aligned, offsets)
     y_cells, y_weights = axis_taps(ys, height)  # [K, rows, 1 or columns, s, 2]
     x_cells, x_weights = axis_taps(xs, width)  # [K, 1 or rows, columns, s, 2]
-    y_weights = y_weights * (sound.to(dtype) / sampling_ratio**2).view(-1, 1, 1, 1, 1)
+    y_weights = y_weights * (valid.to(dtype) / sampling_ratio**2).view(-1, 1, 1, 1, 1)
     if offsets is not None:
         x_weights = x_weights * finite[..., None, None]
 
@@ -103,7 +100,7 @@ def pool(
     index = y_rows[..., :, None] + x_cells.flatten(3)[..., None, :]  # [K, rows, columns, 2s, 2s]
     weight = y_weights.flatten(3)[..., :, None] * x_weights.flatten(3)[..., None, :]
     pooled = F.embedding_bag(
-        index.reshape(-1, taps).int(),  # the backward sorts them, which is faster in 32 bits
+        index.reshape(-1, taps).int(),  # the backward pass sorts them, which is faster with 32 bits
         table.rows,
         per_sample_weights=weight.reshape(-1, taps).to(table.rows.dtype),
         mode="sum",

@@ -1,4 +1,4 @@
-"""What every pooling asks of its input, before any work begins."""
+"""Checks of the inputs of every pooling op."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tsdlab.errors import InputError
 
 
 def check_features(features: Sequence[Tensor]) -> None:
+    """Raises ValueError unless all are floating-point tensors [N, C, H, W] with the same N, C and dtype."""
     for f in features:
         if not isinstance(f, Tensor):
             raise InputError(f"features must be tensors [N, C, H, W], got {type(f).__name__}")
@@ -18,9 +19,11 @@ def check_features(features: Sequence[Tensor]) -> None:
         if not f.is_floating_point():
             raise InputError(f"features must be floating point, got {f.dtype}")
     if len({f.dtype for f in features}) > 1:
-        raise InputError(f"feature maps differ in type: {[str(f.dtype) for f in features]}")
+        raise InputError(f"feature maps must have one dtype, got {[str(f.dtype) for f in features]}")
     if len({f.shape[:2] for f in features}) > 1:
-        raise InputError(f"feature maps differ in images or channels: {[tuple(f.shape) for f in features]}")
+        raise InputError(
+            f"feature maps must have equal numbers of images and channels, got {[tuple(f.shape) for f in features]}"
+        )
 
 
 def check_regions(
@@ -30,11 +33,14 @@ def check_regions(
     sampling_ratio: int,
     offsets: Tensor | None,
 ) -> tuple[int, int]:
+    """(rows, columns) of bins. Raises ValueError naming an argument of `deform_roi_align` that does not fit."""
     size = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
     if len(size) != 2 or min(size) < 1:
         raise InputError(f"output_size must be a positive int or (rows, columns), got {output_size}")
     if sampling_ratio < 1:
-        raise InputError(f"sampling_ratio must be at least 1, got {sampling_ratio}; adaptive sampling is not offered")
+        raise InputError(
+            f"sampling_ratio must be at least 1, got {sampling_ratio} (adaptive sampling is not supported)"
+        )
     for name, given in (("rois", rois), ("offsets", offsets)):
         if given is not None and not isinstance(given, Tensor):
             raise InputError(f"{name} must be a tensor, got {type(given).__name__}")

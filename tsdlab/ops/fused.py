@@ -1,10 +1,10 @@
 """Region pooling as one torch operator: compiled loops on a CPU (numba), one kernel launch on CUDA (Triton).
 
-The operator is opaque to torch: `torch.compile` and `torch.export` see one node with known shapes, and autograd gets
-the gradient registered here. Neither compiler is imported before a tensor of its device arrives.
+The operator is opaque to torch: `torch.compile` and `torch.export` see one node with known shapes, and autograd uses
+the gradient registered here. Each compiler is imported when the first tensor of its device arrives.
 
-Autocast: the operator runs in the type of its features, whatever the region says, and geometry stays in at least
-float32; under autocast the features come from a convolution and are of the low precision already.
+Under autocast the operator computes in the type of its features, which a convolution has already made low precision.
+Coordinates stay in at least float32.
 """
 
 from collections.abc import Sequence
@@ -33,11 +33,11 @@ def pool_regions(
     sampling_ratio: int,
     aligned: bool,
 ) -> Tensor:
-    """Mean of the bilinear samples of every bin.
+    """The mean of the bilinear samples of every bin.
 
     Args:
         features: one [N, C, H, W] per level, channels-last.
-        rois: [K, 5] (image, x1, y1, x2, y2) in image pixels; float64 if the features are, else float32.
+        rois: [K, 5] (image, x1, y1, x2, y2) in image pixels; float64 if the features are float64, else float32.
         levels: [K] int64, the level each RoI is pooled from.
         offsets: [K, rows, columns, 2] of the RoIs' dtype, or None.
         scales: feature cells per image pixel, one per level.
@@ -84,13 +84,18 @@ def pool_regions_backward(
     need_features: bool,
     need_points: bool,
 ) -> tuple[list[Tensor], Tensor]:
-    """What a gradient [K, C, rows, columns] of the result says to features and sample points.
+    """The backward pass of `pool_regions`: from the gradient of the result to those of features and sample points.
+
+    Args:
+        grad: [K, C, rows, columns] the gradient of the result.
+        need_features, need_points: which gradients to compute.
+        features, rois, levels, offsets, scales, output_size, sampling_ratio, aligned: as for `pool_regions`.
 
     Returns:
-        The gradient of every level, channels-last, or [] without `need_features`; and moments
-        [K, rows, columns, 4] of the gradient of the sample points, or [0, ...] without `need_points`: per bin the sums
-        of (gx, fx·gx, gy, fy·gy) over its samples. A sample sits at the fractions fx, fy of its RoI, and moving it by
-        one cell along x or y changes the loss by gx or gy.
+        The gradient of every level, channels-last, or [] without `need_features`. And the moments [K, rows, columns, 4]
+        of the gradient of the sample points, or [0, ...] without `need_points`: for each bin, the sums of
+        (gx, fx·gx, gy, fy·gy) over its samples. A sample is at the fractions fx, fy of its RoI's width and height;
+        moving it by one cell along x or y changes the loss by gx or gy.
     """
     from tsdlab.ops import numba_kernels
 
@@ -106,8 +111,8 @@ def _(grad, features, rois, levels, offsets, scales, output_size, sampling_ratio
     strict = torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
     if need_features and strict:
         raise RuntimeError(
-            "backend 'triton' adds up the gradient of the features in no fixed order, which "
-            "torch.use_deterministic_algorithms(True) forbids; pool with backend=None or 'bag'"
+            "backend 'triton' sums the gradient of the features in no fixed order, which "
+            "torch.use_deterministic_algorithms(True) forbids; use backend=None or 'bag'"
         )
     rows, columns = output_size
     where = (rois, levels, offsets, scales, (rows, columns), sampling_ratio, aligned)

@@ -1,10 +1,10 @@
 """CPU kernels: region pooling as plain loops over RoIs, bins, samples and channels, compiled by numba.
 
-A bin reads a few rows of channels that stay in the cache and writes one, so only the features, the result and its
-gradient cross memory; the embedding bag of `bag.py` first writes an index and a weight for each of its taps.
+A bin reads a few rows of channels, which stay in the cache, and writes one row. So only the features, the result and
+its gradient go through memory, while `bag.py` also writes an index and a weight for each tap.
 
-Work is cut so that no two tasks write to the same place: by RoIs, and for the gradient of the features by bands of
-rows of the map. A cell sums its RoIs in their order, whoever does it: no result depends on the number of threads.
+Work is split into tasks that never write to the same place: by RoIs and, for the gradient of the features, by bands of
+rows of the map. A cell always sums its RoIs in their order, so no result depends on the number of threads.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ import torch
 from numba import njit
 from torch import Tensor
 
-ROIS_PER_TASK = 32  # a quarter of a millisecond; much less is not worth waking a thread for
-# Rows of a feature gradient that one task owns. A RoI is worked out again for every band that it reaches into, so a
-# band is about as tall as a region on its level.
+ROIS_PER_TASK = 32  # about a quarter of a millisecond; for much less, starting a thread does not pay
+# Rows of a feature gradient that one task owns. A RoI is computed again for every band that it reaches into, so a band
+# is about as tall as a region on its level.
 ROWS_PER_TASK = 32
 
 
 def _compiled(function: Callable) -> Callable:
-    # `reassoc` lets a sum over channels run in vector lanes; NaN and infinity keep their meaning.
+    # `reassoc` allows vectorized sums over channels. NaN and infinity keep their meaning.
     compiler = partial(njit, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
     try:
         return compiler(cache=True)(function)
-    except RuntimeError:  # no folder to keep machine code in: compile anew in every process
+    except RuntimeError:  # there is no folder to cache machine code in: every process compiles again
         return compiler()(function)
 
 
@@ -45,10 +45,10 @@ def forward(
     sampling_ratio: int,
     aligned: bool,
 ) -> Tensor:
-    """Pooled regions [K, C, rows, columns]; arguments as in `fused.pool_regions`."""
+    """Pooled regions [K, C, rows, columns]; arguments as for `fused.pool_regions`."""
     pooled = torch.empty(len(rois), *output_size, features[0].shape[1], dtype=rois.dtype)
     unknown = (levels.numpy() < 0) | (levels.numpy() >= len(features))
-    pooled.numpy()[np.flatnonzero(unknown)] = 0  # no task visits these
+    pooled.numpy()[np.flatnonzero(unknown)] = 0  # no task writes these
     regions = rois.contiguous().numpy(), _offsets_or_none(rois, offsets, output_size)
     tasks = []
     for level, chosen in enumerate(_rois_of_levels(levels, len(features))):
@@ -72,9 +72,9 @@ def backward(
     need_features: bool,
     need_points: bool,
 ) -> tuple[list[Tensor], Tensor]:
-    """Gradients of the features, and moments [K, rows, columns, 4] of the sample points' gradient.
+    """Gradients of the features, and moments [K, rows, columns, 4] of the gradient of the sample points.
 
-    Arguments and results as in `fused.pool_regions_backward`.
+    Arguments and results are those of `fused.pool_regions_backward`.
     """
     bins = _cells(grad, rois.dtype)
     grad_maps = []
@@ -98,15 +98,15 @@ def backward(
 
 
 def _cells(maps: Tensor, dtype: torch.dtype) -> np.ndarray:
-    """[N, H, W, C] view of channels-last maps [N, C, H, W], or a copy of others.
+    """A view [N, H, W, C] of channels-last maps [N, C, H, W], or a copy of other maps.
 
-    Half types become the geometry's, in which everything is summed.
+    Half-precision values are converted to the type of the coordinates, in which everything is summed.
     """
     return maps.detach().permute(0, 2, 3, 1).to(dtype).contiguous().numpy()
 
 
 def _offsets_or_none(rois: Tensor, offsets: Tensor | None, output_size: tuple[int, int]) -> np.ndarray:
-    """Offsets [K, rows, columns, 2]; [0, rows, columns, 2] stands for none, so that one kernel serves both."""
+    """Offsets [K, rows, columns, 2], or [0, rows, columns, 2] without offsets, so that both cases share one kernel."""
     return (rois.new_empty(0, *output_size, 2) if offsets is None else offsets.contiguous()).numpy()
 
 
@@ -119,7 +119,7 @@ def _cut(indices: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def _run(tasks: Iterable[Callable[[], None]]) -> None:
-    """Run tasks on as many threads as torch may use, this one among them."""
+    """Run tasks on as many threads as torch may use, including this one."""
     left = deque(tasks)
     others = torch.get_num_threads() - 1
     helping = [_threads(os.getpid(), others).submit(_take, left) for _ in range(min(others, len(left) - 1))]
@@ -137,15 +137,15 @@ def _take(left: deque[Callable[[], None]]) -> None:
         task()
 
 
-# Threads of our own, since numba's are not safe under several callers and do not heed torch.set_num_threads.
+# Our own threads: numba's are not safe with several callers, and ignore torch.set_num_threads.
 @cache
-def _threads(pid: int, count: int) -> ThreadPoolExecutor:  # by process: a fork inherits no threads
+def _threads(pid: int, count: int) -> ThreadPoolExecutor:  # cached per process: a fork inherits no threads
     return ThreadPoolExecutor(count, thread_name_prefix="tsdlab-pool")
 
 
 @_compiled
 def _pool(cells, chosen, rois, offsets, scale, sampling_ratio, aligned, pooled):
-    """Forward of the RoIs `chosen`: writes their part of pooled [K, rows, columns, C]."""
+    """Forward pass of the RoIs `chosen`: writes their part of pooled [K, rows, columns, C]."""
     _, height, width, channels = cells.shape
     _, rows, columns, _ = pooled.shape
     taps_y, weights_y = _axis(sampling_ratio, cells.dtype)
@@ -165,7 +165,7 @@ def _pool(cells, chosen, rois, offsets, scale, sampling_ratio, aligned, pooled):
                 for a in range(sampling_ratio):
                     for b in range(sampling_ratio):
                         if _is_outside(weights_y, a) or _is_outside(weights_x, b):
-                            continue  # what cell its taps name may be infinite
+                            continue  # its taps may name a cell with an infinite value
                         w00, w01 = weights_y[2 * a] * weights_x[2 * b], weights_y[2 * a] * weights_x[2 * b + 1]
                         w10, w11 = weights_y[2 * a + 1] * weights_x[2 * b], weights_y[2 * a + 1] * weights_x[2 * b + 1]
                         f00, f01 = (
@@ -212,7 +212,7 @@ def _scatter(grad_cells, image, first, last, chosen, rois, offsets, scale, sampl
 
 @_compiled
 def _measure(cells, chosen, rois, offsets, scale, sampling_ratio, aligned, grad, moments):
-    """Moments of the sample points' gradient, for the RoIs `chosen`: writes their part of moments."""
+    """Moments of the gradient of the sample points of the RoIs `chosen`: writes their part of moments."""
     _, height, width, channels = cells.shape
     _, rows, columns, _ = grad.shape
     taps_y, weights_y = _axis(sampling_ratio, cells.dtype)
@@ -231,7 +231,7 @@ def _measure(cells, chosen, rois, offsets, scale, sampling_ratio, aligned, grad,
                 for a in range(sampling_ratio):
                     for b in range(sampling_ratio):
                         if _is_outside(weights_y, a) or _is_outside(weights_x, b):
-                            continue  # what cell its taps name may be infinite
+                            continue  # its taps may name a cell with an infinite value
                         f00, f01 = (
                             cells[image, taps_y[2 * a], taps_x[2 * b]],
                             cells[image, taps_y[2 * a], taps_x[2 * b + 1]],
@@ -246,7 +246,7 @@ def _measure(cells, chosen, rois, offsets, scale, sampling_ratio, aligned, grad,
                             d01 += out[c] * f01[c]
                             d10 += out[c] * f10[c]
                             d11 += out[c] * f11[c]
-                        # A sample that was clamped to the border has both taps there, so that its derivative is zero.
+                        # A sample that was clamped to the border has both taps there, so its derivative is zero.
                         grad_x = ((d01 - d00) * weights_y[2 * a] + (d11 - d10) * weights_y[2 * a + 1]) / sampling_ratio
                         grad_y = ((d10 - d00) * weights_x[2 * b] + (d11 - d01) * weights_x[2 * b + 1]) / sampling_ratio
                         moments[k, i, j, 0] += grad_x
@@ -257,7 +257,7 @@ def _measure(cells, chosen, rois, offsets, scale, sampling_ratio, aligned, grad,
 
 @_compiled
 def _frames(roi, shape, scale, aligned):
-    """Image of a RoI, or −1 if there is none such; along y and x its start, its size and its grid's, in cells."""
+    """Image of a RoI (−1 if it does not exist); along y and x, its start, its size and its grid's size, in cells."""
     images, height, width, _ = shape
     image = int(roi[0]) if 0 <= roi[0] < images and height * width > 0 else -1
     shift = 0.5 if aligned else 0.0
@@ -275,13 +275,13 @@ def _offset(offsets, k, i, j):
 
 @_compiled
 def _axis(sampling_ratio, dtype):
-    """Room for the taps of a bin along one axis and their weights: two for each sample."""
+    """Empty arrays for the taps of a bin along one axis and their weights: two for each sample."""
     return np.empty(2 * sampling_ratio, np.intp), np.empty(2 * sampling_ratio, dtype)
 
 
 @_compiled
 def _locate(taps, weights, frame, bin_start, bin_size, offset, cells):
-    """Bilinear taps of a bin's samples along one axis; their weights include the mean over the samples."""
+    """Bilinear taps of a bin's samples along one axis; their weights include the division by the number of samples."""
     start, roi_size, grid_size = frame
     samples = len(taps) // 2
     for a in range(samples):
@@ -306,7 +306,7 @@ def _is_outside(weights, sample):
 
 @_compiled
 def _reaches(frame_y, offsets, k, first, last, height):
-    """Whether RoI k may have a sample within one cell of the rows first…last; those beyond the map count as its rim."""
+    """Whether RoI k may have a sample within one cell of the rows first…last; samples outside count as border rows."""
     start, roi_size, grid_size = frame_y
     low, high = 0.0, 0.0
     for dy in offsets[k : k + 1, :, :, 1].flat:  # none without offsets; a NaN changes nothing
@@ -317,7 +317,7 @@ def _reaches(frame_y, offsets, k, first, last, height):
 
 @_compiled
 def _merge(taps, weights, first, last):
-    """Move the cells among first…last that have a weight to the front, each once, and count them."""
+    """Move the cells in first…last that have a weight to the front, merge equal ones, and count them."""
     count = 0
     for tap, weight in zip(taps, weights):
         if weight != 0 and first <= tap < last:

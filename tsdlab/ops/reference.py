@@ -1,4 +1,4 @@
-"""The oracle: deformable RoIAlign as plain scalar loops, one sample at a time. For tests and benchmarks only."""
+"""Deformable RoIAlign as plain scalar loops: the reference that tests and benchmarks compare with."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Deformable RoIAlign: the public ops, which check their inputs and hand them to a backend.
+"""Deformable RoIAlign: the public ops, which check their inputs and call a backend.
 
-Without offsets this is RoIAlign (He et al., 2017) as torchvision computes it; with offsets it is the deformable RoI
-pooling that TSD classifies from (Song et al., CVPR 2020, Eq. 6) in RoIAlign's continuous coordinates.
+Without offsets this is RoIAlign (He et al., 2017) as torchvision computes it. With offsets it is the deformable RoI
+pooling of TSD's classification (Song et al., CVPR 2020, Eq. 6), in RoIAlign's continuous coordinates.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tsdlab.ops.checks import check_features, check_regions
 
 Backend = Literal["numba", "triton", "bag"]
 
-# The compiled backend of each kind of device, where its package is installed; "bag" needs none.
+# The compiled backend of each type of device, if its package is installed; "bag" needs no package.
 _COMPILED = {
     device: package for device, package in (("cpu", "numba"), ("cuda", "triton")) if importlib.util.find_spec(package)
 }
@@ -41,19 +41,19 @@ def deform_roi_align(
 ) -> Tensor:
     """RoIAlign whose bins may be moved; differentiable in features, rois and offsets.
 
-    A sample outside the image (by more than one cell) or at a non-finite place contributes zero, and so does a RoI
+    A sample more than one cell outside the feature map, or at a non-finite position, contributes zero. So does a RoI
     whose image index does not exist.
 
     Args:
-        features: [N, C, H, W]; channels-last memory is used as it is, other layouts are copied once.
+        features: [N, C, H, W]; channels-last memory is used without a copy, other layouts are copied once.
         rois: [K, 5] (image index, x1, y1, x2, y2), boxes in image pixels.
         output_size: bins per side, or (rows, columns).
         spatial_scale: feature cells per image pixel (1/stride).
         sampling_ratio: samples per bin and side, ≥ 1.
-        aligned: True is exact; False is the convention of torchvision's own detectors and their weights.
+        aligned: True is exact. False is the convention of torchvision's own detectors, which their weights need.
         offsets: [K, rows, columns, 2] (dx, dy), fractions of the RoI's width and height.
-        backend: None takes the fastest: "numba" on a CPU, "triton" on CUDA. "bag" runs on any device, and is taken
-            where there is no other, and on CUDA under `torch.use_deterministic_algorithms(True)`.
+        backend: None takes the fastest: "numba" on a CPU, "triton" on CUDA. "bag" runs on any device. None takes it if
+            there is no other, and on CUDA under `torch.use_deterministic_algorithms(True)`.
 
     Returns:
         [K, C, rows, columns] of the features' dtype.
@@ -69,14 +69,14 @@ def deform_roi_align(
 
 @dataclass(frozen=True)
 class Pyramid:
-    """Feature maps ready to be pooled from, as often as one likes."""
+    """Feature maps, prepared for any number of poolings."""
 
     maps: tuple[Tensor, ...]  # one [N, C, H, W] per level, channels-last
     scales: tuple[float, ...]  # feature cells per image pixel, one per level
 
     @staticmethod
     def of(features: Sequence[Tensor], scales: Sequence[float]) -> Pyramid:
-        """Features that are channels-last already are used as they are, others are copied."""
+        """Channels-last features are used without a copy, others are copied."""
         return Pyramid(tuple(f.contiguous(memory_format=torch.channels_last) for f in features), tuple(scales))
 
     @cached_property
@@ -93,10 +93,10 @@ class Pyramid:
         offsets: Tensor | None = None,
         backend: Backend | None = None,
     ) -> Tensor:
-        """As `deform_roi_align`, each RoI from its level (levels [K] int64)."""
+        """As `deform_roi_align`, each RoI from its own level (levels [K] int64)."""
         if _choose_backend(self.maps[0], backend) == "bag":
             return bag.pool(self.table, rois, levels, output_size, sampling_ratio, aligned, offsets)
-        # Geometry in at least float32: half precision cannot name the cells of a large map.
+        # Coordinates need at least float32: half precision cannot hold the position of a cell in a large map.
         dtype = torch.promote_types(self.maps[0].dtype, torch.float32)
         offsets = None if offsets is None else offsets.to(dtype)
         maps, scales = list(self.maps), list(self.scales)
@@ -104,15 +104,15 @@ class Pyramid:
 
 
 class MultiScaleDeformRoIAlign(nn.Module):
-    """`deform_roi_align` over a feature pyramid: every RoI is pooled from the level its size belongs to.
+    """`deform_roi_align` on a feature pyramid: the size of a RoI decides which level it is pooled from.
 
-    Called with the pyramid it returns a `RegionPooler`, which is called with regions.
+    Call it with the pyramid; it returns a `RegionPooler`, which is called with regions.
 
     Args:
-        strides: image pixels per feature cell, one per level, finest first, each twice the one before.
+        strides: image pixels per feature cell, one per level, finest first; each is twice the one before.
         output_size: bins per side.
         sampling_ratio, aligned: as in `deform_roi_align`.
-        canonical_size: a region of this side (pixels) belongs to the level of stride 16 (Lin et al. 2017, Eq. 1).
+        canonical_size: side (pixels) of the regions that are pooled at stride 16 (Lin et al. 2017, Eq. 1).
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class MultiScaleDeformRoIAlign(nn.Module):
     def assign_levels(self, boxes: Tensor) -> Tensor:
         """[K] int64 index into `strides` for boxes [K, 4] (xyxy, pixels), by √area (Lin et al. 2017, Eq. 1)."""
         side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=0).sqrt()
-        # 1e-6 as torchvision's LevelMapper, so that a box of exactly the canonical size falls on the same side.
+        # 1e-6 as in torchvision's LevelMapper: a box of exactly the canonical size gets the same level as there.
         level = torch.floor(4 + torch.log2(side / self.canonical_size) + 1e-6)
         finest = math.log2(self.strides[0])
         return (level - finest).nan_to_num(0.0).clamp(0, len(self.strides) - 1).long()
@@ -161,7 +161,7 @@ class MultiScaleDeformRoIAlign(nn.Module):
 
 @dataclass(repr=False)  # not frozen: torch.compile of torch 2.9 cannot build a frozen one
 class RegionPooler:
-    """What a head pools with: a pyramid, and how regions of it are pooled."""
+    """What a head pools regions with: a pyramid, and the settings of the pooling."""
 
     scheme: MultiScaleDeformRoIAlign
     pyramid: Pyramid
@@ -200,10 +200,10 @@ class RegionPooler:
 
 
 def _choose_backend(features: Tensor, backend: str | None) -> str:
-    """The backend asked for, if it can pool these features, or the fastest that can."""
+    """The given backend, if it can pool these features; if None is given, the fastest that can."""
     compiled = _COMPILED.get(features.device.type, "bag")
     if backend is None:
-        # Atomic additions come in any order; the threads of a CPU never meet.
+        # Triton adds gradients atomically, in no fixed order. The CPU kernels never write to the same place.
         return "bag" if compiled == "triton" and torch.are_deterministic_algorithms_enabled() else compiled
     if backend not in (compiled, "bag"):
         usable = " or ".join(sorted({repr(compiled), "'bag'"}))

@@ -1,11 +1,11 @@
-"""Where a region looks: regions and offsets become sample points, sample points become bilinear taps.
+"""Where a region is sampled: sample points from regions and offsets, bilinear taps from sample points.
 
-One definition for every backend. Within a bin the sample grid is a product of rows and columns, so rows and columns
-are worked out apart; without offsets all bins of one row share their y, and broadcasting keeps it that way.
+The samples of a bin form a grid, so their rows and columns are computed separately. Without offsets, all bins in a row
+share their y coordinates, and all bins in a column their x coordinates; broadcasting avoids copies of them.
 
-Conventions are torchvision's: a RoI is (image, x1, y1, x2, y2) in image pixels; `aligned=True` puts the centre of
-the first feature cell at coordinate 0.5 (shift of half a cell), `aligned=False` is the older convention, in which
-regions are also never smaller than one cell.
+Conventions are torchvision's. A RoI is (image, x1, y1, x2, y2) in image pixels. `aligned=True` puts the centre of the
+first feature cell at coordinate 0.5, a shift of half a cell. `aligned=False` is the older convention without the shift,
+in which the sample grid of a region is never smaller than one cell.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def sample_points(
         offsets: [K, rows, columns, 2] (dx, dy) in fractions of the RoI's width and height, or None.
 
     Returns:
-        ys [K, rows, 1 or columns, s] and xs [K, 1 or rows, columns, s]; the 1 without offsets.
+        ys [K, rows, 1 or columns, s] and xs [K, 1 or rows, columns, s]; it is 1 without offsets.
     """
     rows, columns = output_size
     scale = torch.as_tensor(spatial_scale, dtype=rois.dtype, device=rois.device).reshape(-1, 1)
@@ -50,7 +50,7 @@ def sample_points(
 
 
 def _axis_points(start: Tensor, end: Tensor, bins: int, samples: int, aligned: bool) -> Tensor:
-    """[K, bins, samples] coordinates of samples spread evenly over each of `bins` equal parts of [start, end]."""
+    """Coordinates [K, bins, samples] of samples spread evenly over each of `bins` equal parts of [start, end]."""
     length = end - start if aligned else (end - start).clamp(min=1.0)
     steps = torch.arange(bins * samples, dtype=start.dtype, device=start.device)
     fractions = ((steps + 0.5) / (bins * samples)).reshape(bins, samples)
@@ -60,18 +60,18 @@ def _axis_points(start: Tensor, end: Tensor, bins: int, samples: int, aligned: b
 def axis_taps(points: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     """Bilinear interpolation along one axis: two cells and their weights for every coordinate.
 
-    A coordinate beyond one cell outside [0, size − 1], or not finite, gets weight zero and cell 0, so that it reads
-    nothing that is not its own; within that cell it takes the border's value (torchvision's rule).
+    As in torchvision, a coordinate at most one cell outside [0, size − 1] takes the value of the border. A coordinate
+    further outside, or not finite, gets weight zero and cell 0, so that it reads no memory outside the map.
 
     Args:
         points: [K, ...] coordinates in cells.
-        size: [K, 1, ...] number of cells along this axis, int64, broadcastable to `points`.
+        size: [K, 1, ...] int64, number of cells along this axis; it broadcasts to `points`.
 
     Returns:
-        cells [..., 2] int64 and weights [..., 2] of the points' dtype; weights carry the gradient to `points`.
+        cells [..., 2] int64 and weights [..., 2] of the points' dtype. The weights are differentiable in `points`.
     """
     inside = (points >= -1) & (points <= size)  # False for NaN
-    # At 0 itself the gradient is that of the right-hand side, as in the compiled kernels; a clamp's would be zero.
+    # At 0 the gradient is that of the right-hand side, as in the compiled kernels. A clamp's would be zero.
     points = torch.where(inside & (points >= 0), points, 0.0)
     last = size - 1
     points = torch.minimum(points, last.to(points.dtype))
@@ -86,7 +86,7 @@ def axis_taps(points: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
 def regions_backward(
     moments: Tensor, rois: Tensor, levels: Tensor, offsets: Tensor | None, scales: Sequence[float], aligned: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """The chain rule of `sample_points`: from sample points back to RoIs and offsets.
+    """The backward pass of `sample_points`: from the gradient of sample points to that of RoIs and offsets.
 
     Args:
         moments: [K, rows, columns, 4] as `fused.pool_regions_backward` returns them.
@@ -98,7 +98,7 @@ def regions_backward(
     known = (levels >= 0) & (levels < len(scales))
     scale = torch.tensor(scales, dtype=rois.dtype, device=rois.device)[torch.where(known, levels, 0)][:, None]
     size = (rois[:, 3:5] - rois[:, 1:3]) * scale  # [K, 2] (w, h) in cells
-    size = torch.where(torch.isfinite(size), size, 0.0)  # such a RoI moves no sample; its moments are zero
+    size = torch.where(torch.isfinite(size), size, 0.0)  # the moments of a non-finite RoI are zero
     shift, stretch = moments[..., 0::2], moments[..., 1::2]  # [K, rows, columns, 2] (x, y)
     by_size = stretch.sum(dim=(1, 2))
     if not aligned:
@@ -107,14 +107,14 @@ def regions_backward(
     if offsets is not None:
         offset_grad = shift * size[:, None, None, :]
         by_size = by_size + (shift * torch.where(torch.isfinite(offsets), offsets, 0.0)).sum(dim=(1, 2))
-    by_start = shift.sum(dim=(1, 2)) - by_size  # x1 moves every sample, but makes the region smaller
+    by_start = shift.sum(dim=(1, 2)) - by_size  # a larger x1 moves every sample and makes the region smaller
     return torch.cat([torch.zeros_like(rois[:, :1]), by_start * scale, by_size * scale], dim=1), offset_grad
 
 
 def bin_centres(boxes: Tensor, offsets: Tensor | None = None, bins: int = 7) -> Tensor:
     """Centres [K, bins, bins, 2] (x, y) of the bins of boxes [K, 4], moved by offsets [K, bins, bins, 2] if given.
 
-    Offsets are fractions of the box's width and height; with them this is P̂_c.
+    Offsets are fractions of the box's width and height. With TSD's offsets the result is P̂_c.
     """
     if offsets is not None:
         bins = offsets.shape[1]
