@@ -229,7 +229,7 @@ def test_the_view_is_saved(opened, shots):
             page.keyboard.press(key)
         assert download.value.suggested_filename == f"image-0.{name}"
         download.value.save_as(shots / f"saved.{name}")
-    assert "P proposal" in (shots / "saved.svg").read_text()
+    assert "P: proposal" in (shots / "saved.svg").read_text()
     assert (shots / "saved.png").read_bytes()[:4] == b"\x89PNG"
 
 

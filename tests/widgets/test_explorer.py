@@ -13,12 +13,13 @@ from PIL import Image
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 import tsdlab
-from tsdlab.analysis.proposal import GroundTruth, Shortfall, ask_levels, find_conflict, find_nearest, sound_box
+from tsdlab.analysis.proposal import GroundTruth, Shortfall, ask_levels, find_conflict, find_nearest, valid_box
 from tsdlab.data import SAMPLE
 from tsdlab.data.coco import CocoDataset
+from tsdlab.errors import InputError
 from tsdlab.models.build import build_detector
 from tsdlab.models.probe import Probe
-from tsdlab.widgets.explorer.widget import STATE
+from tsdlab.widgets.explorer.state import ExplorerState
 
 
 @pytest.fixture(scope="module")
@@ -176,13 +177,26 @@ def test_a_value_that_cannot_be_is_named(explorer, models, dataset, trait, value
     assert getattr(explorer, trait) == before
 
 
+def test_a_mistyped_field_is_refused_with_those_that_exist(explorer):
+    with pytest.raises(InputError, match=r"Explorer has no 'box'; what can be set is focus, .*, proposal"):
+        explorer.box = (0, 0, 10, 10)
+    assert "no 'box'" in tell(explorer, set={"box": [0, 0, 10, 10]})
+
+
+def test_a_fault_of_the_program_is_told_to_the_page_and_raised(explorer, monkeypatch):
+    monkeypatch.setattr(explorer._session.image, "ask", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        explorer._receive(explorer, {"serial": 7, "set": {"proposal": [1, 2, 3, 4]}}, [])
+    assert explorer._request == {"done": 7, "refused": "ZeroDivisionError: division by zero"}
+
+
 def test_arguments_that_cannot_be_are_named(models, dataset):
     image = dataset[0][0]
     with pytest.raises(ValueError, match="model must be a detector, got str"):
         tsdlab.explore("badges-tsd", dataset)
     with pytest.raises(ValueError, match="model 'b' must be a detector, got Linear"):
         tsdlab.explore({"a": models["tsd"], "b": torch.nn.Linear(1, 1)}, dataset)
-    with pytest.raises(ValueError, match="mapping without"):
+    with pytest.raises(ValueError, match="mapping of names"):
         tsdlab.explore({}, dataset)
     with pytest.raises(ValueError, match=r"dataset must be .* got int"):
         tsdlab.explore(models["tsd"], 3)
@@ -190,9 +204,9 @@ def test_arguments_that_cannot_be_are_named(models, dataset):
         tsdlab.explore(models["tsd"], [])
     with pytest.raises(ValueError, match="image must be"):
         tsdlab.explore(models["tsd"], image[0])
-    with pytest.raises(ValueError, match="6 classes apart, but there are 2 names"):
+    with pytest.raises(ValueError, match="knows 6 classes, but there are 2 names"):
         tsdlab.explore(models["tsd"], image, names=["a", "b"])
-    with pytest.raises(ValueError, match="has no zoom"):
+    with pytest.raises(ValueError, match="has no 'zoom'; what can be set is focus"):
         tsdlab.explore(models["tsd"], dataset, zoom=2)
     with pytest.raises(ValueError, match="scan"):
         tsdlab.explore(models["tsd"], dataset, scan=0)
@@ -240,7 +254,7 @@ def test_filters_leave_images_with_such_an_object(explorer, dataset):
     assert explorer._image["listed"] == len(moons) and explorer._image["position"] == 1
     explorer.next()
     assert explorer.image_index == moons[1 % len(moons)]
-    with pytest.raises(ValueError, match="class moon and size large"):
+    with pytest.raises(ValueError, match="an object of class moon and size large"):
         explorer.size = "large"
     assert explorer.size == "medium"
     explorer.category = None
@@ -248,7 +262,7 @@ def test_filters_leave_images_with_such_an_object(explorer, dataset):
 
 def test_sorted_by_disagreement_within_the_bound(models, dataset):
     explorer = tsdlab.explore(models["tsd"], dataset, scan=5, order="disagreement")
-    gaps = {index: explorer._gallery.conflict("tsd", index).gap for index in range(5)}
+    gaps = {index: explorer._session.conflict("tsd", index).gap for index in range(5)}
     assert sorted(explorer._listed[:5]) == list(range(5))
     assert explorer._listed[5:] == list(range(5, 12))
     assert explorer.image_index == explorer._listed[0]
@@ -286,7 +300,7 @@ def test_underlay_is_drawn_anew_only_for_another_object_or_level(explorer):
     first = explorer._maps
     x1, y1, x2, y2 = explorer.proposal
     explorer.proposal = (x1 + 1, y1, x2, y2)
-    assert explorer._maps is first and first["tsd"]["level"] == explorer.answer.assigned
+    assert explorer._maps["tsd"]["url"] is first["tsd"]["url"] and first["tsd"]["level"] == explorer.answer.assigned
     explorer.level = "2"
     assert explorer._maps["tsd"]["level"] == "2" and explorer._maps["tsd"]["url"] != first["tsd"]["url"]
     explorer.underlay_branch = "sibling"
@@ -312,8 +326,10 @@ def test_the_copied_line_shows_the_same_again(models, dataset):
     }.items():  # fmt: skip
         setattr(first, trait, value)
     again = eval(first.python, {"tsdlab": tsdlab, "models": models, "dataset": dataset})
-    assert {name: getattr(again, name) for name in STATE} == {name: getattr(first, name) for name in STATE}
-    assert first._answer["python"] == first.python == again.python
+    assert {name: getattr(again, name) for name in ExplorerState.fields()} == {
+        name: getattr(first, name) for name in ExplorerState.fields()
+    }
+    assert first._python == first.python == again.python
     torch.testing.assert_close(again.answer.sibling.scores, first.answer.sibling.scores)
 
 
@@ -331,5 +347,5 @@ def test_importing_tsdlab_imports_neither_anywidget_nor_matplotlib():
 
 
 def test_a_box_is_put_in_order():
-    assert sound_box([5, 6, 1, 2]) == (1, 2, 5, 6)
-    assert sound_box(torch.tensor([1, 2, 3, 4])) == (1, 2, 3, 4)
+    assert valid_box([5, 6, 1, 2]) == (1, 2, 5, 6)
+    assert valid_box(torch.tensor([1, 2, 3, 4])) == (1, 2, 3, 4)

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-import tsdlab
 from tsdlab.data import SAMPLE
 from tsdlab.data.coco import CocoDataset
 from tsdlab.widgets.explorer.gallery import SIZES, Gallery
@@ -32,16 +31,6 @@ def test_class_and_size_are_of_one_object(gallery):
     assert alone.passing("star", "medium") == []
 
 
-def test_who_disagrees_most_comes_first_and_is_asked_once(gallery):
-    detector, told = tsdlab.load_detector("badges-tsd"), []
-    first = gallery.by_disagreement(range(4), "tsd", detector, lambda *progress: told.append(progress))
-    gaps = [gallery.conflict("tsd", index).gap for index in first]
-    assert sorted(first) == [0, 1, 2, 3] and gaps == sorted(gaps, reverse=True) and gaps[0] > gaps[-1]
-    assert told == [(0, 4)]
-    assert gallery.by_disagreement(range(4), "tsd", None, lambda *_: pytest.fail("asked again")) == first
-    assert gallery.conflict("sibling", 0) is None
-
-
 def test_data_without_names_or_objects():
     image = torch.zeros(3, 8, 8)
     gallery = Gallery(image, 2)
@@ -49,7 +38,7 @@ def test_data_without_names_or_objects():
     pixels, truth = gallery[0]
     assert pixels is image and len(truth.boxes) == 0
     assert gallery.passing(None, None) == [0] and gallery.passing("1", None) == []
-    with pytest.raises(ValueError, match=r"tells 2 classes apart, but there are 3 names.*: a, b, c"):
+    with pytest.raises(ValueError, match=r"knows 2 classes, but there are 3 names.*: a, b, c"):
         Gallery(image, 2, ("a", "b", "c"))
     with pytest.raises(ValueError, match="no image"):
         Gallery([], 2)

@@ -22,6 +22,7 @@ from tsdlab.analysis.displacement import Followed, measure_displacement
 from tsdlab.analysis.tables import FollowedTable, even_edges, follow_dataset, shares
 from tsdlab.data import SAMPLE, CocoDataset
 from tsdlab.models.build import build_detector
+from tsdlab.widgets.levels import messages
 from tsdlab.widgets.levels import widget as levels
 from tsdlab.widgets.levels.widget import LevelsView
 
@@ -188,7 +189,7 @@ def test_columns_choose_axes_distributions_and_examples(view, table):
 
 
 def test_never_more_points_than_the_limit(view, monkeypatch):
-    monkeypatch.setattr(levels, "POINTS", 50)
+    monkeypatch.setattr(messages, "POINTS", 50)
     view.category = "ring"
     view.category = "all"
     assert len(view._shown["points"]) == 50 and view._shown["drawable"] == len(view.table)
@@ -246,9 +247,9 @@ def test_state_can_be_given_and_is_written_down(table, dataset):
     view = LevelsView(table, dataset, Explorer(), images=12, **state)
     assert {name: getattr(view, name) for name in state} == state and view.explorer.image_index == table.images[3]
     call = "level='1', size=(25.0, 60.0), x='centre_distance', selected=3)"
-    assert view.python == view._shown["python"] == f"tsdlab.explore_levels(model, dataset, images=12, {call}"
+    assert view.python == view._python == f"tsdlab.explore_levels(model, dataset, images=12, {call}"
     view.set_trait("level", "all")
-    assert "level=" not in view._shown["python"]
+    assert "level=" not in view._python
 
 
 def test_an_open_end_of_the_size_is_as_far_as_proposals_go(view, table):
@@ -259,7 +260,8 @@ def test_an_open_end_of_the_size_is_as_far_as_proposals_go(view, table):
 
 def test_the_page_gets_json_and_python_takes_the_page_s_lists(small, view):
     json.dumps([view._fixed, view._shown, view._opened, view.size], allow_nan=False)
-    view.set_state({"size": [30, 50], "selected": 5})
+    view._receive(view, {"serial": 1, "set": {"size": [30, 50], "selected": 5}}, [])
+    assert view._request == {"done": 1, "refused": None}
     assert view.size == (30, 50) and view.selected == 5
     json.dumps([view._shown, view._opened], allow_nan=False)
     # Without salient parts their columns are not offered, and NaN is not sent.
@@ -291,7 +293,7 @@ def test_a_static_page_shows_a_picture(view):
         ("size", 7, "two numbers of pixels, got 7"),
         ("size", (1, 2, 3), "two numbers"),
         ("size", (math.nan, 3), "smallest, largest"),
-        ("selected", 10**6, "selected must be None or a row 0…499"),
+        ("selected", 10**6, "selected must be None or a whole number in 0…499"),
         ("selected", True, "got True"),
     ],
 )
@@ -314,7 +316,9 @@ def test_what_cannot_be_shown_is_said(model, dataset, table, tiny_config):
         tsdlab.explore_levels(build_detector(replace(tiny_config, num_classes=2)), dataset)
     with pytest.raises(ValueError, match="images must be at least 1, got 0"):
         tsdlab.explore_levels(model, dataset, images=0)
-    with pytest.raises(ValueError, match="the view has no zoom; it has level"):
+    with pytest.raises(
+        ValueError, match="LevelsView has no 'zoom'; what can be set is level, category, size, x, y, selected"
+    ):
         LevelsView(table, dataset, zoom=2)
 
 

@@ -1,14 +1,15 @@
-"""What the explorer knows of one proposal, as plain data: no widget, no drawing.
+"""What a detector says about one proposal, as plain data.
 
-`ask_levels` asks a detector about a proposal from every level of the pyramid; `find_conflict` looks for the object of
-an image about which score and box disagree most. Boxes are xyxy in pixels of the image.
+`ask_levels` asks a detector about a proposal, pooled from every level of the pyramid. `find_conflict` finds the object
+of an image for which the best-scored proposal and the best-fitting proposal differ most. Boxes are xyxy in pixels of
+the image.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,22 +24,29 @@ from tsdlab.structures import Answer, BranchTrace
 
 Box = tuple[float, float, float, float]
 
-# A proposal belongs to an object from this overlap on, as in training (roi.fg_iou's default) and in COCO's AP50.
+# A proposal belongs to an object if their IoU is at least this, as in training (default of roi.fg_iou) and COCO's AP50.
 _BELONGS = 0.5
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The objects of an image; empty tensors where there are none."""
+    """The objects of an image; the tensors are empty if it has none."""
 
     boxes: Tensor = field(default_factory=lambda: torch.zeros(0, 4))  # [N, 4]
     labels: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))  # [N] 1…C
-    salient_boxes: Tensor | None = None  # [N, 4] where the evidence for the class is, if that is known
+    salient_boxes: Tensor | None = None  # [N, 4] the part that shows the class of each object, if the data says so
+
+    @classmethod
+    def of(cls, target: Mapping[str, Any]) -> GroundTruth:
+        """The objects of a data set's target; no objects if it has no "boxes"."""
+        if "boxes" not in target:
+            return cls()
+        return cls(target["boxes"].cpu(), target["labels"].cpu(), target.get("salient_boxes"))
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """The object a proposal is compared with: the one it overlaps most, or if it overlaps none, the closest."""
+    """The object that a proposal is compared with: the one it overlaps most, or the closest one if it overlaps none."""
 
     index: int  # into the image's ground truth
     label: int  # 1…C
@@ -48,27 +56,27 @@ class Nearest:
 
 @dataclass(frozen=True)
 class BranchAnswer:
-    """What one branch says of the proposal."""
+    """What one branch says about the proposal."""
 
     scores: Tensor  # [1 + C] 0…1, background first
     boxes: Tensor  # [1 + C, 4] decoded for every class, clipped to the image
-    label: int  # the class whose box is looked at: the nearest object's if it is overlapped, else the best-scored one
-    iou: float | None  # of that box with the nearest object; None where no object is overlapped
+    label: int  # class of the nearest object if the proposal overlaps it, else the class with the highest score
+    iou: float | None  # of the box of class `label` with the nearest object; None if the proposal overlaps no object
 
     @property
     def score(self) -> float:
-        """Score of class `label`, 0…1."""
+        """The score of class `label`, 0…1."""
         return self.scores[self.label].item()
 
     @property
     def box(self) -> Tensor:
-        """[4] the box decoded for class `label`."""
+        """[4] The box that is decoded for class `label`."""
         return self.boxes[self.label]
 
 
 @dataclass(frozen=True)
 class Displacement:
-    """Where the tasks look instead of at the proposal."""
+    """The regions that a TSD head pools from instead of the proposal."""
 
     offsets: Tensor | None  # ΔC [bins, bins, 2] (dx, dy), fractions of the proposal's width and height
     points: Tensor | None  # P̂_c [bins, bins, 2] (x, y), pixels
@@ -78,11 +86,11 @@ class Displacement:
 
 @dataclass(frozen=True)
 class LevelAnswer:
-    """A detector's answer to the proposal when it is pooled from one level."""
+    """What a detector says about the proposal when it is pooled from one level."""
 
     branches: dict[str, BranchAnswer]  # "sibling", if there is one, then what inference uses
-    displacement: Displacement | None  # None for heads that move nothing
-    answer: Answer  # all of it, as `trace` gives it and plots draw it: of K = 1 proposals
+    displacement: Displacement | None  # None for heads without offsets
+    answer: Answer  # the same as `trace` returns it and plots draw it, for K = 1 proposal
 
 
 @dataclass(frozen=True)
@@ -100,10 +108,10 @@ class Shortfall:
 
 @dataclass(frozen=True)
 class ProposalAnswer:
-    """All that one detector says of one proposal. `answer.tsd` is the branch of that name, at the level in use."""
+    """Everything that one detector says about one proposal. `answer.tsd` is the branch "tsd" at the level in use."""
 
     proposal: Tensor  # [4]
-    assigned: str  # the level that a proposal of this size is pooled from
+    assigned: str  # the level that the detector pools a proposal of this size from
     level: str  # the level in use
     levels: dict[str, LevelAnswer]  # by level, finest first
     nearest: Nearest | None
@@ -119,7 +127,7 @@ class ProposalAnswer:
         return self.levels[self.level].displacement
 
     def __getattr__(self, name: str) -> BranchAnswer:
-        # Only for names that are no field. Private ones are never branches: copy and pickle ask for them too early.
+        # Python calls this for names that are not fields. copy and pickle ask for private names before `levels` is set.
         if not name.startswith("_") and name in self.branches:
             return self.branches[name]
         raise AttributeError(f"no branch {name!r}")
@@ -127,46 +135,49 @@ class ProposalAnswer:
 
 @dataclass(frozen=True)
 class Conflict:
-    """The object about which score and box disagree most, among an image's RPN proposals.
+    """The object of an image for which the detector's score chooses a proposal far worse than the best one.
 
-    Of the proposals that belong to an object (IoU ≥ 0.5, and no other object is overlapped more) a detector keeps the
-    one with the best score of its class. `gap` is how much better the best box would have been: the IoU that is lost
-    by letting the classification choose, 0…1.
+    A proposal belongs to the object that it overlaps most, if their IoU is at least 0.5. Of the proposals that belong
+    to an object, a detector keeps the one with the highest score. `gap` is the IoU that is lost by choosing by score:
+    the best IoU of a decoded box, minus the IoU of the box that is kept; 0…1.
     """
 
     label: int
-    by_score: Box  # the proposal that is scored best
-    by_iou: Box  # the proposal whose decoded box fits best
-    score_iou: float  # what the first one's decoded box reaches
-    best_iou: float  # what the second one's does
+    by_score: Box  # the proposal with the highest score
+    by_iou: Box  # the proposal whose decoded box has the highest IoU
+    score_iou: float  # IoU of the box decoded from `by_score`
+    best_iou: float  # IoU of the box decoded from `by_iou`
 
     @property
     def gap(self) -> float:
         return self.best_iou - self.score_iou
 
 
-def sound_box(value: object) -> Box:
-    """Four finite numbers as a box with x1 ≤ x2 and y1 ≤ y2; one without an area is sound.
+def valid_box(value: object) -> Box:
+    """`value` as a box with x1 ≤ x2 and y1 ≤ y2; its area may be zero.
+
+    Args:
+        value: four finite numbers, as a sequence or a tensor. Swapped corners are put in order.
 
     Raises:
-        ValueError: it is anything else.
+        InputError: it is anything else.
     """
     if isinstance(value, Tensor):
         value = value.tolist()
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 4:
-        raise InputError(f"a proposal is four numbers (x1, y1, x2, y2), got {value!r}")
+        raise InputError(f"a proposal must be four numbers (x1, y1, x2, y2), got {value!r}")
     try:
         x1, y1, x2, y2 = (float(number) for number in value)
     except (TypeError, ValueError):
-        raise InputError(f"a proposal is four numbers (x1, y1, x2, y2), got {value!r}") from None
-    # Beyond a million pixels float32 no longer holds a pixel's fraction.
+        raise InputError(f"a proposal must be four numbers (x1, y1, x2, y2), got {value!r}") from None
+    # Beyond a million pixels, float32 no longer holds fractions of a pixel.
     if not all(math.isfinite(v) and abs(v) <= 1e6 for v in (x1, y1, x2, y2)):
-        raise InputError(f"a proposal's numbers are finite and at most a million pixels, got {value!r}")
+        raise InputError(f"the numbers of a proposal must be finite and within ±1,000,000 pixels, got {value!r}")
     return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
 
 
 def find_nearest(proposal: Tensor, truth: GroundTruth) -> Nearest | None:
-    """The object that `proposal` [4] is compared with; None in an image without objects."""
+    """The object that `proposal` [4] is compared with; None if the image has no objects."""
     if len(truth.boxes) == 0:
         return None
     proposal = proposal.to(truth.boxes)
@@ -257,7 +268,7 @@ def _constraints(
 
 
 def find_conflict(probe: Probe, truth: GroundTruth) -> Conflict | None:
-    """The object of the image with the largest gap; None where no object has a proposal that belongs to it."""
+    """The conflict with the largest gap in an image; None if no proposal belongs to an object."""
     proposals, _ = probe.propose()
     if len(proposals) == 0 or len(truth.boxes) == 0:
         return None
@@ -274,8 +285,8 @@ def find_conflict(probe: Probe, truth: GroundTruth) -> Conflict | None:
         conflicts.append(
             Conflict(
                 label,
-                sound_box(proposals[mine[scored]]),
-                sound_box(proposals[mine[fitting]]),
+                valid_box(proposals[mine[scored]]),
+                valid_box(proposals[mine[fitting]]),
                 iou[scored].item(),
                 iou[fitting].item(),
             )

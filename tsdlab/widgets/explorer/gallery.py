@@ -1,55 +1,53 @@
-"""The images that an explorer goes through: read by index, listed by class, by size and by disagreement."""
+"""The images that an explorer steps through: read by index, and listed by the class and size of their objects."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from tsdlab.analysis.proposal import Conflict, GroundTruth, find_conflict
+from tsdlab.analysis.proposal import GroundTruth
 from tsdlab.errors import InputError
-from tsdlab.models.detector import Detector
-from tsdlab.models.probe import Probe
 
-# COCO's sizes by area in pixels², and thirds of this data set's objects, for data whose objects COCO calls all small.
+# The sizes of COCO, by area in pixels²; and thirds of this data set's objects, for data in which all are small to COCO.
 SIZES = ("small", "medium", "large", "smallest third", "middle third", "largest third")
 _COCO_AREAS = (0.0, 32.0**2, 96.0**2, math.inf)
 _THIRDS = (0.0, 1 / 3, 2 / 3, 1.0)
-_TELL_EVERY = 5  # images, of a scan that takes about a second for as many
 
 
 class Gallery:
-    """Images with their objects, `gallery[index]` → (pixels [3, H, W] in 0…1, `GroundTruth`).
-
-    `names` are the classes 1…C; `variable` is what a line of Python calls the data.
+    """Images with their objects: `gallery[index]` is (pixels [3, H, W] in 0…1, `GroundTruth`).
 
     Args:
         dataset: anything with a length whose items are `(image, target)`, or one image, or one such pair.
-        classes: C, how many classes the detectors tell apart.
-        names: of the classes 1…C; the data set's own categories by default, else their numbers.
+        classes: C, the number of classes that the detectors know.
+        names: names of the classes 1…C. By default the data set's categories, or numbers if it has none.
+
+    Attributes:
+        names: names of the classes 1…C.
+        variable: what a line of Python calls the data, "dataset" or "image".
 
     Raises:
-        ValueError: there is no image, or the names are not as many as the classes.
+        InputError: there is no image, or there are not as many names as classes.
     """
 
     def __init__(self, dataset: Any, classes: int, names: Sequence[str] | None = None) -> None:
         self._items, self.variable = _items(dataset)
         self.names = _class_names(dataset, classes, names)
-        self._conflicts: dict[tuple[str, int], Conflict | None] = {}
 
     def __len__(self) -> int:
         return len(self._items)
 
     def __getitem__(self, index: int) -> tuple[Tensor, GroundTruth]:
         pixels, target = self._items[index]
-        return pixels, _ground_truth(target)
+        return pixels, GroundTruth.of(target)
 
     def passing(self, category: str | None, size: str | None) -> list[int]:
-        """Images with an object of this class and size (`SIZES`; None is any), in the file's order."""
+        """Indices of the images with an object of this class and this size (one of `SIZES`); None stands for any."""
         if category is None and size is None:
             return list(range(len(self)))
         images, labels, areas = self._objects
@@ -62,35 +60,13 @@ class Gallery:
             fits &= (areas >= edges[number % 3]) & (areas < edges[number % 3 + 1])
         return np.unique(images[fits]).tolist()
 
-    def by_disagreement(
-        self, images: Sequence[int], name: str, detector: Detector, tell: Callable[[int, int], None]
-    ) -> list[int]:
-        """`images`, those first in which the detector's score chooses a proposal that fits much worse than the best.
-
-        Args:
-            name: of the detector: each is asked once about an image.
-            tell: is called with (done, total) now and then.
-        """
-        for done, index in enumerate(images):
-            if (name, index) not in self._conflicts:
-                pixels, truth = self[index]
-                self._conflicts[name, index] = find_conflict(Probe(detector, pixels), truth)
-                if done % _TELL_EVERY == 0:
-                    tell(done, len(images))
-        gaps = {index: -1.0 if (found := self.conflict(name, index)) is None else found.gap for index in images}
-        return sorted(images, key=lambda index: -gaps[index])
-
-    def conflict(self, name: str, index: int) -> Conflict | None:
-        """What `by_disagreement` found of a detector and an image; None where there is none, or nobody asked."""
-        return self._conflicts.get((name, index))
-
     @cached_property
     def _objects(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Image, label and area of every object of the data set."""
+        """Image, label and area of every object of the data set, [objects] each."""
         images, labels, areas = [], [], []
         read = getattr(self._items, "target", lambda index: self._items[index][1])
         for index in range(len(self)):
-            truth = _ground_truth(target := read(index))
+            truth = GroundTruth.of(target := read(index))
             images += [index] * len(truth.labels)
             labels += truth.labels.tolist()
             sides = truth.boxes[:, 2:] - truth.boxes[:, :2]
@@ -99,7 +75,7 @@ class Gallery:
 
 
 def _items(dataset: Any) -> tuple[Any, str]:
-    """Something to index, and what to call it in a line of Python."""
+    """The items (image, target), and what to call the data in a line of Python."""
     if isinstance(dataset, Tensor):
         return [(dataset, {})], "image"
     if isinstance(dataset, tuple) and len(dataset) == 2 and isinstance(dataset[1], Mapping):
@@ -118,13 +94,7 @@ def _class_names(dataset: Any, classes: int, names: Sequence[str] | None) -> lis
     if len(names) != classes:
         some = ", ".join(names[:8])
         raise InputError(
-            f"the model tells {classes} classes apart, but there are {len(names)} names, of the data's categories or "
-            f"given as names=: {some}"
+            f"the model knows {classes} classes, but there are {len(names)} names (the categories of the data, or "
+            f"names=): {some}"
         )
     return list(names)
-
-
-def _ground_truth(target: Mapping[str, Any]) -> GroundTruth:
-    if "boxes" not in target:
-        return GroundTruth()
-    return GroundTruth(target["boxes"].cpu(), target["labels"].cpu(), target.get("salient_boxes"))

@@ -1,0 +1,30 @@
+// Boxes and points in pixels of the image.
+
+/** @typedef {[number, number, number, number]} Box x1, y1, x2, y2 */
+
+/** Centres of the bins of a box, row by row. */
+export function gridOf([x1, y1, x2, y2], bins) {
+  const at = (low, high, i) => low + ((i + 0.5) * (high - low)) / bins;
+  return Array.from({ length: bins * bins }, (_, i) => [at(x1, x2, i % bins), at(y1, y2, Math.floor(i / bins))]);
+}
+
+/** `to`, moved away from `from` by a factor. */
+export const stretched = (from, to, factor) => from.map((value, i) => value + factor * (to[i] - value));
+
+/** With x1 ≤ x2 and y1 ≤ y2. */
+export const ordered = ([x1, y1, x2, y2]) => [Math.min(x1, x2), Math.min(y1, y2), Math.max(x1, x2), Math.max(y1, y2)];
+
+export const rounded = (box) => box.map((value) => Math.round(value * 100) / 100);
+
+/** `box` after its part `handle` ("move", or some of n, s, w, e) is moved by (dx, dy). */
+export function dragged([x1, y1, x2, y2], handle, dx, dy) {
+  const moves = (side) => handle === "move" || handle.includes(side);
+  return [x1 + (moves("w") ? dx : 0), y1 + (moves("n") ? dy : 0), x2 + (moves("e") ? dx : 0), y2 + (moves("s") ? dy : 0)];
+}
+
+/** `box` with its centre at (x, y). */
+export function centred(box, x, y) {
+  const [x1, y1, x2, y2] = ordered(box);
+  const [w, h] = [(x2 - x1) / 2, (y2 - y1) / 2];
+  return [x - w, y - h, x + w, y + h];
+}

@@ -1,0 +1,93 @@
+// Every action has a key, and a sheet lists them.
+
+import { button, html } from "../page/dom.js";
+import { after } from "../page/numbers.js";
+import { dragged, rounded } from "./geometry.js";
+import { LAYERS } from "./layers.js";
+import { MAGNIFICATIONS } from "./legend.js";
+
+const KEYS = [
+  ["Images", [["N / P", "next / previous image"], ["X", "filter by the next class"], ["Z", "filter by the next size"],
+    ["O", "order of the file / largest disagreement first"]]],
+  ["Proposal", [["← ↑ → ↓", "move P by 1 px, with Shift by 10 px"], ["Alt + arrows", "move the lower right corner"],
+    ["T", "type the numbers of P"], ["J / K", "take the next / previous RPN proposal"], ["I", "list by score / by IoU"]]],
+  ["View", [["0 … 9", "pool P from this level"], ["A", "pool P from the assigned level"],
+    ["C  R  D", "show P̂c, P̂r, decoded boxes"], ["G  E", "show ground truth, evidence of the class"],
+    ["M", "draw displacements longer"], ["U", "no map / classification map / localization map"], ["B", "map of the next branch"],
+    [",  .", "make the map weaker / stronger"], ["F", "list the next model's proposals"]]],
+  ["Save", [["S", "save as SVG"], ["Shift + S", "save as PNG"], ["Y", "copy the line of Python"], ["?", "show these keys; Esc closes"]]],
+];
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+export class Keyboard {
+  constructor(page) {
+    this.page = page;
+    this.help = this.buildHelp();
+    this.actions = this.buildActions();
+    page.root.addEventListener("keydown", (event) => this.press(event));
+  }
+
+  buildHelp() {
+    const parts = KEYS.map(([title, keys]) => html("div", {}, html("h4", {}, title),
+      html("dl", {}, keys.map(([key, what]) => [html("dt", {}, key), html("dd", {}, what)]).flat())));
+    const mouse = "Drag P or its handles. Double-click to put P somewhere. Click an RPN proposal, a level or an entry of the legend.";
+    return html("div", { class: "help", hidden: true, role: "dialog", "aria-label": "keys" },
+      html("div", { class: "sheet" }, html("p", {}, mouse), html("div", { class: "columns" }, parts),
+        button("close", "close (Esc)", () => this.toggleHelp())));
+  }
+
+  toggleHelp() {
+    this.help.hidden = !this.help.hidden;
+    if (this.help.hidden) this.page.root.focus({ preventScroll: true });
+  }
+
+  press(event) {
+    if (event.target.matches("input[type=text], select") || event.ctrlKey || event.metaKey) {
+      event.stopPropagation(); // the notebook must not take it for a command either
+      return;
+    }
+    const action = this.actionOf(event);
+    if (!action) return;
+    event.preventDefault();
+    event.stopPropagation();
+    action();
+  }
+
+  actionOf(event) {
+    const { page } = this;
+    if (event.key in ARROWS) {
+      if (event.target === page.legend.opacity) return null;
+      const [dx, dy] = ARROWS[event.key].map((way) => way * (event.shiftKey ? 10 : 1));
+      return () => page.set({ proposal: rounded(dragged(page.state("proposal"), event.altKey ? "se" : "move", dx, dy)) });
+    }
+    if (event.altKey) return null;
+    if (/^\d$/.test(event.key)) {
+      const { levels } = page.fixed;
+      const level = levels.includes(event.key) ? event.key : levels[Number(event.key)];
+      return level === undefined ? null : () => page.set({ level });
+    }
+    if (event.key === "S") return () => page.saving.savePng();
+    if (event.key === "Escape" && this.help.hidden) return null;
+    return this.actions[event.key.toLowerCase()];
+  }
+
+  buildActions() {
+    const { page } = this;
+    const cycle = (name, list) => () => page.set({ [name]: after(list, page.state(name)) });
+    const options = ({ options: listed }) => [...listed].map(({ value }) => value || null);
+    const { category, size, order } = page.bar.selects;
+    const { underlay, underlay_branch: branch } = page.legend.selects;
+    const opacity = (by) => () => page.set({ opacity: Math.min(1, Math.max(0, Math.round(10 * page.state("opacity") + by) / 10)) });
+    const layers = Object.entries(LAYERS).map(([layer, { key }]) => [key, () => page.legend.toggle(layer)]);
+    return {
+      n: () => page.go(1), p: () => page.go(-1),
+      x: cycle("category", options(category)), z: cycle("size", options(size)), o: cycle("order", options(order)),
+      t: () => page.proposal.fields[0].select(), j: () => page.proposals.takeNext(1), k: () => page.proposals.takeNext(-1),
+      i: cycle("list_by", ["score", "iou"]), a: () => page.set({ level: null }),
+      m: cycle("magnify", MAGNIFICATIONS), u: cycle("underlay", options(underlay)), b: cycle("underlay_branch", options(branch)),
+      f: cycle("focus", page.fixed.models), ",": opacity(-1), ".": opacity(1),
+      s: () => page.saving.saveSvg(), y: () => page.saving.copyPython(), "?": () => this.toggleHelp(), escape: () => this.toggleHelp(),
+      ...Object.fromEntries(layers),
+    };
+  }
+}

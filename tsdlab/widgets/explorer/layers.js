@@ -1,0 +1,33 @@
+// What can be drawn over the image, and how each of it looks.
+
+import { sub } from "../page/dom.js";
+import { stretched } from "./geometry.js";
+import { arrowShapes, boxShape } from "./shapes.js";
+
+/** By name: its key, label, role of its colour (null: the colour of each branch), dashes, and mark in the legend. */
+export const LAYERS = {
+  truth: { key: "g", label: () => ["ground truth"], color: "truth", dash: "4 3", mark: "dashed" },
+  salient: { key: "e", label: () => ["evidence of the class"], color: "truth", dash: "1.5 2.5", mark: "dotted" },
+  classification: { key: "c", label: () => ["P̂", sub("c"), ": bins for the class"], color: "classification", mark: "dots" },
+  localization: { key: "r", label: () => ["P̂", sub("r"), ": region for the box"], color: "localization", dash: "7 4", mark: "dashed" },
+  decoded: { key: "d", label: () => ["decoded boxes"], color: null },
+};
+
+/**
+ * P̂_r and P̂_c of a level's answer.
+ *
+ * @param page gives the state and the palette
+ * @param proposal the box that the answer is about
+ * @param at what a model says when it pools the proposal from one level
+ * @param u a pixel of the screen in pixels of the image
+ */
+export function displacementShapes(page, proposal, at, u) {
+  const [layers, magnify, { palette }] = [page.state("layers"), page.state("magnify"), page.fixed];
+  const shapes = [];
+  if (at.region && layers.includes("localization")) {
+    const region = stretched(proposal, at.region, magnify);
+    shapes.push(...boxShape(region, palette.localization, u, { dash: LAYERS.localization.dash, name: "region" }));
+  }
+  if (at.points && layers.includes("classification")) shapes.push(...arrowShapes(proposal, at.points, magnify, palette, u));
+  return shapes;
+}

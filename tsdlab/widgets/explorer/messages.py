@@ -1,0 +1,151 @@
+"""What the page of an explorer is told, as plain values for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from torch import Tensor
+
+from tsdlab.analysis.proposal import BranchAnswer, Conflict, LevelAnswer, Nearest, ProposalAnswer, Shortfall
+from tsdlab.figures import plots
+from tsdlab.widgets.explorer.gallery import SIZES
+from tsdlab.widgets.explorer.series import list_series
+from tsdlab.widgets.explorer.session import OpenImage, SensitivityMap, Session, best_overlap
+from tsdlab.widgets.pictured import image_url
+
+_COLORMAP = "viridis"
+
+
+def session_message(session: Session) -> dict[str, Any]:
+    """What stays the same while the explorer is open."""
+    return {
+        "palette": plots.PALETTE,
+        "names": ["background", *session.gallery.names],
+        "series": [asdict(series) for series in list_series(session)],
+        "models": session.models,
+        "levels": session.levels,
+        "branches": session.branches,
+        "sizes": SIZES,
+        "count": len(session.gallery),
+        "gradient": _gradient(),
+    }
+
+
+def image_message(image: OpenImage, listed: Sequence[int], names: Sequence[str], conflict: Conflict | None) -> dict:
+    """The open image.
+
+    Args:
+        listed: indices of the images that can be stepped through.
+        names: names of the classes 1…C.
+        conflict: the one to show, if any.
+    """
+    truth = image.truth
+    _, height, width = image.pixels.shape
+    return {
+        "index": image.index,
+        "position": listed.index(image.index) + 1 if image.index in listed else None,
+        "listed": len(listed),
+        "width": width,
+        "height": height,
+        "url": image_url(image.pixels.permute(1, 2, 0).cpu().numpy()),
+        "objects": [
+            {"box": box, "name": names[label - 1]} for box, label in zip(truth.boxes.tolist(), truth.labels.tolist())
+        ],
+        "salient": [] if truth.salient_boxes is None else truth.salient_boxes.tolist(),
+        "proposals": {
+            model: [
+                [*_rounded_box(box), round(score, 4), round(iou, 4)]
+                for box, score, iou in zip(boxes, scores.tolist(), best_overlap(boxes, truth).tolist())
+            ]
+            for model, (boxes, scores) in image.proposed.items()
+        },
+        "conflict": conflict and {
+            "name": names[conflict.label - 1],
+            "by_score": [round(v, 2) for v in conflict.by_score],
+            "by_iou": [round(v, 2) for v in conflict.by_iou],
+            "score_iou": conflict.score_iou,
+            "best_iou": conflict.best_iou,
+        },
+    }  # fmt: skip
+
+
+def answer_message(image: OpenImage, names: Sequence[str]) -> dict:
+    """What every model says about the proposal that was last asked about."""
+    first = next(iter(image.answers.values()))
+    return {
+        "image": image.index,
+        "proposal": first.proposal.tolist(),
+        "nearest": first.nearest and _nearest_message(first.nearest, names),
+        "models": {name: _model_message(answer) for name, answer in image.answers.items()},
+    }
+
+
+def map_message(found: SensitivityMap) -> dict:
+    """A sensitivity map as a picture; `top` is the value of its brightest colour."""
+    top = max(found.values.max().item(), 1e-6)
+    picture = colormaps[_COLORMAP](found.values.numpy() / top)[..., :3]
+    return {"url": image_url(picture), "top": top, "branch": found.branch, "level": found.level}
+
+
+def _nearest_message(nearest: Nearest, names: Sequence[str]) -> dict:
+    return {
+        "index": nearest.index,
+        "name": names[nearest.label - 1],
+        "label": nearest.label,
+        "overlap": nearest.overlap,
+    }
+
+
+def _model_message(answer: ProposalAnswer) -> dict:
+    return {
+        "assigned": answer.assigned,
+        "level": answer.level,
+        "branches": {name: _branch_message(branch) for name, branch in answer.branches.items()},
+        "levels": {name: _level_message(at_level) for name, at_level in answer.levels.items()},
+        "constraint": [
+            _shortfall_message(term) for term in (answer.classification_constraint, answer.localization_constraint)
+        ],
+    }
+
+
+def _branch_message(branch: BranchAnswer) -> dict:
+    return {
+        "scores": [round(score, 4) for score in branch.scores.tolist()],
+        "box": _rounded_box(branch.box),
+        "label": branch.label,
+        "iou": branch.iou,
+    }
+
+
+def _level_message(at_level: LevelAnswer) -> dict:
+    moved, used = at_level.displacement, next(reversed(at_level.branches.values()))
+    message: dict[str, Any] = {"score": used.score, "iou": used.iou, "label": used.label}
+    if moved is not None and moved.points is not None and moved.offsets is not None:
+        message["points"] = [[round(v, 2) for v in point] for point in moved.points.flatten(0, 1).tolist()]
+        message["moved"] = moved.offsets.norm(dim=-1).mean().item()
+    if moved is not None and moved.region is not None and moved.offset is not None:
+        message["region"] = _rounded_box(moved.region)
+        message["shift"] = moved.offset.norm().item()
+    return message
+
+
+def _shortfall_message(term: Shortfall | None) -> dict | None:
+    return (
+        None if term is None else {"value": term.value, "sibling": term.sibling, "own": term.own, "margin": term.margin}
+    )
+
+
+def _rounded_box(box: Tensor) -> list[float]:
+    return [round(v, 2) for v in box.tolist()]
+
+
+@cache
+def _gradient(steps: int = 6) -> list[str]:
+    """Colours of the sensitivity maps from 0 to the top, for CSS."""
+    colors = colormaps[_COLORMAP](np.linspace(0, 1, steps), bytes=True)
+    return [f"rgb({red} {green} {blue})" for red, green, blue, _ in colors]

@@ -1,0 +1,41 @@
+"""A picture of an explorer, for pages without a kernel."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tsdlab.analysis.proposal import ProposalAnswer
+from tsdlab.figures import plots
+from tsdlab.widgets.explorer.series import list_series
+from tsdlab.widgets.explorer.session import OpenImage, Session
+
+
+def draw_explorer(session: Session) -> Figure:
+    """The proposal over the image once for each model, and the class scores of all branches."""
+    answers = session.image.answers
+    figure = Figure(figsize=(3.6 * len(answers) + 4.2, 3.9), layout="constrained")
+    *stages, scores = figure.subplots(1, len(answers) + 1)
+    for (name, answer), ax in zip(answers.items(), stages):
+        _draw_stage(session.image, answer, ax)
+        ax.set_title(f"{name}, level {answer.level}", fontsize=10)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, frameon=False, fontsize=8)
+    series = list_series(session)
+    used = {name: answer.levels[answer.level].answer for name, answer in answers.items()}
+    branches = {entry.label: used[entry.model].branches[entry.branch] for entry in series}
+    plots.class_scores(branches, 0, session.gallery.names, scores, {entry.label: entry.color for entry in series})
+    return figure
+
+
+def _draw_stage(image: OpenImage, answer: ProposalAnswer, ax: Axes) -> None:
+    used = answer.levels[answer.level].answer
+    truth = None if answer.nearest is None else answer.nearest.box
+    if used.classification_points is None or used.localization_proposals is None:
+        plots.show_image(image.pixels, ax)
+        if truth is not None:
+            plots.draw_box(truth, plots.PALETTE["truth"], ax, "ground truth", linestyle=(0, (1, 1)))
+        plots.draw_box(answer.proposal, plots.PALETTE["proposal"], ax, "P: proposal")
+    else:
+        plots.displacement(image.pixels, used, 0, ax, truth, margin=2.0)
+        height, width = image.pixels.shape[1:]
+        ax.set(xlim=(0, width), ylim=(height, 0))

@@ -1,0 +1,212 @@
+"""What an explorer's models say: about an image when it is opened, and about any proposal in it. Answers are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.ops import box_iou
+
+from tsdlab.analysis.proposal import (
+    Box,
+    Conflict,
+    GroundTruth,
+    ProposalAnswer,
+    ask_levels,
+    find_conflict,
+)
+from tsdlab.analysis.sensitivity import Grid, Pooling, ask_everywhere, build_maps
+from tsdlab.errors import InputError
+from tsdlab.models.build import as_detector
+from tsdlab.models.detector import Detector
+from tsdlab.models.probe import Probe
+from tsdlab.structures import Answer
+from tsdlab.widgets.explorer.gallery import Gallery
+
+_MAP_CELLS = 96  # along the longer side of a sensitivity map
+_FITS = 0.5  # IoU from which on a proposal fits an object
+_TELL_EVERY = 5  # images; asking about them takes about a second
+
+
+@dataclass(frozen=True, eq=False)
+class SensitivityMap:
+    """The sensitivity map of one task of one branch, for one object and one level."""
+
+    values: Tensor  # [h, w] ≥ 0, over the whole image
+    branch: str
+    level: str
+
+
+class OpenImage:
+    """One image inside every model: features and proposals are computed once, then any box can be asked about.
+
+    Attributes:
+        index: of the image in the gallery.
+        pixels: [3, H, W] in 0…1.
+        truth: the objects of the image.
+        probes: the image inside each model, by the model's name.
+        proposed: by model, the RPN's proposals [K, 4], best first, and their objectness [K] in 0…1.
+        answers: by model, what it said when `ask` was last called.
+    """
+
+    answers: dict[str, ProposalAnswer]
+
+    def __init__(self, index: int, pixels: Tensor, truth: GroundTruth, detectors: Mapping[str, Detector]) -> None:
+        self.index, self.pixels, self.truth = index, pixels, truth
+        self.probes = {name: Probe(detector, pixels) for name, detector in detectors.items()}
+        self.proposed = {name: probe.propose() for name, probe in self.probes.items()}
+        self._asked: tuple[Box, str | None] | None = None
+        self._everywhere: dict[tuple[str, Pooling], dict[str, Answer]] = {}
+        self._maps: dict[tuple, SensitivityMap] = {}
+
+    def ask(self, proposal: Box, level: str | None) -> dict[str, ProposalAnswer]:
+        """What every model says about a proposal; the same object when it is asked the same again."""
+        if self._asked != (proposal, level):
+            self.answers = {n: ask_levels(probe, proposal, self.truth, level) for n, probe in self.probes.items()}
+            self._asked = proposal, level
+        return self.answers
+
+    def first_proposal(self, model: str) -> Box:
+        """The best-scored RPN proposal that fits an object; else the best-scored one; else the middle of the image."""
+        height, width = self.pixels.shape[1:]
+        boxes, _ = self.proposed[model]
+        if len(boxes) == 0:
+            return width / 4, height / 4, width * 3 / 4, height * 3 / 4
+        fits = best_overlap(boxes, self.truth) >= _FITS
+        x1, y1, x2, y2 = (round(v, 2) for v in boxes[int(fits.int().argmax())].tolist())
+        return x1, y1, x2, y2
+
+    def sensitivity_map(
+        self, model: str, answer: ProposalAnswer, task: str, branch: str | None, pooling: Pooling
+    ) -> SensitivityMap | None:
+        """A task's sensitivity map for the nearest object of `answer`; None if the image has no objects.
+
+        Args:
+            task: "classification" or "localization".
+            branch: a branch of the model; if None, or if the model has no such branch, the one that inference uses.
+            pooling: see `tsdlab.analysis.sensitivity.ask_everywhere`.
+        """
+        nearest = answer.nearest
+        if nearest is None:
+            return None
+        if branch not in answer.branches:
+            branch = next(reversed(answer.branches))
+        key = (model, nearest.index, answer.level, task, branch, pooling)
+        if key not in self._maps:
+            probe = self.probes[model]
+            if (model, pooling) not in self._everywhere:
+                self._everywhere[model, pooling] = ask_everywhere(probe, pooling)
+            everywhere = {answer.level: self._everywhere[model, pooling][answer.level]}
+            grid = Grid.over_image(probe.image_size, cells=_MAP_CELLS)
+            maps = build_maps(everywhere, nearest.box, nearest.label, grid)
+            values: Tensor = getattr(maps.levels[answer.level][branch], task)
+            self._maps[key] = SensitivityMap(values, branch, answer.level)
+        return self._maps[key]
+
+
+class Session:
+    """The models and the images of one explorer, and the image that is open.
+
+    Args:
+        model: one model, or several by name.
+        dataset: see `Gallery`.
+        names: names of the classes 1…C; see `Gallery`.
+        scan: how many images are asked about at most to sort them by disagreement.
+
+    Attributes:
+        detectors: the models by name; a single model has the name of its head.
+        several: whether models were given by name.
+        image: the image that is open; the first one is opened by `open`.
+
+    Raises:
+        InputError: model, dataset, names or scan cannot be used; the message says which and why.
+    """
+
+    image: OpenImage
+
+    def __init__(self, model: Any, dataset: Any, names: Sequence[str] | None, scan: int) -> None:
+        self.several = isinstance(model, Mapping)
+        self.detectors = _detectors(model)
+        classes = next(iter(self.detectors.values())).config.num_classes
+        self.gallery = Gallery(dataset, classes, names)
+        if isinstance(scan, bool) or not isinstance(scan, int) or scan < 1:
+            raise InputError(f"scan must be a whole number of at least 1, got {scan!r}")
+        self.scan = scan
+        self._conflicts: dict[tuple[str, int], Conflict | None] = {}
+
+    def open(self, index: int) -> None:
+        """Read an image, compute every model's features and proposals."""
+        self.image = OpenImage(index, *self.gallery[index], self.detectors)
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models."""
+        return list(self.detectors)
+
+    @property
+    def levels(self) -> list[str]:
+        """Names of the levels that every model pools from, finest first."""
+        first, *others = (probe.pooled for probe in self.image.probes.values())
+        return [level for level in first if all(level in pooled for pooled in others)]
+
+    @property
+    def branches(self) -> list[str]:
+        """Names of the branches of all models; for each model, the branch that inference uses comes last."""
+        answers = self.image.answers.values()
+        return list(dict.fromkeys(branch for answer in answers for branch in answer.branches))
+
+    def list_images(
+        self, category: str | None, size: str | None, sort_by: str | None, tell: Callable[[int, int], None]
+    ) -> list[int]:
+        """The images that pass a filter, in the order in which they are shown.
+
+        Args:
+            category: name of a class, or None for any.
+            size: one of `SIZES`, or None for any.
+            sort_by: None keeps the order of the data. With the name of a model, that model is asked about the first
+                `scan` images, and those come first in which its score chooses a much worse proposal than the best.
+            tell: is called with (images done, images in all) from time to time.
+        """
+        listed = self.gallery.passing(category, size)
+        if sort_by is None:
+            return listed
+        scanned, others = listed[: self.scan], listed[self.scan :]
+        for done, index in enumerate(scanned):
+            if (sort_by, index) not in self._conflicts:
+                if done % _TELL_EVERY == 0:
+                    tell(done, len(scanned))
+                pixels, truth = self.gallery[index]
+                self._conflicts[sort_by, index] = find_conflict(Probe(self.detectors[sort_by], pixels), truth)
+        gaps = {index: -1.0 if (found := self.conflict(sort_by, index)) is None else found.gap for index in scanned}
+        return sorted(scanned, key=lambda index: -gaps[index]) + others
+
+    def conflict(self, model: str, index: int) -> Conflict | None:
+        """The conflict that `list_images` found in an image; None if there is none, or if it was not asked about."""
+        return self._conflicts.get((model, index))
+
+
+def best_overlap(boxes: Tensor, truth: GroundTruth) -> Tensor:
+    """[K] IoU of each box with the object that it overlaps most; 0 if there are no objects."""
+    if len(truth.boxes) == 0:
+        return boxes.new_zeros(len(boxes))
+    return box_iou(boxes, truth.boxes.to(boxes)).amax(dim=1)
+
+
+def _detectors(model: Any) -> dict[str, Detector]:
+    models = dict(model) if isinstance(model, Mapping) else {"": model}
+    if not models or not all(isinstance(name, str) for name in models):
+        raise InputError("model must be a detector, or a mapping of names to detectors with at least one entry")
+    for name, each in models.items():
+        if not isinstance(each, GeneralizedRCNN):
+            which = f"model {name!r}" if name else "model"
+            raise InputError(f"{which} must be a detector, got {type(each).__name__}")
+    detectors = {name: as_detector(each) for name, each in models.items()}
+    if not isinstance(model, Mapping):
+        detectors = {detector.config.head: detector for detector in detectors.values()}
+    counts = {name: detector.config.num_classes for name, detector in detectors.items()}
+    if len(set(counts.values())) > 1:
+        raise InputError(f"all models must know the same number of classes; their numbers are {counts}")
+    return detectors
