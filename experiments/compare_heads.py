@@ -1,13 +1,13 @@
-"""Every system of the paper under one recipe: train, evaluate, write `data/results/<table>.json`.
+"""Train and evaluate all systems with one recipe, and write `data/results/<table>.json`.
 
     python experiments/compare_heads.py heads       # the systems, three seeds each → heads.json
-    python experiments/compare_heads.py dose        # three of them over `misalignment` 0 … 2, two seeds → dose.json
-    python experiments/compare_heads.py leash       # TSD and its peers at 1.5, for five times as long → leash.json
-    python experiments/compare_heads.py ablations   # what of TSD does it, two seeds → ablations.json
+    python experiments/compare_heads.py dose        # three systems at `misalignment` 0 … 2, two seeds → dose.json
+    python experiments/compare_heads.py leash       # four systems at 1.5, trained five times as long → leash.json
+    python experiments/compare_heads.py ablations   # which part of TSD causes the gain, two seeds → ablations.json
 
-A run is an ordinary `tsdlab train` command into runs/compare; what is complete is not run again, what was interrupted
-goes on, and the result file is written anew after every run. `--jobs` trains several at a time: by default one per
-core, which on a CPU is faster than one run on all of them.
+Each run is a `tsdlab train` command that writes to runs/compare. Complete runs are not repeated, interrupted runs are
+resumed, and the result file is updated after every run. `--jobs` sets how many runs train at a time. The default is one
+per core, which on a CPU is faster than one run on all cores.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tsdlab.provenance import provenance, write_results
 ROOT = Path(__file__).parents[1]
 RUNS = Path("runs/compare")
 PRESET = "badges-tiny"
-# A sixth of the preset's schedule: the heads differ most on the way, and it lets a CPU train dozens of runs.
+# A sixth of the preset's schedule: the heads differ most before they converge, and a CPU can train dozens of runs.
 STEPS = 800
 RECIPE = ("--train.warmup-steps", "100", "--train.eval-every", "0")
 MISALIGNMENTS = (0.0, 0.5, 1.0, 1.5, 2.0)
@@ -54,7 +54,7 @@ SYSTEMS: dict[str, tuple[str, ...]] = {
     "iou": ("--head", "iou"),
     "tsd": ("--head", "tsd"),
     "tsd, no constraint": ("--head", "tsd", "--tsd.no-progressive-constraint"),
-    # What of TSD does it: displacement, constraint, the sibling's losses, the regions.
+    # Which part of TSD causes the gain: displacement, constraint, the sibling's losses, or the regions?
     "tsd, γ = 0": ("--head", "tsd", "--tsd.gamma", "0"),
     "tsd, γ = 1": ("--head", "tsd", "--tsd.gamma", "1"),
     "tsd, γ = 0, no constraint": ("--head", "tsd", "--tsd.gamma", "0", "--tsd.no-progressive-constraint"),
@@ -63,7 +63,7 @@ SYSTEMS: dict[str, tuple[str, ...]] = {
     "tsd, no sibling": ("--head", "tsd", "--tsd.no-joint-sibling", "--tsd.no-progressive-constraint"),
     "tsd, class by proposal": ("--head", "tsd", "--tsd.classification-region", "proposal"),
     "tsd, box by bins": ("--head", "tsd", "--tsd.localization-region", "bins"),
-    # Losses of the same total weight on the trunk: without the constraint TSD has two pairs of them.
+    # The same total weight of losses on the trunk. TSD without the constraint has two pairs of losses.
     "sibling, loss × 2": ("--head", "sibling", "--roi.loss-weight", "2"),
     "d_head, loss × 2": ("--head", "d_head", "--roi.loss-weight", "2"),
     "tsd, loss × ½": ("--head", "tsd", "--roi.loss-weight", "0.5"),
@@ -114,7 +114,7 @@ class Table:
     room: float | None = None
 
     def runs(self) -> Iterator[Run]:
-        """Seed by seed, so that what is there when the sweep is stopped can be compared."""
+        """Seed by seed: if the sweep is stopped, the finished runs can be compared."""
         for seed in range(self.seeds):
             for misalignment in self.misalignments:
                 for system in self.systems:
@@ -123,10 +123,10 @@ class Table:
 
 TABLES = {
     "heads": Table(("tsd", "d_head", "sibling", "tsd, no constraint", "iou", "double"), (1.0,), 3),
-    # All worlds leave the same room around the creatures: the badge's place is all that differs between them.
+    # All worlds leave the same room around the creatures, so that they differ only in the position of the badge.
     "dose": Table(("tsd", "d_head", "sibling"), MISALIGNMENTS, 2, room=max(MISALIGNMENTS)),
-    # A badge on its leash, outside the box, and time to learn where it is: most of the preset's schedule. With γ = 1
-    # offsets move ten times as far in a step.
+    # The badge is outside the box. 4000 steps, most of the preset's schedule, are enough to learn where. With γ = 1
+    # a step moves the offsets ten times as far.
     "leash": Table(("tsd, γ = 1", "tsd", "d_head", "sibling"), (1.5,), 1, steps=4000, room=max(MISALIGNMENTS)),
     "ablations": Table(
         (
@@ -141,7 +141,7 @@ TABLES = {
 }
 
 
-# Of TSD's displacements (tsdlab/analysis/displacement.py).
+# The columns of TSD's displacements that a result holds (tsdlab/analysis/displacement.py).
 FOLLOWED = (
     *("grid_on_salient", "moved_on_salient", "towards_salient", "classification_offset", "localization_offset"),
     *("grid_spread", "moved_spread", "centre_distance", "classification_centre_distance"),
@@ -150,16 +150,16 @@ FOLLOWED = (
 
 
 def ensure_world(data: Path, config: BadgesConfig) -> None:
-    """Make a badges world, unless it is there. Raises ValueError if another one is."""
+    """Make a badges world, unless it exists. Raises ValueError if `data` holds a different one."""
     if not data.exists():
         make_badges(data, config)
     found = json.loads((data / "annotations" / "instances_val.json").read_text())["info"]["config"]
     if found != dataclasses.asdict(config):
-        raise ValueError(f"{data} was made with {found}, needed is {dataclasses.asdict(config)}; move it away")
+        raise ValueError(f"{data} was made with {found}, not with {dataclasses.asdict(config)}; move it away")
 
 
 def train(run: Run, threads: int) -> None:
-    """Do what is left of `run`; its output goes to a log beside it."""
+    """Train `run`, or what is left of it; its output goes to a log file next to its folder."""
     log = ROOT / run.out.parent / f"{run.out.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
@@ -173,7 +173,7 @@ def train(run: Run, threads: int) -> None:
 
 
 def result(run: Run, threads: int) -> Run:
-    """What comes of `run`, trained first where it has not been, into its folder as one flat record."""
+    """Train `run` if necessary, and write its results to its folder as one flat record."""
     train(run, threads)
     if not run.result.exists():
         last = json.loads((ROOT / run.out / "metrics.json").read_text())["last"]
@@ -203,7 +203,7 @@ def result(run: Run, threads: int) -> Run:
 
 
 def learning_curve(log: Path, window: int = 100) -> dict[str, list[float]]:
-    """When a run learnt to tell classes: its classification loss, and TSD's sibling's, means over `window` steps."""
+    """Mean classification loss per `window` steps, of the head and of TSD's sibling: when a run learns the classes."""
     with log.open() as file:
         rows = list(csv.DictReader(file))
     windows: dict[int, list[dict[str, str]]] = {}
@@ -215,7 +215,7 @@ def learning_curve(log: Path, window: int = 100) -> dict[str, list[float]]:
 
 
 def write_table(table: str, record: dict[str, Any], threads: int) -> None:
-    """Put the record of one run into `data/results/<table>.json`, in the place of an older one; the others stay."""
+    """Put the record of one run into `data/results/<table>.json`. It replaces an older one; other records are kept."""
     path = shipped.RESULTS / f"{table}.json"
     before = json.loads(path.read_text()) if path.exists() else {"runs": [], "configs": {}}
     runs = list(TABLES[table].runs())
@@ -273,9 +273,9 @@ def spread_each(rows: list[dict[str, float]]) -> dict[str, dict[str, float] | No
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=list(TABLES))
-    parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="train these; what others have is kept")
-    parser.add_argument("--seeds", type=int, help="train the first of the table's seeds")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
+    parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="train only these; others keep their results")
+    parser.add_argument("--seeds", type=int, help="train only this many of the table's seeds")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs to train at a time")
     arguments = parser.parse_args()
     runs = list(TABLES[arguments.table].runs())
     unknown = set(arguments.only or ()) - {run.system for run in runs}
@@ -297,7 +297,7 @@ def main() -> None:
                 write_table(arguments.table, json.loads(run.result.read_text()), threads)
                 print(f"{number}/{len(wanted)} {run.out}", flush=True)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # what waits in the queue does not begin
+            pool.shutdown(wait=False, cancel_futures=True)  # waiting runs do not start
             raise
 
 

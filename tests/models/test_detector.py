@@ -248,3 +248,22 @@ def test_frozen_stages_of_a_backbone_in_blocks():
 def test_unknown_backbones_are_named(change, message):
     with pytest.raises(ValueError, match=message):
         build_backbone(replace(BackboneConfig(), **change))
+
+
+def test_detections_with_other_post_processing_and_size():
+    """Arguments of one call, where nothing of the model changes."""
+    model = build_detector(replace(TINY, head="sibling", roi=replace(TINY.roi, score_thresh=0.0))).eval()
+    strict, images = replace(TINY.roi, score_thresh=0.0, detections_per_image=3), make_images()
+    with torch.no_grad():
+        usual = model(images)
+        for few, all_of_them, larger in zip(model.detect(images, strict), usual, model.detect(images, min_size=192)):
+            assert len(few["scores"]) == 3 and torch.equal(few["scores"], all_of_them["scores"][:3])
+            assert larger["boxes"].shape[1] == 4 and larger["boxes"].max() <= 128, "pixels of the input image"
+            assert not torch.equal(larger["scores"][:3], few["scores"])
+        again = model(images)
+    assert all(torch.equal(a["boxes"], b["boxes"]) for a, b in zip(usual, again))
+
+
+def test_a_detector_in_training_mode_does_not_detect():
+    with pytest.raises(ValueError, match=r"is in training mode; call model\.eval\(\)"):
+        build_detector(TINY).train().detect(make_images())

@@ -14,6 +14,7 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 import tsdlab
 from tsdlab.analysis.proposal import GroundTruth, Shortfall, ask_levels, find_conflict, find_nearest, valid_box
+from tsdlab.config import HEADS
 from tsdlab.data import SAMPLE
 from tsdlab.data.coco import CocoDataset
 from tsdlab.errors import InputError
@@ -74,7 +75,7 @@ def test_every_level_answers_and_one_is_in_use(explorer, models, dataset):
     torch.testing.assert_close(explorer.answer.displacement.points, expected.classification_points[0])
 
 
-@pytest.mark.parametrize("head", ["sibling", "d_head", "double", "iou", "tsd"])
+@pytest.mark.parametrize("head", HEADS)
 def test_all_levels_in_one_pass_are_those_asked_one_by_one(tiny_config, head):
     torch.manual_seed(0)
     probe = Probe(build_detector(replace(tiny_config, head=head)), torch.rand(3, 64, 64))
