@@ -1,11 +1,10 @@
-"""The reference results: train every head on one recipe, evaluate, write `data/results/<name>.json`.
+"""Train every head with the same settings, evaluate the best weights, and write `data/results/<name>.json`.
 
-    python experiments/reference_runs.py badges                # makes the data itself; three runs
-    python experiments/reference_runs.py bccd --data DIR       # DIR: the BCCD data set in COCO format; two runs
+    python experiments/reference_runs.py badges                # three runs; creates the data set first
+    python experiments/reference_runs.py bccd --data DIR       # two runs; DIR is the BCCD data set in COCO format
 
-Each run is an ordinary `tsdlab train` command, printed before it starts; a run that was interrupted is resumed, and
-one that is complete is only evaluated. `--ship` copies the best weights to data/weights, where `tsdlab.load_detector`
-finds them.
+Each run is one `tsdlab train` command, which is printed before it starts. An interrupted run is resumed; a complete run
+is only evaluated. `--ship` copies the best weights to `data/weights`, where `tsdlab.load_detector` finds them.
 """
 
 from __future__ import annotations
@@ -34,16 +33,16 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Reference:
-    """One table of results: the same preset and options for every head."""
+    """One file of results: several heads, trained with the same preset and options."""
 
     preset: str
     heads: tuple[str, ...]
-    split: str  # evaluated; training watches "val"
+    split: str  # the split of the results; training chooses its best weights on "val"
     options: tuple[str, ...] = ()
-    badges: BadgesConfig | None = None  # how to make the data, where it can be made
+    badges: BadgesConfig | None = None  # how to create the data set, if it can be created
 
 
-# The preset at two thirds of its image size and with fewer steps: half an hour on two cores instead of hours.
+# The preset with two thirds of its image size and fewer steps: half an hour on two cores instead of hours.
 _BCCD_ON_TWO_CORES = (
     *("--image.min-size", "320", "--image.max-size", "427"),
     *("--rpn.anchor-sizes", "20", "40", "64", "104", "168"),
@@ -56,18 +55,20 @@ REFERENCES = {
 
 
 def train_command(name: str, head: str, data: Path) -> list[str]:
+    """The command that trains one head; its run folder is `runs/<name>-<head>`."""
     reference = REFERENCES[name]
     where = ("--data", str(data), "--out", f"runs/{name}-{head}")
     return ["tsdlab", "train", reference.preset, *where, "--head", head, "--resume", *reference.options]
 
 
 def run(name: str, data: Path, ship: bool) -> dict:
+    """Train and evaluate every head; returns the content of the results file."""
     reference = REFERENCES[name]
     models = {}
     for head in reference.heads:
         command = train_command(name, head, data)
         out = ROOT / "runs" / f"{name}-{head}"
-        # --resume leaves a complete run alone, and refuses one that was trained with other options.
+        # --resume does not change a complete run, and refuses a run with other options.
         print("$", shlex.join(command), flush=True)
         subprocess.run([sys.executable, "-m", "tsdlab.cli", *command[1:]], cwd=ROOT, check=True)
         weights = out / "weights.safetensors"
@@ -93,7 +94,7 @@ def run(name: str, data: Path, ship: bool) -> dict:
 
 
 def history(path: Path) -> list[dict[str, float]]:
-    """AP figures of every evaluation on the way, on the val split."""
+    """AP, AP50 and AP75 of every evaluation during training, on the val split."""
     with path.open() as file:
         return [
             {key: round(float(row[key]), 2) for key in ("step", "AP", "AP50", "AP75")} for row in csv.DictReader(file)
@@ -102,8 +103,8 @@ def history(path: Path) -> list[dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=list(REFERENCES))
-    parser.add_argument("--data", type=Path, help="COCO-format folder; badges are made in data/generated if not given")
+    parser.add_argument("name", choices=list(REFERENCES), help="which results to measure")
+    parser.add_argument("--data", type=Path, help="data set in COCO format; default: new badges in data/generated")
     parser.add_argument("--ship", action="store_true", help="copy the best weights to data/weights")
     arguments = parser.parse_args()
     badges = REFERENCES[arguments.name].badges
@@ -114,7 +115,7 @@ def main() -> None:
         if not data.exists():
             make_badges(data, badges)
     else:
-        parser.error(f"{arguments.name} needs --data, a folder in COCO format")
+        parser.error(f"{arguments.name} needs --data, the folder of a data set in COCO format")
     data = data.relative_to(ROOT) if data.is_relative_to(ROOT) else data
     result = run(arguments.name, data, arguments.ship)
     write_results(arguments.name, {**result, **provenance()})

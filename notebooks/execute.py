@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from tsdlab.training.state import atomic_write
+from tsdlab.files import atomic_write
 
 HERE = Path(__file__).parent
 

@@ -22,7 +22,7 @@ from tsdlab.config import BackboneConfig, config_from_dict
 from tsdlab.models.torchvision_start import published_model
 from tsdlab.models.weights import read_header
 from tsdlab.presets import PRESETS
-from tsdlab.training.state import load_checkpoint
+from tsdlab.training.checkpoint import load_checkpoint
 
 # badges-tiny, shrunken as in conftest.tiny_config.
 SMALL = shlex.split(

@@ -17,9 +17,10 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 
 from tsdlab.config import Config
-from tsdlab.data.coco import Category, CocoDataset
+from tsdlab.data.coco import CocoDataset
 from tsdlab.evaluation import Metrics, collect_detections, evaluate, measure
 from tsdlab.models.build import build_detector
+from tsdlab.structures import Category
 
 
 class Oracle(nn.Module):

@@ -43,10 +43,19 @@ HEADS: dict[str, str] = {
     "tsd": "tsdlab.models.heads.tsd:TSDHead",
 }
 
+# The registry of learning-rate schedules. A new schedule is one function in `tsdlab.training.schedule` and one line
+# here.
+SCHEDULES: dict[str, str] = {
+    "step": "tsdlab.training.schedule:step_decay",
+    "cosine": "tsdlab.training.schedule:cosine",
+}
+
 if TYPE_CHECKING:
     HeadName: TypeAlias = str
-else:
-    HeadName = Literal[tuple(HEADS)]  # what the command line and `Config` accept
+    ScheduleName: TypeAlias = str
+else:  # what the command line and `Config` accept
+    HeadName = Literal[tuple(HEADS)]
+    ScheduleName = Literal[tuple(SCHEDULES)]
 
 _Mean = Annotated[float, Range(-(10**6), 10**6)]
 _Stage = Annotated[int, Range(0, 9)]  # torchvision's detectors use others than 1…4
@@ -225,7 +234,7 @@ class TrainConfig:
     lr_batch_size: BatchSize = 16
     momentum: FractionBelowOne = 0.9  # sgd only
     weight_decay: Factor = 1e-4
-    schedule: Literal["step", "cosine"] = "step"
+    schedule: ScheduleName = "step"
     milestones: tuple[InnerFraction, ...] = (2 / 3, 8 / 9)  # fractions of `steps` at which "step" divides lr by 10
     warmup_steps: CountOrZero = 1000
     warmup_factor: Fraction = 1 / 32  # of lr, at step 0; the paper warms 0.00125 → 0.04

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from faster_coco_eval import COCO, COCOeval_faster
-from torch.utils.data import DataLoader
 
-from tsdlab.data.coco import CocoDataset, area_of, collate, is_crowd
+from tsdlab.data.annotations import area_of, is_crowd
+from tsdlab.data.coco import CocoDataset
+from tsdlab.data.loading import batch_loader
 from tsdlab.errors import InputError
 from tsdlab.models.augmented import AugmentedDetector
 from tsdlab.models.detector import Detector, evaluating
 from tsdlab.progress import progress_bar
-from tsdlab.training.interrupt import leave_process_group
 
 # The order of COCOeval's `stats`.
 _NUMBERS = (
@@ -147,15 +147,7 @@ def collect_detections(
     to_category = label_to_category(model, dataset)
     part = list(range(len(dataset))) if indices is None else list(indices)
     batches = _equal_sizes(part, dataset.image_sizes, batch_size)
-    # A loader without its own generator draws from the global one: evaluation would then change training.
-    loader = DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=collate,
-        generator=torch.Generator(),
-        worker_init_fn=leave_process_group,
-    )
+    loader = batch_loader(dataset, batches, workers)
     device = next(model.parameters()).device
     results: list[dict[str, Any]] = []
     postprocessing = None

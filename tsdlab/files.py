@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Writing files so that they are never incomplete: a reader sees the old content or the new one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from typing import IO, Any
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that becomes `path` only when the block ends well; until then the old `path` stays.
+    """Write a new version of `path`: yields a binary file, which replaces `path` when the block ends.
 
-    The bytes are on the disk (fsync of file and folder) before the name changes hands, so neither a killed
-    process nor a power cut leaves a torn file. After a failure inside the block nothing is left behind.
+    The bytes are on the disk (fsync of file and folder) before the file gets its name, so neither a killed process nor
+    a power cut leaves an incomplete file. After an exception inside the block, `path` is as it was before.
+
+    Args:
+        path: the file; its folder must exist.
     """
-    # One fixed name: what a killed process leaves behind is overwritten by the next write, never piles up.
+    # One fixed name: a killed process leaves it behind, and the next write to `path` overwrites it.
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -32,7 +35,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder; its rename is durable by itself
+    if os.name == "nt":  # Windows cannot open a folder; its renames need no fsync
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -42,6 +45,6 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write plain values as JSON, atomically."""
+    """Write plain values as indented JSON, UTF-8, with `atomic_write`."""
     with atomic_write(path) as file:
         file.write(json.dumps(values, indent=2, ensure_ascii=False).encode() + b"\n")

@@ -1,4 +1,8 @@
-"""Where measured numbers are recorded, for the documentation and the notebooks, and what they were measured by."""
+"""How a number was measured: the command, the device and the versions that are recorded with every result.
+
+`provenance` and `write_results` are for the scripts in `benchmarks/` and `experiments/`, which run in a clone of the
+repository and write `data/results/`. Documentation and notebooks read the results from there.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,11 @@ _REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def provenance(device: str = "cpu") -> dict:
-    """What a number was measured by and on."""
+    """The running script with its arguments, the device, the number of CPU threads and the versions.
+
+    Args:
+        device: where the number was measured, "cpu" or "cuda".
+    """
     script = Path(sys.argv[0]).resolve()
     if script.is_relative_to(_REPOSITORY):
         script = script.relative_to(_REPOSITORY)
@@ -31,16 +39,16 @@ def provenance(device: str = "cpu") -> dict:
 
 
 def write_results(name: str, results: dict) -> None:
-    """`data/results/<name>.json`: entries that were not measured again stay as they are."""
+    """Update `data/results/<name>.json` and print its name; entries that are not in `results` stay as they are."""
     path = shipped.RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     before = json.loads(path.read_text()) if path.exists() else {}
     write_json(path, {**before, **results})
-    print(f"\nwritten: data/results/{name}.json")
+    print(f"\nwrote data/results/{name}.json")
 
 
 def versions() -> dict[str, str]:
-    """What a measured number depends on besides the data and the weights."""
+    """The versions of Python and of the packages that can change a result."""
     packages = ("tsdlab", "torch", "torchvision", "faster-coco-eval")
     return {
         "python": platform.python_version(),

@@ -13,7 +13,9 @@ from tsdlab.data import badges
 from tsdlab.data.badges import CLASSES, WORLD, BadgesConfig, Layout, draw_scene, make_badges, rendering, scene_rng
 from tsdlab.data.badges import dataset as dataset_module
 from tsdlab.data.badges import layout as layout_module
-from tsdlab.data.coco import CocoDataset, DataError, check
+from tsdlab.data.check import check_folder
+from tsdlab.data.coco import CocoDataset
+from tsdlab.errors import DataError
 
 SCENES = range(25)
 MISALIGNMENTS = (0.0, 0.5, 1.0, 1.5, 2.0)
@@ -30,7 +32,7 @@ def files(root: Path) -> dict[str, bytes]:
 def test_an_ordinary_coco_folder(tmp_path: Path) -> None:
     config = BadgesConfig(train=4, val=2, misalignment=0.5)
     root = make_badges(tmp_path / "world", config, progress=False)
-    train, val = check(root, progress=False)
+    train, val = check_folder(root, progress=False)
     assert (train.images, val.images, train.problems, val.problems) == (4, 2, [], [])
     dataset = CocoDataset(root, "train")
     assert [category.name for category in dataset.categories] == list(CLASSES)

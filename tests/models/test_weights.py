@@ -15,7 +15,6 @@ from torchvision.models.detection import (
 )
 
 from tsdlab.config import HEADS, BackboneConfig, Config, HeadName, PublishedName
-from tsdlab.data.coco import Category
 from tsdlab.models.build import build_detector
 from tsdlab.models.detector import Detector
 from tsdlab.models.torchvision_start import published_model
@@ -29,6 +28,7 @@ from tsdlab.models.weights import (
     torchvision_model,
 )
 from tsdlab.presets import PRESETS
+from tsdlab.structures import Category
 
 CATEGORIES = (Category(3, "red"), Category(7, "blaü"))
 

@@ -33,9 +33,9 @@ class CheckData:
     dir: Annotated[Positional[Path], arg(metavar="DIR", help="Folder in COCO format.")]
 
     def run(self, line: str) -> None:
-        from tsdlab.data.coco import check
+        from tsdlab.data.check import check_folder
 
-        reports = check(self.dir)
+        reports = check_folder(self.dir)
         print(*reports, sep="\n")
         problems = sum(len(report.problems) for report in reports)
         if problems:

@@ -32,7 +32,7 @@ class Detect:
     def run(self, line: str) -> None:
         import torch
 
-        from tsdlab.data.coco import read_image
+        from tsdlab.data.images import read_image
         from tsdlab.device import resolve_device
         from tsdlab.files import write_json
         from tsdlab.models.weights import load_detector

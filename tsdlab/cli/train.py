@@ -35,7 +35,7 @@ class Train:
     device: Device = "auto"
 
     def run(self, line: str) -> None:
-        from tsdlab.training.loop import TrainingInterrupted, train
+        from tsdlab.training import TrainingInterrupted, train
 
         try:
             result = train(

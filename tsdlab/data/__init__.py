@@ -1,4 +1,4 @@
-"""Data: any COCO-format folder, the synthetic world of badges, augmentation, and which image comes when."""
+"""Data: COCO-format folders, the synthetic badges, augmentation, and the order of training images."""
 
 from typing import TYPE_CHECKING
 
@@ -8,11 +8,12 @@ if TYPE_CHECKING:
     from tsdlab.data.badges import BadgesConfig as BadgesConfig
     from tsdlab.data.badges import draw_scene as draw_scene
     from tsdlab.data.badges import make_badges as make_badges
+    from tsdlab.data.check import SplitReport as SplitReport
+    from tsdlab.data.check import check_folder as check_folder
     from tsdlab.data.coco import CocoDataset as CocoDataset
-    from tsdlab.data.coco import SplitReport as SplitReport
-    from tsdlab.data.coco import check as check
-    from tsdlab.data.coco import collate as collate
-    from tsdlab.data.coco import read_image as read_image
+    from tsdlab.data.images import read_image as read_image
+    from tsdlab.data.loading import batch_loader as batch_loader
+    from tsdlab.data.loading import collate as collate
     from tsdlab.data.sampling import TrainingBatches as TrainingBatches
     from tsdlab.data.transforms import train_transforms as train_transforms
     from tsdlab.errors import DataError as DataError
@@ -26,13 +27,14 @@ _HOMES = {
     "Category": "tsdlab.structures",
     "CocoDataset": "tsdlab.data.coco",
     "DataError": "tsdlab.errors",
-    "SplitReport": "tsdlab.data.coco",
+    "SplitReport": "tsdlab.data.check",
     "TrainingBatches": "tsdlab.data.sampling",
-    "check": "tsdlab.data.coco",
-    "collate": "tsdlab.data.coco",
+    "batch_loader": "tsdlab.data.loading",
+    "check_folder": "tsdlab.data.check",
+    "collate": "tsdlab.data.loading",
     "draw_scene": "tsdlab.data.badges",
     "make_badges": "tsdlab.data.badges",
-    "read_image": "tsdlab.data.coco",
+    "read_image": "tsdlab.data.images",
     "train_transforms": "tsdlab.data.transforms",
 }
 

@@ -1,5 +1,4 @@
-"""Which images make which training step: a pure function of the seed and the step, so that a run resumes
-exactly."""
+"""The order of training images: it depends on the seed and the step alone, so that a run resumes exactly."""
 
 from __future__ import annotations
 
@@ -12,21 +11,22 @@ from tsdlab.errors import InputError
 
 
 class TrainingBatches(Sampler[list[tuple[int, int]]]):
-    """Batch sampler: for every step, the keys `(image index, sample seed)` that `CocoDataset` takes.
+    """A batch sampler: for every step, the keys `(image index, sample seed)` that `CocoDataset` takes.
 
-    Epochs are fresh permutations laid end to end and cut into batches, so a batch may run over an epoch's end
-    and no image is skipped. Starting at `start_step` gives exactly the rest of the sequence.
+    Each epoch is a new permutation of all images. The epochs follow one another without a gap and are cut into batches,
+    so a batch may contain the end of one epoch and the start of the next, and no image is skipped. A sampler with a
+    `start_step` gives exactly the rest of the sequence.
 
     Args:
-        num_images: images in the data set.
+        num_images: how many images the data set has.
         batch_size: images per step, over all processes.
-        steps: the step the sequence ends before.
-        seed: of the permutations and of the sample seeds; not negative.
-        start_step: the step to begin at.
-        rank, world_size: this process takes its `batch_size / world_size` keys of every batch.
+        steps: how many steps the whole sequence has.
+        seed: for the permutations and the sample seeds; not negative.
+        start_step: steps that are completed already.
+        rank, world_size: this process gets its `batch_size / world_size` keys of every batch.
 
     Raises:
-        ValueError: there are no images, or the batch cannot be divided among the processes.
+        InputError: there are no images, or the batch cannot be divided among the processes.
     """
 
     def __init__(
@@ -64,5 +64,5 @@ class TrainingBatches(Sampler[list[tuple[int, int]]]):
             yield batch
 
     def _sample_seed(self, position: int) -> int:
-        # Three words, so that no sample shares its entropy with a permutation.
+        # Three numbers, where a permutation has two: no sample shares its random stream with a permutation.
         return int(np.random.SeedSequence([self.seed, position, 1]).generate_state(1, np.uint64)[0] >> 1)

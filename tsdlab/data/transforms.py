@@ -1,4 +1,4 @@
-"""Training augmentation, on torchvision's v2 transforms: flip and zoom, with the boxes moving along."""
+"""Training augmentation with torchvision's v2 transforms: flips and zooms of images and their boxes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from tsdlab.errors import InputError
 
 
 def train_transforms(flip: float, scale_jitter: tuple[float, float], fill: tuple[float, ...]) -> Transforms:
-    """What training does to `(image, target)`; the image keeps its size.
+    """The random changes of `(image, target)` in training; the image keeps its size.
 
     Args:
         flip: probability of a horizontal flip.
         scale_jitter: range of the zoom factor: above 1 crops, below 1 pads. (1, 1) turns it off.
-        fill: RGB in 0…1 of the padding; the mean that the model subtracts makes it zero, as a batch's padding is.
+        fill: RGB in 0…1 of the padding. Pass the mean that the model subtracts: the padding is then zero, like that
+            of a batch.
 
     Returns:
         A transform of image float32 `[3, H, W]` and a target as `CocoDataset` gives it. The new target holds
-        "boxes", "labels" and "image_id"; objects that left the image are gone. It draws from torch's CPU
-        generator alone.
+        "boxes", "labels" and "image_id", without the objects that are now outside the image. Random numbers come
+        from torch's CPU generator alone.
 
     Raises:
-        ValueError: the probability or the range makes no sense.
+        InputError: the probability or the range is not possible.
     """
     if not 0 <= flip <= 1:
         raise InputError(f"flip is a probability, 0…1, got {flip}")
@@ -40,12 +41,12 @@ def train_transforms(flip: float, scale_jitter: tuple[float, float], fill: tuple
         steps.append(v2.RandomHorizontalFlip(flip))
     if (low, high) != (1, 1):
         steps.append(RandomZoom((low, high), fill))
-    # Sanitizing goes last: any earlier and a later step could leave boxes without an area.
+    # Sanitizing goes last: a step after it could leave boxes without an area.
     return v2.Compose([*steps, v2.SanitizeBoundingBoxes(), v2.ToPureTensor()])
 
 
 class _WithBoxes(nn.Module):
-    """Marks what is an image and what are boxes, and keeps what training needs."""
+    """Gives image and boxes the types that v2 transforms recognize, and drops what training does not need."""
 
     def forward(self, image: Tensor, target: Target) -> tuple[tv_tensors.Image, Target]:
         boxes = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=image.shape[-2:])
@@ -57,7 +58,7 @@ class _WithBoxes(nn.Module):
 
 
 class RandomZoom(v2.Transform):
-    """Resizes by a random factor, then crops or pads at a random place back to the image's own size.
+    """Resizes by a random factor, then crops or pads to the original size at a random place.
 
     The factor is log-uniform in `factors`, so that zooming in and out are equally likely for (1/f, f).
     """
@@ -72,7 +73,7 @@ class RandomZoom(v2.Transform):
         draw = torch.rand(3).tolist()
         factor = torch.tensor(low + (high - low) * draw[0]).exp().item()
         new_height, new_width = max(1, round(height * factor)), max(1, round(width * factor))
-        # Of the crop in the enlarged image, or, negative, of the shrunk image in its padding.
+        # The corner of the crop in the enlarged image; negative: minus the corner of the shrunk image in its padding.
         top, left = round((new_height - height) * draw[1]), round((new_width - width) * draw[2])
         return {"size": [new_height, new_width], "top": top, "left": left, "height": height, "width": width}
 

@@ -1,59 +1,74 @@
-"""SIGTERM and Ctrl-C as a request: a training finishes its step, saves and leaves."""
+"""Stopping a run with SIGTERM or Ctrl-C: it finishes its step, saves, and ends."""
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 
-class Stop:
-    """Remembers the first SIGTERM or Ctrl-C; a second one, of either kind, raises KeyboardInterrupt.
+class TrainingInterrupted(Exception):
+    """SIGTERM or Ctrl-C ended the run; everything up to `step` is saved.
 
-    So whoever does not want to wait for the end of the step leaves at once, and without saving.
+    Attributes:
+        signum: the signal's number.
+        step: completed steps.
+    """
+
+    def __init__(self, signum: int, step: int, out: Path) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}; resume {out} with --resume")
+        self.signum = signum
+        self.step = step
+
+
+class StopRequest:
+    """A signal handler that remembers the first SIGTERM or Ctrl-C, so that the run can finish its step and save.
+
+    The second signal raises KeyboardInterrupt: press Ctrl-C again to quit without saving.
+
+    Attributes:
+        signum: the number of the first signal; None until it comes.
     """
 
     def __init__(self) -> None:
         self.signum: int | None = None
-        self._act: Callable[[], None] | None = None
+        self._action: Callable[[], None] | None = None
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is not None:
             signal.default_int_handler(signum, frame)  # raises KeyboardInterrupt
         self.signum = signum
-        if self._act is not None:
-            self._act()
+        if self._action is not None:
+            self._action()
 
     @contextmanager
-    def at_once(self, act: Callable[[], None]) -> Iterator[None]:
-        """Call `act` as soon as a signal comes, instead of leaving it to the end of the step."""
-        self._act = act
+    def immediately(self, action: Callable[[], None]) -> Iterator[None]:
+        """Inside the block, call `action` as soon as a signal comes, or now if one has come already."""
+        self._action = action
         try:
             if self.signum is not None:
-                act()
+                action()
             yield
         finally:
-            self._act = None
+            self._action = None
 
 
 @contextmanager
-def catch_signals() -> Iterator[Stop]:
-    stop = Stop()
+def catch_signals() -> Iterator[StopRequest]:
+    """Inside the block, SIGTERM and Ctrl-C set the yielded request; the previous handlers are restored at its end.
+
+    In any thread but the main one nothing is caught: Python lets only the main thread set handlers.
+    """
+    stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may set handlers; there the caller decides how to stop
+        yield stop
         return
-    before = {signum: signal.signal(signum, stop) for signum in (signal.SIGTERM, signal.SIGINT)}
+    previous = {signum: signal.signal(signum, stop) for signum in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop
     finally:
-        for signum, handler in before.items():
+        for signum, handler in previous.items():
             signal.signal(signum, handler)
-
-
-def leave_process_group(worker: int) -> None:
-    """Keep Ctrl-C, sent to the whole group, from a loader's process: the main one decides when to stop."""
-    if hasattr(os, "setpgid"):  # not on Windows
-        os.setpgid(0, 0)

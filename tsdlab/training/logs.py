@@ -1,24 +1,33 @@
-"""Logs as CSV: appended row by row, and cut back to a checkpoint when a run resumes."""
+"""What a run tells while it trains: two CSV files, tensorboard if it is asked for, and a progress line."""
 
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import os
+import time
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+from tqdm import tqdm
+
+from tsdlab.errors import InputError
 from tsdlab.files import atomic_write
+from tsdlab.progress import PROGRESS_INTERVAL
+
+Losses = dict[str, float]  # by name, "total" included
 
 
 class CsvLog:
-    """Rows by step, appended; the columns are those of the first row."""
+    """A CSV file with one row for each logged step; the first row written sets the columns, "step" first."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def append(self, row: dict[str, Any]) -> None:
-        """Add a row; a first row brings the header."""
+        """Add a row, after a header if the file is new."""
         text = io.StringIO()
         writer = csv.DictWriter(text, list(row), lineterminator="\n")
         if not self.path.exists():
@@ -28,18 +37,18 @@ class CsvLog:
             file.write(text.getvalue())
 
     def flush(self) -> None:
-        """Make sure that what was written is on the disk."""
+        """Wait until the rows are on the disk."""
         if self.path.exists():
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
 
     def last_step(self) -> int | None:
-        """The step of the last row."""
+        """The step of the last row; None without rows."""
         rows = self._rows()
         return int(rows[-1].split(",")[0]) if rows else None
 
     def truncate(self, step: int) -> None:
-        """Forget the rows after `step`, and a row that was torn when the process died."""
+        """Remove the rows after `step`, and a row that is incomplete because the process died while writing it."""
         if not self.path.exists():
             return
         header, rows = self._lines()[:1], [row for row in self._rows() if int(row.split(",")[0]) <= step]
@@ -53,6 +62,119 @@ class CsvLog:
         return self._lines()[1:]
 
     def _lines(self) -> list[str]:
+        """The complete lines, header included."""
         if not self.path.exists():
             return []
         return [line for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+
+
+class RunLogs:
+    """`log.csv` with the losses and `metrics.csv` with the evaluations of the run in `out`.
+
+    Args:
+        out: folder of the run.
+        writes: False in all processes but the first: their log calls do nothing.
+        tensorboard: write the same numbers to `out/tensorboard`; see `require_tensorboard`.
+    """
+
+    def __init__(self, out: Path, writes: bool, tensorboard: bool) -> None:
+        self._losses, self._metrics = CsvLog(out / "log.csv"), CsvLog(out / "metrics.csv")
+        self._writes = writes
+        self._board = _open_tensorboard(out / "tensorboard") if tensorboard and writes else None
+
+    def add_losses(self, step: int, lr: float, losses: Losses, images_per_s: float) -> None:
+        """Log the mean losses of the steps since the last row."""
+        if self._writes:
+            self._losses.append({"step": step, "lr": lr, **losses, "images_per_s": round(images_per_s, 2)})
+            self._add_scalars("train", {"lr": lr, **losses}, step)
+
+    def add_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        """Log an evaluation, and wait until it is on the disk: a resumed run then does not evaluate again."""
+        if self._writes:
+            self._metrics.append({"step": step, **metrics})
+            self._metrics.flush()
+            self._add_scalars("val", metrics, step)
+
+    def last_evaluated_step(self) -> int | None:
+        """The step of the last evaluation in the log; None before the first."""
+        return self._metrics.last_step()
+
+    def truncate(self, step: int) -> None:
+        """Remove everything that was logged after `step`."""
+        if self._writes:
+            self._losses.truncate(step)
+            self._metrics.truncate(step)
+
+    def flush(self) -> None:
+        """Wait until the rows of both CSV files are on the disk."""
+        if self._writes:
+            self._losses.flush()
+            self._metrics.flush()
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+
+    def _add_scalars(self, group: str, values: dict[str, float], step: int) -> None:
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(f"{group}/{name}", value, step)
+
+
+class ProgressLine:
+    """The progress bar of a run, with its latest losses; measures the speed between two log rows.
+
+    Args:
+        total: steps of the run.
+        done: steps that are completed already.
+        batch_size: images per step, over all processes.
+        shown: False prints nothing, and still measures.
+    """
+
+    def __init__(self, total: int, done: int, batch_size: int, shown: bool) -> None:
+        self._bar = tqdm(desc="train", total=total, initial=done, disable=not shown, mininterval=PROGRESS_INTERVAL)
+        self._batch_size = batch_size
+        self.restart_clock()
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def advance(self) -> None:
+        """Count one more completed step."""
+        self._bar.update()
+        self._steps += 1
+
+    def show(self, losses: Losses) -> None:
+        """Show these losses beside the bar."""
+        shown = {name.removeprefix("loss_"): f"{value:.3g}" for name, value in losses.items()}
+        self._bar.set_postfix(shown, refresh=False)
+
+    def restart_clock(self) -> None:
+        """Measure the speed from now on, so that an evaluation does not count as slow training."""
+        self._since, self._steps = time.perf_counter(), 0
+
+    def images_per_s(self) -> float:
+        """The speed since the clock was restarted."""
+        return self._steps * self._batch_size / (time.perf_counter() - self._since)
+
+
+def print_above_bar(text: str) -> None:
+    """Print a line without breaking a progress bar."""
+    tqdm.write(text)
+
+
+def require_tensorboard() -> None:
+    """Raises InputError if the tensorboard package is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise InputError("tensorboard is not installed; pip install 'tsdlab[tensorboard]'")
+
+
+def _open_tensorboard(folder: Path) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(folder)

@@ -1,13 +1,13 @@
-"""Badges: a synthetic world in which the conflict between classification and localization has a known cause.
+"""Badges: synthetic images in which the conflict between classification and localization has a known cause.
 
-Every object is a creature. Its limbs set its box: four of them end exactly on the four sides. A badge, and
-nothing else, tells its class: all other properties are drawn without looking at it. `misalignment` says where
-the badge sits, from the centre of the box (0) over a corner inside it (1) to half a box beyond that corner,
-on a leash (2). Badges lying about without a creature and creatures with a blank badge are the clutter:
-neither a body nor a badge alone is an object.
+Every object is a creature with a badge. Its limbs determine its box: four of them end exactly on the four sides. Its
+badge alone determines its class: all other properties are random and independent of it. `misalignment` is the position
+of the badge: 0 is the centre of the box, 1 a corner inside it, and 2 is half a box beyond that corner. A line, the
+leash, connects badge and body. Badges without a creature and creatures with a blank badge are clutter: neither a body
+nor a badge alone is an object.
 
-A scene is vector graphics in a world 128 units wide, drawn from signed distances. The same scene can
-therefore be rendered at any size, and the boxes come from the geometry.
+A scene is vector graphics in a world 128 units wide. It can be rendered at any size, and its boxes are computed
+from the geometry.
 """
 
 from tsdlab.data.badges.config import BadgesConfig

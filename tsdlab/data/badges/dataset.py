@@ -1,4 +1,4 @@
-"""Badges as a data set: an ordinary COCO-format folder."""
+"""Badges as a data set: a folder in COCO's format, like any other."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Scene:
 
 
 def make_badges(root: str | Path, config: BadgesConfig, progress: bool = True) -> Path:
-    """Writes a COCO-format folder with splits train and val; see `CocoDataset`.
+    """Write a COCO-format folder with the splits train and val; see `CocoDataset`.
 
-    Each annotation carries its badge as "salient_bbox"; "info" carries the configuration. The folder appears
-    under its name only when it is complete.
+    Each annotation has the box of its badge as "salient_bbox", and "info" has the configuration. The folder gets its
+    name when it is complete: an interrupted call leaves nothing behind.
 
     Args:
-        root: the folder to make; it may exist if it is empty.
-        config: how many images of what kind.
+        root: the new folder; it may exist if it is empty.
+        config: how many images, and of what kind.
         progress: show a text progress bar on stderr.
 
     Returns:
@@ -64,14 +64,14 @@ def make_badges(root: str | Path, config: BadgesConfig, progress: bool = True) -
 
 
 def scene_rng(seed: int, split_code: int, index: int) -> np.random.Generator:
-    """The random stream of one image; split 0 is train, 1 is val."""
+    """The random numbers of one image; split 0 is train, 1 is val."""
     return np.random.default_rng([seed, split_code, index])
 
 
 def draw_scene(
     rng: np.random.Generator, size: int = 128, misalignment: float = 1.0, room: float | None = None
 ) -> Scene:
-    """A random scene on `size`×`size` pixels. The same stream gives the same scene at any size."""
+    """A random scene on `size`×`size` pixels. The same random numbers give the same scene at any size."""
     layout = sample_layout(rng, misalignment, room)
     objects = [creature for creature in layout.creatures if creature.badge.glyph]
     scale = size / WORLD
@@ -91,7 +91,7 @@ def _write_split(root: Path, split: str, code: int, count: int, config: BadgesCo
     for index in tqdm(range(count), desc=f"drawing {split}", unit="image", disable=not progress):
         scene = draw_scene(scene_rng(config.seed, code, index), config.size, config.misalignment, config.room)
         image_id, name = index + 1, f"{index:06d}.png"
-        # Level 5: two thirds of the time of Pillow's default, for files 2% larger.
+        # Level 5 takes two thirds of the time of Pillow's default, and its files are 2% larger.
         Image.fromarray(scene.image).save(root / split / name, compress_level=5)
         images.append({"id": image_id, "file_name": name, "width": config.size, "height": config.size})
         for box, label, salient in zip(scene.boxes, scene.labels, scene.salient_boxes):

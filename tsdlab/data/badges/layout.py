@@ -1,7 +1,7 @@
-"""A scene as vector graphics: what is in it, and how one is drawn at random.
+"""A scene as vector graphics: what it contains, and how it is chosen at random.
 
-Lengths are in units of a world 128 units wide. No random draw depends on the misalignment: that is
-what keeps scenes equal but for the badges' places.
+Lengths are in units; the world is 128 units wide. No random number depends on the misalignment, so scenes that differ
+in their misalignment alone differ in the positions of the badges alone.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from tsdlab.data.badges.config import resolve_room
 CLASSES = ("star", "ring", "triangle", "cross", "heart", "moon")
 
 WORLD = 128.0  # side of the world, in units; one unit is one pixel at the usual size
-_EDGE = 2.0  # units that boxes and badges keep from the image's edge
+_EDGE = 2.0  # units between the image's edge and boxes or badges, at least
 _TUCK = 0.75  # units between a badge at misalignment 1 and the sides of the box
-_BOX_SIDES = (24.0, 96.0)  # units, bounds
-_TYPICAL_SIDES = (28.0, 92.0)  # units, of a square box as large
-_BADGE_DIAMETERS = (11.0, 14.0)  # units; a glyph below 7 pixels is lost on a small network
-_MAX_IOU = 0.12  # of two creatures' boxes
-# Tries for a creature before it is left out: several places for each size, or large creatures would hardly
-# ever fit.
+_BOX_SIDES = (24.0, 96.0)  # units, smallest and largest
+_TYPICAL_SIDES = (28.0, 92.0)  # units, range of the side of a square box of the same area
+_BADGE_DIAMETERS = (11.0, 14.0)  # units; a small network cannot see a glyph below 7 pixels
+_MAX_IOU = 0.12  # largest IoU of two creatures' boxes
+# Attempts to place a creature before it is left out. Several places are tried for each size; otherwise large creatures
+# would rarely fit.
 _SIZES_TRIED, _PLACES_TRIED = 6, 16
 _STRAYS_TRIED = 40
-_TIPS_TRIED = 4  # places for a limb's tip, of which the one farthest from the others is taken
+_TIPS_TRIED = 4  # random places for a limb's tip; the one farthest from the other tips is used
 
 Point = tuple[float, float]  # (x, y), units
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2, units
@@ -37,7 +37,7 @@ Colour = tuple[float, float, float]  # RGB, 0…1
 
 @dataclass(frozen=True)
 class Badge:
-    """A round plate with a glyph, or, as clutter, without one."""
+    """A round plate with a glyph, or a blank one as clutter."""
 
     centre: Point
     diameter: float
@@ -53,21 +53,21 @@ class Badge:
 
 @dataclass(frozen=True)
 class Creature:
-    """A body with limbs, and the badge it wears. It is an object if the badge has a glyph."""
+    """A body with limbs, and its badge. It is an object if the badge has a glyph."""
 
-    box: Box  # of body and limbs, and of nothing else
-    body: tuple[float, ...]  # one tapered stroke: x1, y1, x2, y2, radius 1, radius 2
+    box: Box  # of body and limbs alone
+    body: tuple[float, ...]  # one stroke with two radii: x1, y1, x2, y2, radius 1, radius 2
     limbs: tuple[np.ndarray, ...]  # each [points, 3]: x, y, radius along the limb
     colours: tuple[Colour, Colour]  # top, bottom
     spots: tuple[tuple[float, float, float], ...]  # x, y, radius
     gaze: Point  # where the eyes look, a unit vector
-    sag: float  # of the leash, as a fraction of its length
+    sag: float  # how far the leash bends, as a fraction of its length
     badge: Badge
 
 
 @dataclass(frozen=True)
 class Backdrop:
-    """What the creatures live on."""
+    """The background of a scene."""
 
     colours: tuple[Colour, Colour]
     angle: float  # radians, of the gradient
@@ -83,7 +83,7 @@ class Layout:
     strays: tuple[Badge, ...]  # badges without a creature
 
 
-# (top, bottom) of a body; saturated enough to stand out from every backdrop.
+# (top, bottom) of a body; more saturated than every backdrop.
 _BODIES = (
     ("#f6866a", "#d9503f"),  # coral
     ("#f9bd5b", "#e08a2b"),  # amber
@@ -107,12 +107,12 @@ _INKS = ("#22264a", "#3b1d3a", "#12353a", "#2e2320")
 
 
 def sample_layout(rng: np.random.Generator, misalignment: float, room: float | None = None) -> Layout:
-    """Draws one to four objects, up to two creatures with blank badges, and one to three stray badges.
+    """Choose one to four objects, up to two creatures with blank badges, and one to three stray badges.
 
     Args:
-        rng: the scene's random stream.
-        misalignment: 0…2, where the badges sit.
-        room: misalignment that the placement leaves room for, see `BadgesConfig`.
+        rng: where the scene's random numbers come from.
+        misalignment: 0…2, where the badges are.
+        room: the largest misalignment for which the placement leaves room, see `BadgesConfig`.
     """
     room = resolve_room(misalignment, room)
     backdrop = Backdrop(
@@ -122,7 +122,7 @@ def sample_layout(rng: np.random.Generator, misalignment: float, room: float | N
     )
     first, *others = rng.integers(len(CLASSES), size=rng.integers(1, 5)).tolist()
     others += [None] * int(rng.choice(3, p=(0.4, 0.4, 0.2)))
-    # In random order, as the last may find no place; the first always does, so every image has an object.
+    # In random order, as there may be no place for the last ones. The first always fits: every image has an object.
     wanted = [first, *(others[i] for i in rng.permutation(len(others)))]
     glyphs = [None if label is None else CLASSES[label] for label in wanted]
     places: list[_Place] = []
@@ -148,12 +148,12 @@ def sample_layout(rng: np.random.Generator, misalignment: float, room: float | N
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a creature goes, and where its badge may have to."""
+    """Where a creature is, and all places where its badge may be."""
 
     box: Box
-    corner: Point  # (±1, ±1): the diagonal the badge moves along
+    corner: Point  # (±1, ±1): the corner of the box towards which the badge moves
     diameter: float  # of the badge
-    path: tuple[Box, ...]  # what the badge sweeps, piece by piece, as misalignment goes from 0 to the room
+    path: tuple[Box, ...]  # the area that the badge crosses while misalignment grows from 0 to `room`, in pieces
 
 
 def _find_place(rng: np.random.Generator, places: Sequence[_Place], room: float) -> _Place | None:
@@ -161,11 +161,11 @@ def _find_place(rng: np.random.Generator, places: Sequence[_Place], room: float)
         side = math.exp(rng.uniform(*np.log(_TYPICAL_SIDES)))
         aspect = math.exp(rng.uniform(-0.3, 0.3))
         diameter = min(max(0.22 * side, _BADGE_DIAMETERS[0]), _BADGE_DIAMETERS[1])
-        # At the room's misalignment, box and badge together still have to fit into the image.
+        # At misalignment `room`, box and badge together still have to fit into the image.
         out = max(0.0, room - 1)
         longest = min(_BOX_SIDES[1], (WORLD - 2 * _EDGE - out * (diameter + _TUCK)) / (1 + out / 2))
         width, height = (min(max(s, _BOX_SIDES[0]), longest) for s in (side * aspect, side / aspect))
-        # How far the badge may stick out of the box.
+        # How far the badge may be outside the box.
         over_x, over_y = (max(0.0, _offset(s, diameter, room) + diameter / 2 - s / 2) for s in (width, height))
         for _ in range(_PLACES_TRIED):
             corner = (float(rng.choice((-1, 1))), float(rng.choice((-1, 1))))
@@ -182,9 +182,10 @@ def _find_place(rng: np.random.Generator, places: Sequence[_Place], room: float)
 
 
 def _offset(side: float, diameter: float, misalignment: float) -> float:
-    """How far from the box's centre the badge's centre is, along an axis on which the box measures `side`.
+    """The distance between the centres of badge and box along one axis; the box measures `side` on it.
 
-    Piecewise linear: 0 at 0, inside the corner at 1, and at 2 a gap of `side / 2` between box and badge.
+    Piecewise linear in misalignment: at 0 it is 0; at 1 the badge is just inside the corner; at 2 there is a gap of
+    `side / 2` between box and badge.
     """
     inside = side / 2 - diameter / 2 - _TUCK
     if misalignment <= 1:
@@ -208,7 +209,7 @@ def _badge_path(box: Box, corner: Point, diameter: float, room: float) -> Iterat
 
 
 def _conflict(one: _Place, other: _Place) -> bool:
-    """Whether a badge would meet the other's box or badge, at any misalignment up to the room."""
+    """Whether a badge would touch the other's box or badge, at any misalignment up to `room`."""
     return (
         any(_overlap(piece, other.box) for piece in one.path)
         or any(_overlap(piece, one.box) for piece in other.path)
@@ -240,7 +241,7 @@ def _sample_creature(rng: np.random.Generator, place: _Place, glyph: str | None,
     along = np.maximum([width - small, height - small], 0.06 * small) * 0.3
     ends = np.stack([centre - along, centre + along * (1, rng.uniform(-1, 1))])
 
-    # Limbs: one ends on each side of the box, clear of the badge's corner; some more end inside the box.
+    # Limbs: one ends on each side of the box, away from the badge's corner; some more end inside the box.
     hand = 1.0 + 0.035 * small
     clear = place.diameter + 2 * _TUCK + hand
     tips: list[np.ndarray] = []
@@ -283,7 +284,7 @@ def _sample_creature(rng: np.random.Generator, place: _Place, glyph: str | None,
 
 
 def _most_apart(candidates: np.ndarray, tips: Sequence[np.ndarray]) -> np.ndarray:
-    """The candidate, of `[n, 2]`, whose nearest tip is farthest: limbs then seldom lie on one another."""
+    """The candidate, of `[n, 2]`, whose nearest tip is farthest away, so that limbs rarely overlap."""
     if not tips:
         return candidates[0]
     gaps = np.linalg.norm(candidates[:, None] - np.stack(tips), axis=-1)  # [n, tips]
@@ -298,7 +299,7 @@ def _limb(
     bend: float,
     bounds: tuple[np.ndarray, np.ndarray],
 ) -> np.ndarray:
-    """A bent limb `[points, 3]` (x, y, radius) inside `bounds`, touching them only with its tip."""
+    """A bent limb `[points, 3]` (x, y, radius) inside `bounds`; only its tip touches them."""
     axis = body[1] - body[0]
     nearest = np.clip((tip - body[0]) @ axis / max(axis @ axis, 1e-9), 0, 1)
     root = body[0] + nearest * axis
@@ -322,11 +323,12 @@ def _rgb(hex_colour: str) -> Colour:
 
 
 def around(centre: Point, radius: float) -> Box:
+    """The square box around a circle."""
     return centre[0] - radius, centre[1] - radius, centre[0] + radius, centre[1] + radius
 
 
 def bounds(points: np.ndarray, margin: float) -> Box:
-    """Of `[n, ≥ 2]` (x, y, …)."""
+    """The box around points `[n, ≥ 2]` (x, y, …), enlarged by `margin` on each side."""
     (x1, y1), (x2, y2) = points[:, :2].min(0) - margin, points[:, :2].max(0) + margin
     return x1, y1, x2, y2
 
@@ -345,5 +347,6 @@ def _iou(one: Box, other: Box) -> float:
 
 
 def smooth(edge0: float, edge1: float, value: np.ndarray) -> np.ndarray:
+    """0 at `edge0`, 1 at `edge1`, and smooth between them; the edges may be in either order."""
     t = np.clip((value - edge0) / (edge1 - edge0), 0, 1)
     return t * t * (3 - 2 * t)

@@ -1,7 +1,7 @@
 """A scene as pixels.
 
-Distances are signed, in units, negative inside. Coverage of a pixel is its centre's distance in pixels,
-clipped: anti-aliasing at any size for the price of a subtraction.
+Shapes are drawn from signed distances in units, negative inside. The coverage of a pixel is computed from the distance
+of its centre alone, which gives smooth edges at any size and costs one subtraction.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SHADOW = (0.06, 0.05, 0.12)
 
 
 def render(layout: Layout, size: int = 128) -> np.ndarray:
-    """Draws a layout on `size`×`size` pixels: uint8 `[size, size, 3]`, RGB."""
+    """The picture of a layout: uint8 `[size, size, 3]`, RGB."""
     canvas = _blank_canvas(size)
     canvas.pixels[:] = _backdrop_pixels(layout.backdrop, canvas)
     for badge in layout.strays:
@@ -42,14 +42,14 @@ def render(layout: Layout, size: int = 128) -> np.ndarray:
 
 
 def body_mask(creature: Creature, size: int = 128) -> np.ndarray:
-    """How much of each pixel body and limbs cover: float32 `[size, size]` in 0…1."""
+    """The part of each pixel that body and limbs cover: float32 `[size, size]` in 0…1."""
     canvas = _blank_canvas(size)
     return canvas.coverage(_creature_distance(canvas, creature))
 
 
 @dataclass
 class _Window:
-    """A part of the canvas, with the pixel centres in units."""
+    """A rectangular part of the canvas, with the positions of its pixel centres in units."""
 
     pixels: np.ndarray  # [h, w, 3] RGB in 0…1, a view
     x: np.ndarray  # [1, w]
@@ -63,18 +63,20 @@ class _Window:
         return rows, columns
 
     def cut(self, box: Box) -> _Window:
+        """The part of this window inside `box`; it shares the pixels."""
         rows, columns = self.within(box)
         return _Window(self.pixels[rows, columns], self.x[:, columns], self.y[rows], self.scale)
 
     def paint(self, coverage: np.ndarray, colour: np.ndarray | Colour) -> None:
-        """Blends `colour` (one, or one per pixel) over the pixels; coverage `[h, w]` in 0…1."""
+        """Blend `colour` (one for all, or one per pixel) over the pixels; coverage `[h, w]` in 0…1."""
         self.pixels += coverage[..., None] * (np.asarray(colour, np.float32) - self.pixels)
 
     def fill(self, distance: np.ndarray, colour: np.ndarray | Colour) -> None:
-        """Paints where the signed distance `[h, w]` is negative."""
+        """Paint where the signed distance `[h, w]` is negative."""
         self.paint(self.coverage(distance), colour)
 
     def coverage(self, distance: np.ndarray) -> np.ndarray:
+        """The covered part of each pixel, 0…1, from the signed distance `[h, w]` in units."""
         return np.minimum(np.maximum(0.5 - distance * np.float32(self.scale), 0), 1)
 
 
@@ -93,7 +95,7 @@ def _backdrop_pixels(backdrop: Backdrop, canvas: _Window) -> np.ndarray:
     first, second = (np.array(colour, np.float32) for colour in backdrop.colours)
     mix = np.clip(0.5 + along + 0.06 * relief, 0, 1).astype(np.float32)
     pixels = first + mix[..., None] * (second - first)
-    # Contour lines of the relief, as on a map: texture that stays crisp at any size.
+    # Contour lines of the relief, as on a map: a texture that is sharp at any size.
     height = relief * 2.2
     slope_y, slope_x = np.gradient(height, 1 / scale)
     to_line = np.abs(height - np.round(height)) / (np.hypot(slope_x, slope_y) + 0.02)
@@ -109,11 +111,11 @@ def _draw_creature(canvas: _Window, creature: Creature) -> None:
     distance = _creature_distance(window, creature)
     scale = window.scale
 
-    # A soft shadow: the creature's own distance, moved down and right.
+    # A soft shadow: the creature's distance, shifted down and right.
     down, right = round(1.6 * scale), round(1.0 * scale)
     shadow = np.full_like(distance, 10)
     rows, columns = distance.shape
-    shadow[down:, right:] = distance[: rows - down, : columns - right]  # no shift at all on a small image
+    shadow[down:, right:] = distance[: rows - down, : columns - right]  # on a small image the shift is 0
     window.paint(0.34 * smooth(2.6, -1.8, shadow), _SHADOW)
 
     top, bottom = (np.array(colour, np.float32) for colour in creature.colours)
@@ -122,7 +124,7 @@ def _draw_creature(canvas: _Window, creature: Creature) -> None:
     for spot_x, spot_y, spot_radius in creature.spots:
         spot = np.hypot(window.x - spot_x, window.y - spot_y) - spot_radius
         colour += (0.16 * window.coverage(spot))[..., None] * (1 - colour)
-    # Light from the upper left: the distance's gradient is the outline's normal.
+    # Light from the upper left: the gradient of the distance is perpendicular to the outline.
     slope_y, slope_x = np.gradient(distance, 1 / scale)
     depth = np.exp(np.minimum(distance, 0) / 1.8)
     colour *= (1 - depth * (0.2 * slope_x + 0.32 * slope_y + 0.1))[..., None]
@@ -131,11 +133,11 @@ def _draw_creature(canvas: _Window, creature: Creature) -> None:
 
 
 def _creature_distance(window: _Window, creature: Creature) -> np.ndarray:
-    """Signed distance `[h, w]` to body and limbs, where limbs grow smoothly out of the body."""
+    """Signed distance `[h, w]` to body and limbs, with a smooth transition between them."""
     ax, ay, bx, by, ra, rb = creature.body
     body = _stroke_distance(window.x, window.y, np.array([[ax, ay, ra], [bx, by, rb]]))
     blend = np.float32(0.35 * max(ra, rb))
-    # Farther than this from a limb, its distance is visible neither in the blend nor in the shadow.
+    # Beyond this distance a limb changes neither the transition nor the shadow.
     margin = max(float(blend), 4.0) + 1
     limbs = np.full_like(body, 2 * WORLD)
     for limb in creature.limbs:
@@ -147,7 +149,7 @@ def _creature_distance(window: _Window, creature: Creature) -> np.ndarray:
 
 
 def _stroke_distance(x: np.ndarray, y: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Signed distance `[h, w]` of x `[1, w]`, y `[h, 1]` to a polyline `[n, 3]` (x, y, radius)."""
+    """Signed distance `[h, w]` of the points x `[1, w]`, y `[h, 1]` to a polyline `[n, 3]` (x, y, radius)."""
     start, step = points[:-1].astype(np.float32), np.diff(points, axis=0).astype(np.float32)
     result = np.full((y.shape[0], x.shape[1]), np.inf, np.float32)
     for (start_x, start_y, radius), (dx, dy, growth) in zip(start, step):
@@ -210,7 +212,7 @@ def _glyph_distance(glyph: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Signed distance to a glyph of radius about 1 at the origin; v points down."""
     if glyph == "ring":
         return np.abs(np.hypot(u, v) - 0.74) - 0.24
-    if glyph == "heart":  # a square on its tip between two half discs
+    if glyph == "heart":  # a square that stands on its corner, with two half discs above
         across, up = np.abs(u) * 0.58, 0.55 - v * 0.58
         lobe = np.hypot(across - 0.25, up - 0.75) - math.sqrt(2) / 4
         fold = np.maximum(across + up, 0) / 2
@@ -222,7 +224,7 @@ def _glyph_distance(glyph: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _polygon_distance(corners: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Signed distance to a closed polygon `[n, 2]`; the sign by counting crossings."""
+    """Signed distance to a closed polygon `[n, 2]`; the number of crossed edges gives the sign."""
     squared = np.full(np.broadcast_shapes(u.shape, v.shape), np.inf, np.float32)
     inside = np.zeros(squared.shape, bool)
     for (ax, ay), (bx, by) in zip(corners, np.roll(corners, -1, axis=0)):

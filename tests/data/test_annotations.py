@@ -1,0 +1,81 @@
+"""Problems of an annotation file: the dataset refuses what the check reports."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from coco_folders import CATEGORIES, annotation, image_entry, write_split
+
+from tsdlab.data.check import check_folder
+from tsdlab.data.coco import CocoDataset
+from tsdlab.errors import DataError
+
+
+def test_a_missing_annotation_file_lists_the_existing_splits(tmp_path: Path) -> None:
+    write_split(write_split(tmp_path, split="train"), split="val2017")
+    with pytest.raises(DataError, match=r"instances_test\.json.*does not exist.*train, val2017"):
+        CocoDataset(tmp_path, "test")
+
+
+def test_malformed_json_is_located(tmp_path: Path) -> None:
+    write_split(tmp_path)
+    (tmp_path / "annotations" / "instances_train.json").write_text('{"images": [],\n  "annotations": [}')
+    with pytest.raises(DataError, match=r"instances_train\.json.*line 2, column 19"):
+        CocoDataset(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"annotations": [annotation(8, category_id=99)]}, r"annotation 8: category_id 99 is not among"),
+        ({"annotations": [annotation(8, image_id=77)]}, r"annotation 8: image_id 77 is not among"),
+        ({"annotations": [annotation(8), annotation(8)]}, r"annotation 8: its id is given twice"),
+        (
+            {"annotations": [annotation(8, bbox=[1, 2, 3])]},
+            r"annotation 8: bbox must be four numbers.*\[1, 2, 3\]",
+        ),
+        ({"annotations": [annotation(8, bbox=None)]}, r"annotation 8: bbox must be four numbers.*None"),
+        ({"annotations": [annotation(8, bbox=[1, 2, "3", 4])]}, r"annotation 8: bbox must be four numbers"),
+        ({"annotations": [annotation(8, salient_bbox=[1])]}, r"annotation 8: salient_bbox must be four"),
+        (
+            {"annotations": [{"id": 8, "image_id": 1}]},
+            r'annotations\[0\] \(id 8\) needs "category_id".*missing',
+        ),
+        ({"annotations": ["x"]}, r"annotations\[0\] must be an object, got 'x'"),
+        ({"images": [image_entry(4, "a.png"), image_entry(4, "b.png")]}, r"image id 4 is given twice"),
+        ({"images": [{"id": 1, "file_name": "a.png", "width": 40}]}, r'images\[0\] \(id 1\) needs "height"'),
+        ({"images": [{**image_entry(), "id": "1"}]}, r"needs \"id\", an integer; got '1'"),
+        ({"categories": [{"id": 7}]}, r'categories\[0\] \(id 7\) needs "name", text; it is missing'),
+        ({"categories": [*CATEGORIES, CATEGORIES[0]]}, r"category id 7 is given twice"),
+        ({"categories": [*CATEGORIES, {"id": 9, "name": "cat"}]}, r"category name 'cat' is given twice; rename one"),
+        ({"categories": [], "annotations": []}, r'"categories" is empty'),
+    ],
+)
+def test_errors_name_the_entry(tmp_path: Path, changes: dict, message: str) -> None:
+    root = write_split(tmp_path, **changes)
+    with pytest.raises(DataError, match=message) as error:
+        CocoDataset(root, "train")
+    assert "instances_train.json" in str(error.value)
+    assert any(re.search(message, problem) for problem in check_folder(root, progress=False)[0].problems)
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    write_split(tmp_path)
+    (tmp_path / "annotations" / "instances_train.json").write_text('{"images": [], "annotations": []}')
+    with pytest.raises(DataError, match=r'has no list "categories"'):
+        CocoDataset(tmp_path, "train")
+
+
+def test_a_missing_image_is_named_at_construction(tmp_path: Path) -> None:
+    root = write_split(tmp_path, [image_entry(1, "a.png"), image_entry(2, "sub/b.png")])
+    (root / "train" / "sub" / "b.png").unlink()
+    with pytest.raises(DataError, match=r"b\.png \(id 2\) does not exist"):
+        CocoDataset(root, "train")
+
+
+def test_many_problems_are_summarized(tmp_path: Path) -> None:
+    root = write_split(tmp_path, annotations=[annotation(i, category_id=99) for i in range(30)])
+    with pytest.raises(DataError, match=r"30 problems(.|\n)*and 25 more; `tsdlab data check"):
+        CocoDataset(root, "train")

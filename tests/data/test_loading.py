@@ -1,0 +1,28 @@
+"""Batches of images of any size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from coco_folders import image_entry, write_split
+
+from tsdlab.data.coco import CocoDataset
+from tsdlab.data.loading import batch_loader, collate
+
+
+def test_collate_keeps_images_of_any_size(tmp_path: Path) -> None:
+    root = write_split(tmp_path, [image_entry(1, "a.png"), image_entry(2, "b.png", width=12)])
+    dataset = CocoDataset(root, "train")
+    assert dataset.image_sizes == [(40, 30), (12, 30)]
+    images, targets = collate([dataset[0], dataset[1]])
+    assert [image.shape[-1] for image in images] == [40, 12] and [t["image_id"] for t in targets] == [1, 2]
+
+
+def test_loading_leaves_the_global_random_state_alone(tmp_path: Path) -> None:
+    dataset = CocoDataset(write_split(tmp_path, [image_entry(1, "a.png"), image_entry(2, "b.png")]), "train")
+    state = torch.get_rng_state()
+    for workers in (0, 1):
+        batches = list(batch_loader(dataset, [[1], [0, 1]], workers))
+        assert [[t["image_id"] for t in targets] for _, targets in batches] == [[2], [1, 2]]
+    assert torch.equal(torch.get_rng_state(), state)
