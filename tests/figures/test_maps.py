@@ -62,7 +62,7 @@ def test_peaks_are_joined_and_named(ax, maps):
     way, *marks = (line.get_xydata().tolist() for line in ax.lines)
     assert way == [[45, 11], [21, 25]] and marks == [[[45, 11]], [[21, 25]]]
     assert set(ax.get_legend_handles_labels()[1]) == {
-        "the object", "its salient part", "classification’s peak", "localization’s peak",
+        "the object", "its salient part", "classification peak", "localization peak",
     }  # fmt: skip
     assert ax.get_xlim() == (0, 64)
 
@@ -152,7 +152,7 @@ def test_signs_and_colours_are_explained(maps, salient):
     figure.canvas.draw()
     named = [text.get_text() for text in figure.legends[0].get_texts()]
     assert named == [
-        "the object", *([salient] if salient else []), "classification’s peak", "localization’s peak",
+        "the object", *([salient] if salient else []), "classification peak", "localization peak",
     ]  # fmt: skip
     assert figure.axes[-1].get_ylabel() == "fraction of each map’s maximum"
     plt.close(figure)

@@ -107,13 +107,13 @@ def explain(figure: Figure, axes: np.ndarray, salient: str | None = None) -> Non
     ]
     if salient is not None:
         handles.append(Rectangle((0, 0), 1, 1, fill=False, edgecolor="white", label=salient, **_SALIENT))
-    handles += [Line2D([], [], linestyle="", label=f"{task}’s peak", **_SHOWN[task]) for task in TASKS]
+    handles += [Line2D([], [], linestyle="", label=f"{task} peak", **_SHOWN[task]) for task in TASKS]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
     rgba = _clearing(MAP_COLORS)(np.linspace(0, 1, 256))
     over_grey = rgba[:, 3:] * rgba[:, :3] + (1 - rgba[:, 3:]) * 0.6  # the colours as they look over a grey image
     scale = ScalarMappable(cmap=colors.ListedColormap(over_grey))
     bar = figure.colorbar(scale, ax=axes, ticks=[0, 1], shrink=0.5, fraction=0.03, aspect=20, pad=0.01)
-    bar.set_label("fraction of each map’s maximum", fontsize=9, labelpad=0)
+    bar.set_label("fraction of each map’s maximum", fontsize=9, labelpad=4)
     bar.outline.set_visible(False)
 
 
@@ -139,7 +139,7 @@ def peaks(
     places = {task: maps.peak(level, branch, task) for task in TASKS}
     ax.plot(*zip(*(place.tolist() for place in places.values())), color="white", linewidth=1.5, path_effects=_HALO)
     for task, place in places.items():
-        _mark(place, task, ax, label=f"{task}’s peak")
+        _mark(place, task, ax, label=f"{task} peak")
     if margin is not None:
         height, width = image.shape[1:]
         x1, y1, x2, y2 = _around(maps.box, margin, (0, 0, width, height))
