@@ -118,10 +118,12 @@ class Probe:
         Raises:
             ValueError: `boxes` has another shape, or regions are not pooled from a level of that name.
         """
-        names = [level] * len(boxes) if isinstance(level, str) else level
         answer: Answer = _joined(
             [
-                self.answer(boxes[i : i + _CHUNK], None if names is None else names[i : i + _CHUNK])
+                self.answer(
+                    boxes[i : i + _CHUNK],
+                    level if level is None or isinstance(level, str) else level[i : i + _CHUNK],
+                )
                 for i in range(0, max(len(boxes), 1), _CHUNK)
             ]
         )
