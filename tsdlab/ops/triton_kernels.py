@@ -1,12 +1,12 @@
 """Deformable RoIAlign over a pyramid on CUDA: one Triton kernel forward, one backward, each launched once.
 
-A program pools a few bins of one RoI from channels-last maps. The samples of a bin are a product of rows and columns,
-so they are worked out per axis, as taps: a cell with what it counts for. The mean of the samples and every derivative
-of it is a sum over pairs of taps, so taps in the same cell are put together first; a cell is then read once, and
-receives its gradient once, however many samples of the bin touch it.
+A program pools a few bins of one RoI from channels-last maps. The samples of a bin form a grid, so they are computed
+per axis, as taps. A tap is a cell and its weight. The mean of the samples, and every derivative of it, is a sum over
+pairs of a y tap and an x tap. Taps in the same cell are merged first: each cell is then read once and receives its
+gradient once, however many samples of the bin touch it.
 
-The geometry is that of `tsdlab.ops.reference`. Outside the map, or at a place that is not finite, there are no taps,
-so no value of rois, levels or offsets leads to memory that is not the map's.
+The geometry is that of `tsdlab.ops.reference`. Samples outside the map or at a point that is not finite have no taps.
+So no value of rois, levels or offsets can make a kernel access memory outside the map.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# Every lane works out for itself where its bin looks, so the fewer lanes share a bin, the less is worked out twice; but
-# it takes eight of them, at 16 bytes each, to read a cache line in one go. A program is a single warp, with nothing to
-# wait for but memory, and its four bins cut 7 × 7 into thirteen parts with little waste.
+# Every lane computes the taps of its bin. With fewer lanes on a bin, less is computed twice; but eight lanes, at 16
+# bytes each, read a whole cache line at once. A program is a single warp, so it never waits for other warps. It pools
+# four bins, and thirteen programs cover the 7 × 7 bins of a RoI with little waste.
 _LINE = 128  # bytes
 _LANES, _LANE_BYTES = 32, 16
 
 
 @dataclass(frozen=True)
 class _Pooling:
-    """What a kernel is compiled for: nothing that differs from batch to batch."""
+    """What a kernel is compiled for. Nothing here changes from batch to batch."""
 
     scales: tuple[float, ...]
     channels: int
@@ -37,7 +37,7 @@ class _Pooling:
     columns: int
     samples: int
     aligned: bool
-    itemsize: int  # bytes of the numbers that memory is mostly asked for
+    itemsize: int  # bytes of one number, in the tensors that cause most of the memory traffic
 
     @property
     def bins(self) -> int:
@@ -82,9 +82,9 @@ def _forward_kernel(out, features, heights, widths, rois, levels, offsets, image
 def _backward_kernel(
     feature_gradients, moments, grad, features, heights, widths, rois, levels, offsets, images, P: tl.constexpr
 ):
-    """grad [K, rows, columns, C]; feature_gradients and moments are written, and None where they are not wanted.
+    """grad [K, rows, columns, C]; feature_gradients and moments are outputs, None if they are not needed.
 
-    All channels of a bin pass through one program, so that its moments need no atomic addition.
+    One program handles all channels of a bin, so the bin's moments need no atomic addition.
     """
     bins, mask, level, first_cell, width, ys, xs = _bin_taps(heights, widths, rois, levels, offsets, images, P)
     start = _of_level(features, level) + first_cell * P.channels
@@ -94,14 +94,14 @@ def _backward_kernel(
     zero = tl.full((P.block_bins, P.block_channels), 0, rois.dtype.element_ty)
     gx, fx_gx, gy, fy_gy = zero, zero, zero, zero
     for i in tl.static_range(TAPS):
-        # Row by row and channels within: the addresses of all taps at once would fill the registers.
+        # One row of taps at a time, for all channels: the addresses of all taps would need too many registers.
         y, y_weight, y_slope, y_lever = ys[i]
         for first in range(0, P.channels, P.block_channels):
             channels = first + tl.arange(0, P.block_channels)[None, :]
             within = channels < P.channels
             g = tl.load(grad + (bins * P.channels)[:, None] + channels, mask=mask[:, None] & within, other=0)
             g = g.to(zero.dtype) * (1 / (P.samples * P.samples))
-            value, slope, lever = zero, zero, zero  # of the row
+            value, slope, lever = zero, zero, zero  # sums over the row
             for j in tl.static_range(TAPS):
                 x, x_weight, x_slope, x_lever = xs[j]
                 index = (y * (width * P.channels) + x.to(tl.int64) * P.channels)[:, None] + channels
@@ -132,17 +132,18 @@ def _add(a, b):
 
 @triton.jit
 def _bin_taps(heights, widths, rois, levels, offsets, images, P: tl.constexpr):
-    """The bins of this program, and where they look.
+    """The bins of this program and their taps.
 
     Args:
-        heights, widths: of every level's map, as floats; for ints in a tuple Triton would compile anew whenever one
-            turns into a multiple of 16.
+        heights, widths: of every level's map, as floats. With ints in a tuple, Triton would compile the kernel again
+            whenever one becomes a multiple of 16.
         rois, levels, offsets: as in `forward`.
         images: number of images.
 
     Returns:
-        bins [bins] int64, index into all bins of all RoIs, and a mask, False beyond the RoI's last one; its level;
-        of this level's map, int64, its image's first cell and the width; taps along y and x, as from `_axis_taps`.
+        bins [bins] int64, the index among the bins of all RoIs; their mask, False after the RoI's last bin; the RoI's
+        level; the first cell of the RoI's image in that level's map, and the map's width, both int64; the taps along
+        y and x, from `_axis_taps`.
     """
     roi = (tl.program_id(0) // P.tiles).to(tl.int64)
     bins = tl.program_id(0) % P.tiles * P.block_bins + tl.arange(0, P.block_bins)
@@ -156,14 +157,14 @@ def _bin_taps(heights, widths, rois, levels, offsets, images, P: tl.constexpr):
     x2 = tl.load(rois + roi * 5 + 3)
     y2 = tl.load(rois + roi * 5 + 4)
     level = tl.load(levels + roi)
-    sound = (image >= 0) & (image < images) & (level >= 0) & (level < len(P.scales))
-    sound &= (tl.abs(x1) < float("inf")) & (tl.abs(y1) < float("inf"))
-    sound &= (tl.abs(x2) < float("inf")) & (tl.abs(y2) < float("inf"))
-    image = tl.where(sound, image, 0).to(tl.int64)
+    valid = (image >= 0) & (image < images) & (level >= 0) & (level < len(P.scales))
+    valid &= (tl.abs(x1) < float("inf")) & (tl.abs(y1) < float("inf"))
+    valid &= (tl.abs(x2) < float("inf")) & (tl.abs(y2) < float("inf"))
+    image = tl.where(valid, image, 0).to(tl.int64)
 
-    # A RoI that is not sound sees a map without cells, and so has no taps.
-    height = tl.where(sound, _of_level(heights, level), 0)
-    width = tl.where(sound, _of_level(widths, level), 0)
+    # For a RoI that is not valid the map has no cells, so there are no taps.
+    height = tl.where(valid, _of_level(heights, level), 0)
+    width = tl.where(valid, _of_level(widths, level), 0)
     scale = tl.full((), P.scales[0], x1.dtype)
     for i in tl.static_range(1, len(P.scales)):
         scale = tl.where(level == i, tl.full((), P.scales[i], x1.dtype), scale)
@@ -192,12 +193,13 @@ def _of_level(values, level):
 def _axis_taps(start, length, offset, bins, mask, size, BINS: tl.constexpr, P: tl.constexpr):
     """Taps of the samples along one axis: 2·samples tuples (cell, weight, slope, lever) of [bins] each.
 
-    Σ weight·f(cell) is the sum of a bin's samples, Σ slope·f(cell) that of their derivatives, and Σ lever·f(cell) that
-    of their derivatives times their place along the RoI, in bins. Cell −1 stands for none.
+    Over the taps of a bin, Σ weight·f(cell) is the sum of its samples, Σ slope·f(cell) the sum of their derivatives,
+    and Σ lever·f(cell) the sum of derivative × place, where the place is measured along the RoI in bins. Cell −1 means
+    that there is no tap.
     """
     if not P.aligned:
         length = tl.maximum(length, 1.0)
-    # Rounded to nearest: where a RoI's bins are as long as cells, samples must fall on cells exactly.
+    # Rounded to nearest: if a RoI's bins are as long as cells, samples must be exactly at cells.
     step = length / BINS if length.dtype == tl.float64 else tl.div_rn(length, BINS * 1.0)
     SAMPLES: tl.constexpr = P.samples
     taps = ()
@@ -220,7 +222,7 @@ def _axis_taps(start, length, offset, bins, mask, size, BINS: tl.constexpr, P: t
 
 @triton.jit
 def _append(taps, low, high):
-    """`taps` and another sample's two, to which those of the sample before it go wherever they are in the same cell."""
+    """`taps` with the two of the next sample. Taps of the sample before it are merged into them if in the same cell."""
     if len(taps) > 0:
         previous_low, low = _move(taps[-2], low)
         previous_low, high = _move(previous_low, high)
@@ -234,7 +236,7 @@ def _append(taps, low, high):
 
 @triton.jit
 def _move(source, target):
-    """Both taps, after `source` has gone into `target` wherever they are in the same cell."""
+    """Both taps, after `source` was added to `target` (and emptied) wherever they are in the same cell."""
     source_cell, source_weight, source_slope, source_lever = source
     cell, weight, slope, lever = target
     same = source_cell == cell
