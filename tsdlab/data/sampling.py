@@ -65,4 +65,4 @@ class TrainingBatches(Sampler[list[tuple[int, int]]]):
 
     def _sample_seed(self, position: int) -> int:
         # Three numbers, where a permutation has two: no sample shares its random stream with a permutation.
-        return int(np.random.SeedSequence([self.seed, position, 1]).generate_state(1, np.uint64)[0] >> 1)
+        return int(np.random.SeedSequence([self.seed, position, 1]).generate_state(1, np.uint64)[0]) >> 1
