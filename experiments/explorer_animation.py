@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tsdlab.provenance import RESULTS
+from tsdlab.shipped import RESULTS
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "browser"))
 import lab
