@@ -1,6 +1,5 @@
 """See, measure and cure the conflict between classification and localization in two-stage detectors."""
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from tsdlab.lazy import lazy_names
@@ -14,16 +13,16 @@ if TYPE_CHECKING:
     from tsdlab.models.weights import load_detector as load_detector
     from tsdlab.presets import PRESETS as PRESETS
     from tsdlab.training.loop import train as train
+    from tsdlab.version import __version__ as __version__
     from tsdlab.widgets.explorer.widget import explore as explore
     from tsdlab.widgets.levels.widget import explore_levels as explore_levels
-
-__version__ = version("tsdlab")
 
 # Where each public name is defined. The module is imported when the name is first used, so that `import tsdlab`
 # is quick, and a training run on a server needs neither the widgets' packages nor matplotlib.
 _HOMES = {
     "PRESETS": "tsdlab.presets",
     "Config": "tsdlab.config",
+    "__version__": "tsdlab.version",
     "build_detector": "tsdlab.models.build",
     "evaluate": "tsdlab.evaluation",
     "explore": "tsdlab.widgets.explorer.widget",
@@ -34,6 +33,6 @@ _HOMES = {
     "train": "tsdlab.training.loop",
 }
 
-__all__ = ["__version__", *_HOMES]
+__all__ = [*_HOMES]
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)
