@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from coco_folders import image_entry, write_split
 
 from tsdlab.data.coco import CocoDataset
 from tsdlab.data.loading import batch_loader, collate
+from tsdlab.errors import DataError
 
 
 def test_collate_keeps_images_of_any_size(tmp_path: Path) -> None:
@@ -26,3 +28,12 @@ def test_loading_leaves_the_global_random_state_alone(tmp_path: Path) -> None:
         batches = list(batch_loader(dataset, [[1], [0, 1]], workers))
         assert [[t["image_id"] for t in targets] for _, targets in batches] == [[2], [1, 2]]
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_is_the_same_with_workers(workers: int, tmp_path: Path) -> None:
+    root = write_split(tmp_path, [image_entry(1, "a.png"), image_entry(2, "b.png")])
+    dataset = CocoDataset(root, "train")
+    (root / "train/b.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"^[^\n]*b\.png cannot be decoded[^\n]*$"):
+        list(batch_loader(dataset, [[0], [0, 1]], workers))

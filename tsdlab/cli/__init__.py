@@ -51,10 +51,7 @@ def _message(error: TsdlabError | OSError) -> str | None:
     from urllib.error import URLError
 
     if isinstance(error, TsdlabError):
-        text = str(error)
-        if "in DataLoader worker process" in text:
-            text = text.strip().splitlines()[-1].partition(": ")[2]
-        return text
+        return str(error)
     if isinstance(error, URLError):
         return f"cannot download: {error.reason}. Without a network give a local file: --weights or --source FILE.pth"
     if error.strerror is None:  # not raised by the operating system
