@@ -1,0 +1,61 @@
+"""A widget's page in a browser without a notebook: requests go straight to the widget, answers straight to the page."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from playwright.sync_api import Browser, Page
+
+from tsdlab.widgets.protocol import PageWidget
+
+# A model as anywidget gives it to a page: get, on, off, send.
+_MODEL = """async ({script, state}) => {
+  const listeners = {};
+  const tell = (event) => (listeners[event] ?? []).forEach((listener) => listener());
+  const model = {
+    get: (name) => state[name],
+    on: (event, listener) => (listeners[event] ??= []).push(listener),
+    off: () => {},
+    send: async (request) => {
+      const update = JSON.parse(await window.ask(JSON.stringify(request)));
+      Object.assign(state, update);
+      for (const name of Object.keys(update)) tell(`change:${name}`);
+      tell("change");
+    },
+  };
+  const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+  (await import(url)).default.render({ model, el: document.body });
+}"""
+
+
+def open_widget(browser: Browser, widget: PageWidget, size: tuple[int, int] = (1500, 1100)) -> Page:
+    """A page that shows `widget`; what goes wrong in it is in `page.broken`, its requests are in `page.requests`."""
+    page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+    page.broken, page.requests = [], []
+    page.on("pageerror", lambda error: page.broken.append(str(error)))
+
+    def ask(request: str) -> str:
+        before = _state(widget)
+        page.requests.append(json.loads(request))
+        widget._receive(widget, page.requests[-1], [])
+        return json.dumps({name: value for name, value in _state(widget).items() if value != before[name]})
+
+    page.expose_function("ask", ask)
+    page.set_content(f"<!doctype html><style>{widget._css}</style><body></body>")
+    page.evaluate(_MODEL, {"script": widget._esm, "state": _state(widget)})
+    settle(page)
+    return page
+
+
+def settle(page: Page) -> None:
+    """Wait until the page shows the answer to everything that was asked."""
+    page.wait_for_selector(".tsdlab-page[data-waiting=no]")
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def _state(widget: PageWidget) -> dict[str, Any]:
+    """The fields, and what the page is told, as JSON gives it back."""
+    told = [name for name in widget.keys if name.startswith("_") and not name.startswith(("_model", "_view", "_any"))]
+    names = [*widget.fields(), *(name for name in told if name not in ("_esm", "_css", "_dom_classes"))]
+    return json.loads(json.dumps({name: getattr(widget, name) for name in names}))
