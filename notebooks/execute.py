@@ -19,7 +19,13 @@ HERE = Path(__file__).parent
 
 def execute(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(path.parent)}}).execute()
+    NotebookClient(
+        notebook,
+        timeout=1800,
+        coalesce_streams=True,  # else the output depends on how fast lines are printed
+        extra_arguments=["--log-level=ERROR"],  # else the kernel's own warnings are printed into a cell
+        resources={"metadata": {"path": str(path.parent)}},
+    ).execute()
     notebook.metadata.pop("widgets", None)  # GitHub refuses to show a notebook that carries it
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # timestamps, which would make every run a change
