@@ -22,4 +22,4 @@ def test_notebook_is_committed_executed_and_short(path):
     assert "widgets" not in notebook["metadata"]
     assert path.stat().st_size < 2**20
     assert len(code) <= 12
-    assert sum(len("".join(cell["source"]).splitlines()) for cell in code) <= 120
+    assert sum(bool(line.strip()) for cell in code for line in cell["source"]) <= 120
