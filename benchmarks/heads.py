@@ -143,7 +143,7 @@ def measure(name: str, rounds: int, device: str) -> dict:
 
 
 def main() -> None:
-    keep_freed_memory()  # as `train` does
+    keep_freed_memory()  # as the command line does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))

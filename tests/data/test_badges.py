@@ -1,4 +1,4 @@
-"""The synthetic world keeps its promises: they are what analyses are checked against."""
+"""The properties of badges that analyses are checked against."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_equal_seeds_give_equal_bytes_and_others_do_not(tmp_path: Path) -> None:
     assert once["train/000000.png"] != once["val/000000.png"]
 
 
-def test_nothing_is_overwritten_and_nothing_half_made_is_left(tmp_path: Path, monkeypatch) -> None:
+def test_nothing_is_overwritten_and_an_interrupted_call_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(DataError, match="mine exists and is not empty"):
@@ -113,7 +113,7 @@ def test_misalignment_moves_the_badges_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("misalignment", MISALIGNMENTS)
-def test_scenes_are_what_they_should_be(misalignment: float) -> None:
+def test_counts_sizes_and_overlaps_stay_within_their_limits(misalignment: float) -> None:
     objects = []
     for index in SCENES:
         scene = layout(index, misalignment)
@@ -147,7 +147,7 @@ def test_the_clutter_is_there_and_is_not_annotated() -> None:
 
 
 @pytest.mark.parametrize("misalignment", [0.0, 1.0, 2.0])
-def test_the_badge_alone_tells_the_class(misalignment: float) -> None:
+def test_the_badge_alone_determines_the_class(misalignment: float) -> None:
     scene = layout(4, misalignment)
     original = badges.render(scene).astype(int)
     first, *rest = scene.creatures
@@ -186,7 +186,7 @@ def test_the_same_scene_at_eight_times_the_size(index: int) -> None:
     assert difference.mean() < 2.5 and np.percentile(difference, 99) < 30
 
 
-def test_senseless_worlds_are_refused() -> None:
+def test_impossible_configs_are_refused() -> None:
     with pytest.raises(ValueError, match=r"misalignment ≤ room must lie in 0…2, got misalignment 1.5, room 1.0"):
         BadgesConfig(misalignment=1.5, room=1.0)
     with pytest.raises(ValueError, match=r"misalignment must be a number from 0 to 2, got 2.5"):

@@ -1,4 +1,4 @@
-"""The training sequence is a pure function of seed and step."""
+"""The order of training images depends on the seed and the step alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Augmentation moves the boxes with the pixels."""
+"""Augmentation changes boxes and pixels in the same way."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_zooming_in_shows_no_padding() -> None:
         assert train_transforms(0.0, (1.5, 3.0), (0.0, 0.0, 0.0))(image, target)[0].min() > 0.99
 
 
-def test_objects_that_left_the_image_are_dropped_with_their_labels() -> None:
+def test_objects_outside_the_image_are_dropped_with_their_labels() -> None:
     transform = train_transforms(0.0, (4.0, 4.0), GREY)
     counts = set()
     for seed in range(20):
@@ -80,7 +80,7 @@ def test_objects_that_left_the_image_are_dropped_with_their_labels() -> None:
     assert counts == {0, 1}
 
 
-def test_a_pure_function_of_the_seed() -> None:
+def test_equal_seeds_give_equal_results() -> None:
     transform = train_transforms(0.5, (0.5, 2.0), GREY)
     results = []
     for seed in (1, 1, 2):
@@ -98,6 +98,6 @@ def test_images_without_objects() -> None:
 
 
 @pytest.mark.parametrize(("flip", "jitter"), [(1.5, (1, 1)), (0.5, (0, 1)), (0.5, (2, 1))])
-def test_senseless_settings_are_refused(flip: float, jitter: tuple[float, float]) -> None:
+def test_impossible_settings_are_refused(flip: float, jitter: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match=r"flip|scale_jitter"):
         train_transforms(flip, jitter, GREY)
