@@ -17,6 +17,11 @@ from tsdlab.files import atomic_write
 HERE = Path(__file__).parent
 
 
+def is_blank(output: dict) -> bool:
+    """Whether nothing can be seen of an output, such as a progress bar that was cleared."""
+    return output["output_type"] == "stream" and not output["text"].strip()
+
+
 def execute(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
@@ -28,7 +33,9 @@ def execute(path: Path) -> None:
     ).execute()
     notebook.metadata.pop("widgets", None)  # GitHub refuses to show a notebook that carries it
     for cell in notebook.cells:
-        cell.metadata.pop("execution", None)  # timestamps, which would make every run a change
+        if cell.cell_type == "code":
+            cell.metadata.pop("execution", None)  # timestamps, which would make every run a change
+            cell.outputs = [output for output in cell.outputs if not is_blank(output)]
     with atomic_write(path) as file:
         file.write(nbformat.writes(notebook).encode() + b"\n")
 
