@@ -17,11 +17,11 @@ from tsdlab.training.processes import launch
 
 # The command line, which also writes a hash of this process's parameters before and after the run.
 HASHED = """
-import hashlib, os, sys
+import hashlib, os
 from pathlib import Path
 from tsdlab import cli
-run = sys.modules["tsdlab.training.loop"]._Run
-finish = run.finish
+from tsdlab.training.loop import _Run
+finish = _Run.finish
 
 def hashed(self, on_step):
     folder = Path(os.environ["HASHES"])
@@ -35,7 +35,7 @@ def hashed(self, on_step):
     write("after")
     return result
 
-run.finish = hashed
+_Run.finish = hashed
 cli.main()
 """
 
