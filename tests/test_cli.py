@@ -76,6 +76,14 @@ def test_help_at_every_level(command: list[str], mentions: list[str], capsys: py
     assert [word for word in mentions if word not in text] == []
 
 
+def test_each_group_of_options_has_its_own_description(capsys: pytest.CaptureFixture[str]) -> None:
+    """tyro gives a comment above a field to every field below it, up to a blank line."""
+    run("train", "badges-tiny", "--help", exits=0)
+    text = capsys.readouterr().out
+    assert text.lower().count("without background") == 1
+    assert str(BackboneConfig.__doc__) in text
+
+
 def test_an_unknown_preset_lists_the_presets(capsys: pytest.CaptureFixture[str]) -> None:
     run("train", "badges-huge", "--data", "d", "--out", "o", exits=2)
     said = capsys.readouterr().err

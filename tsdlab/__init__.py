@@ -1,4 +1,4 @@
-"""See, measure and cure the conflict between classification and localization in two-stage detectors."""
+"""See, measure and reduce the conflict between classification and localization in two-stage detectors."""
 
 from typing import TYPE_CHECKING
 

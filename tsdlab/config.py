@@ -192,8 +192,8 @@ class IoUConfig:
     # T, steps of gradient ascent on predicted IoU; 0 turns refinement off.
     refinement_steps: Annotated[int, Range(0, 1000)] = 5
     step_size: Factor = 0.5  # λ
-    min_change: Factor = 0.001  # Ω1: a box is done when its predicted IoU changes by less …
-    max_loss: Factor = 0.01  # −Ω2: … or has become worse by more
+    min_change: Factor = 0.001  # Ω1: a box is done when a step changes its predicted IoU by less
+    max_loss: Factor = 0.01  # −Ω2: a step that lowers the predicted IoU by more is undone, and the box is done
 
     def __post_init__(self) -> None:
         check_fields(self, "iou.")
@@ -209,12 +209,12 @@ class TSDConfig:
     # One displacement for each bin (deformable RoI pooling), or one for the whole proposal (Tab. 5: Point.w, Prop.w).
     classification_region: Literal["bins", "proposal"] = "bins"
     localization_region: Literal["bins", "proposal"] = "proposal"
-    joint_sibling: bool = True  # train the sibling head along; the constraint needs it
+    joint_sibling: bool = True  # also train a sibling head; the progressive constraint needs it
     progressive_constraint: bool = True
     classification_margin: Fraction | None = 0.2  # m_c; None leaves M_cls out. 0.3 in the reference configs
     localization_margin: Fraction | None = 0.2  # m_r; None leaves M_loc out
-    constraint_teaches_sibling: bool = False  # False as in the reference code: its score and IoU are constants
-    offsets_teach_features: bool = True  # False: the offset nets read the features and do not shape them
+    constraint_teaches_sibling: bool = False  # False as in the reference code: no gradient to the sibling head
+    offsets_teach_features: bool = True  # False: no gradient flows from the offset nets into the features
     # True as in the reference code: the regression target and M_loc also teach ΔR.
     # False as in simpledet's port: ΔR learns through the pooled features alone.
     boxes_teach_offset: bool = True
@@ -262,8 +262,7 @@ class Config:
     """Everything that makes a run: what is built and how it is trained."""
 
     head: HeadName = "tsd"
-    # Without background. Training takes it from the data.
-    num_classes: Annotated[int, Range(1, 10**6)] = 80
+    num_classes: Annotated[int, Range(1, 10**6)] = 80  # without background; training takes it from the data
     image: ImageConfig = field(default_factory=ImageConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     rpn: RPNConfig = field(default_factory=RPNConfig)

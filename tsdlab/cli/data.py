@@ -14,9 +14,9 @@ from tsdlab.errors import DataError
 
 @dataclass(frozen=True)
 class MakeData:
-    """Make the synthetic world of badges: the limbs of a creature set its box, its badge alone tells its class."""
+    """Make the synthetic world of badges: the limbs of a creature set its box, and its badge alone shows its class."""
 
-    world: Annotated[Positional[Literal["badges"]], arg(metavar="badges", help="The world; there is only one.")]
+    world: Annotated[Positional[Literal["badges"]], arg(metavar="badges", help="The kind of data; there is only one.")]
     dir: Annotated[Positional[Path], arg(metavar="DIR", help="Folder to make.")]
     config: Annotated[BadgesConfig, arg(name="")] = field(default_factory=BadgesConfig)
 
@@ -28,7 +28,7 @@ class MakeData:
 
 @dataclass(frozen=True)
 class CheckData:
-    """Read every annotation and every image, and list everything that would stop a training."""
+    """Read every annotation and every image, and list everything that would stop training."""
 
     dir: Annotated[Positional[Path], arg(metavar="DIR", help="Folder in COCO format.")]
 

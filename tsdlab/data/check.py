@@ -1,4 +1,4 @@
-"""What `tsdlab data check` reports: everything in a folder that would stop a training."""
+"""What `tsdlab data check` reports: everything in a folder that would stop training."""
 
 from __future__ import annotations
 

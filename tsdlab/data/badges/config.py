@@ -18,13 +18,13 @@ class BadgesConfig:
 
     train: ImageCount = 3000  # images
     val: ImageCount = 500  # images
-    size: ImageSide = 128  # pixels; the same scenes at any size, and 32 is the least at which a badge can be seen
+    size: ImageSide = 128  # pixels; the scenes do not depend on it, and badges are readable from 32 up
     misalignment: Misalignment = 1.0  # 0…2, where the badge sits: 0 in the centre of the box, 1 in a corner, 2 outside
     room: Misalignment | None = None
     """Creatures are placed so that a badge would fit into the image at any misalignment up to this one. Data sets with
     the same room and seed hold the same scenes and differ only in where the badges sit. None: as much as misalignment
     needs, at least 1."""
-    seed: Seed = 0  # of everything that is drawn
+    seed: Seed = 0  # same seed, same scenes
 
     def __post_init__(self) -> None:
         check_fields(self)
