@@ -102,6 +102,11 @@ def test_displacements_are_told_where_the_head_moves(written):
     assert ("moves its regions" in path.read_text()) == (report.displacement is not None)
 
 
+def test_an_example_names_the_branch_whose_peaks_are_apart(written):
+    page = " ".join(written[2].read_text().split())
+    assert "The two gradient peaks of the sibling branch around the object are" in page
+
+
 def test_surfaces_are_of_the_branch_that_detects(dataset, tiny_config):
     model = detector(tiny_config, "tsd")
     (example,) = choose_examples(model, dataset, images=5, count=1)
