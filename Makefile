@@ -25,16 +25,16 @@ define new_environment
 	$(2) -m venv $(1)
 	@echo "Installing tsdlab and its dependencies into $(1) (PyTorch is large: a few minutes the first time)"
 endef
-# $(call pip_install,FOLDER,WHAT)
-pip_install = $(1)/bin/python -m pip install --quiet --progress-bar off --disable-pip-version-check $(2)
+# $(call pip_install,FOLDER) WHAT
+pip_install = $(1)/bin/python -m pip install --quiet --progress-bar off --disable-pip-version-check
 # The build backend is one of the locked packages; pip would download its newest version instead.
 EDITABLE := --no-deps --no-build-isolation --editable .
 
 # Installed anew only when the lock or the package's own metadata changes.
 $(READY): requirements.lock pyproject.toml
 	$(call new_environment,$(VENV),$(PYTHON))
-	$(call pip_install,$(VENV),-r requirements.lock)
-	$(call pip_install,$(VENV),$(EDITABLE))
+	$(call pip_install,$(VENV)) -r requirements.lock
+	$(call pip_install,$(VENV)) $(EDITABLE)
 	@touch $@
 
 # JupyterLab refuses to run as root unless told to; in a container there is often nobody else.
@@ -60,8 +60,8 @@ test-browser: $(READY)  ## the explorer in a real JupyterLab; needs a chromium
 
 .venv-lowest/.ready: requirements-lowest.lock pyproject.toml
 	$(call new_environment,$(@D),$(OLDEST))
-	$(call pip_install,$(@D),-r requirements-lowest.lock)
-	$(call pip_install,$(@D),$(EDITABLE))
+	$(call pip_install,$(@D)) -r requirements-lowest.lock
+	$(call pip_install,$(@D)) $(EDITABLE)
 	@touch $@
 
 test-lowest: .venv-lowest/.ready  ## the fast tests with the oldest versions that pyproject.toml allows
@@ -69,7 +69,7 @@ test-lowest: .venv-lowest/.ready  ## the fast tests with the oldest versions tha
 
 test-latest:  ## the fast tests with the newest versions that pip finds, whatever the lock says
 	$(call new_environment,.venv-latest,$(PYTHON))
-	$(call pip_install,.venv-latest,--upgrade --upgrade-strategy eager --editable '.[lab,test]')
+	$(call pip_install,.venv-latest) --upgrade --upgrade-strategy eager --editable '.[lab,test]'
 	.venv-latest/bin/$(PYTEST) -n auto
 
 docs: $(READY)  ## build the documentation site into site/
@@ -85,7 +85,7 @@ COMPILE := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.
 
 lock:  ## renew the two lock files
 	$(PYTHON) -m venv .venv-lock
-	$(call pip_install,.venv-lock,--upgrade uv)
+	$(call pip_install,.venv-lock) --upgrade uv
 	$(COMPILE) --extra docs --output-file requirements.lock
 	$(COMPILE) --resolution lowest-direct --output-file requirements-lowest.lock
 
