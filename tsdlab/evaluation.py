@@ -111,7 +111,20 @@ def evaluate(
     progress: bool = True,
     workers: int = 0,
 ) -> Metrics:
-    """COCO metrics of `model` on `dataset`; arguments as for `collect_detections`."""
+    """COCO metrics of `model` on `dataset`.
+
+    Args:
+        model: the detector; it runs in eval mode, and its mode is restored afterwards. Its labels are matched to the
+            dataset's categories by the names in `model.categories`, or by position if that is empty.
+        dataset: the images and objects.
+        batch_size: images per batch; it changes the speed, and the results only by rounding.
+        score_thresh: drop detections with lower scores; None keeps the model's own threshold.
+        progress: show a progress bar.
+        workers: processes that load images; 0 loads them in this one.
+
+    Raises:
+        ValueError: the dataset has a category that the model does not know.
+    """
     return measure(dataset, collect_detections(model, dataset, batch_size, score_thresh, progress, workers))
 
 

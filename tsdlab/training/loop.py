@@ -79,7 +79,7 @@ def train(
     Args:
         config: what to build and how to train it; `num_classes` is taken from the data.
         data: folder with `annotations/instances_{train,val}.json` and the images.
-        out: folder of the run (see the module's docstring).
+        out: folder of the run: checkpoint, logs and weights (docs/training.md lists the files).
         resume: continue the run in `out`; if there is none yet, start it.
         progress: print a progress bar and each evaluation.
         on_step: called after every step with the number of completed steps and the step's losses, "total" included.
