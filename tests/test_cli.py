@@ -141,6 +141,16 @@ def test_eval_repeats_the_numbers_of_training(finished: Path, tiny_data: Path, t
     assert result["command"].startswith(f"tsdlab eval {finished / 'weights.safetensors'} --data ")
 
 
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (["eval", "badges-tsd", "--data", "no", "--json"], ["weights", "import-torchvision"]):
+        run(*command, tmp_path, exits=1)
+        assert capsys.readouterr().err == f"tsdlab: {tmp_path} is a folder; give the name of a file\n"
+        run(*command, tmp_path / "no/file", exits=1)
+        assert capsys.readouterr().err == f"tsdlab: there is no folder {tmp_path / 'no'} to write file to\n"
+
+
 def test_eval_takes_split_and_threshold(
     finished: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tsdlab.config import Config
 from tsdlab.data.coco import CocoDataset
+from tsdlab.errors import InputError
 from tsdlab.evaluation import Metrics, collect_detections, evaluate, measure
 from tsdlab.models.build import build_detector
 from tsdlab.structures import Category
@@ -245,3 +246,16 @@ def test_metrics_survive_json_and_print_as_a_table(tiny_data: Path) -> None:
     assert values["AP_large"] is None
     assert str(Metrics.from_dict(values)) == str(metrics)
     assert f"{metrics.AP:.1f}" in str(metrics) and "–" in str(metrics) and "blue" in str(metrics)
+
+
+def test_arguments_that_cannot_be_are_named(tiny_config: Config, tiny_data: Path) -> None:
+    model, dataset = build_detector(tiny_config), CocoDataset(tiny_data, "val")
+    for wrong in (0, -1, 1.5):  # a negative batch size would be an evaluation without images
+        with pytest.raises(InputError, match=f"batch_size must be a whole number from 1 to 65,536, got {wrong}"):
+            evaluate(model, dataset, batch_size=wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="workers must be a whole number from 0 to 256, got -1"):
+        evaluate(model, dataset, workers=-1)
+    with pytest.raises(InputError, match="dataset must be a CocoDataset, got PosixPath"):
+        evaluate(model, tiny_data)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="model must be a detector of tsdlab, got str"):
+        evaluate("badges-tsd", dataset)  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ from tsdlab.errors import InputError
 from tsdlab.models.augmented import AugmentedDetector
 from tsdlab.models.detector import Detector, evaluating
 from tsdlab.progress import progress_bar
+from tsdlab.ranges import BatchSize, Workers, check_value
 
 # The order of COCOeval's `stats`.
 _NUMBERS = (
@@ -155,8 +156,17 @@ def collect_detections(
         One dict per detection: image_id, category_id, bbox [x, y, width, height] in pixels, score.
 
     Raises:
-        ValueError: the dataset has a category that the model does not know.
+        InputError: an argument cannot be used, or the dataset has a category that the model does not know.
     """
+    if not hasattr(model, "detect"):
+        raise InputError(
+            f"model must be a detector of tsdlab, got {type(model).__name__}; tsdlab.from_torchvision makes one from "
+            "a Faster R-CNN of torchvision"
+        )
+    if not isinstance(dataset, CocoDataset):
+        raise InputError(f"dataset must be a CocoDataset, got {type(dataset).__name__}")
+    check_value("batch_size", batch_size, BatchSize)
+    check_value("workers", workers, Workers)
     to_category = label_to_category(model, dataset)
     part = list(range(len(dataset))) if indices is None else list(indices)
     batches = _equal_sizes(part, dataset.image_sizes, batch_size)

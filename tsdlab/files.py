@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from tsdlab.errors import ExistingFileError, MissingFileError
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
@@ -32,6 +34,19 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def require_place(path: Path) -> None:
+    """Check that a file can be called `path`, before the work that it will hold is done.
+
+    Raises:
+        MissingFileError: its folder does not exist.
+        ExistingFileError: it is a folder.
+    """
+    if path.is_dir():
+        raise ExistingFileError(f"{path} is a folder; give the name of a file")
+    if not path.parent.is_dir():
+        raise MissingFileError(f"there is no folder {path.parent} to write {path.name} to")
 
 
 def _sync_folder(folder: Path) -> None:

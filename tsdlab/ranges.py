@@ -85,9 +85,20 @@ def check_fields(config: Any, prefix: str = "") -> None:
     """
     cls: Any = type(config)
     for name, hint in _hints(cls).items():
-        found = _violation(getattr(config, name), hint)
-        if found is not None:
-            raise InputError(f"{prefix}{name}{found.place} must be {found.allowed}, got {_shown(found.value)}")
+        check_value(prefix + name, getattr(config, name), hint)
+
+
+def check_value(name: str, value: Any, hint: Any) -> None:
+    """Check one value, such as an argument, against a declared type and range.
+
+        check_value("batch_size", batch_size, BatchSize)
+
+    Raises:
+        InputError: as for `check_fields`; calls the value `name`.
+    """
+    found = _violation(value, hint)
+    if found is not None:
+        raise InputError(f"{name}{found.place} must be {found.allowed}, got {_shown(found.value)}")
 
 
 class _Violation(NamedTuple):

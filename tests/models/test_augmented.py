@@ -161,9 +161,9 @@ def test_post_processing_can_be_replaced(model: Detector) -> None:
         assert torch.equal(found["scores"], full["scores"][full["scores"] > 0.5][:3])
 
 
-@pytest.mark.parametrize("size", [0, -5])
-def test_a_size_below_one_pixel_is_refused(size: int, model: Detector) -> None:
-    with pytest.raises(ValueError, match=f"min_sizes are shorter sides in pixels, at least 1; got {size}"):
+@pytest.mark.parametrize("size", [0, -5, 64.5])
+def test_a_size_that_no_model_could_be_made_for_is_refused(size: int, model: Detector) -> None:
+    with pytest.raises(ValueError, match=rf"min_sizes\[1\] must be a whole number from 32 to 65,536, got {size}"):
         AugmentedDetector(model, [32, size])
 
 

@@ -8,6 +8,7 @@ from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 from torchvision.ops import clip_boxes_to_image
 
 from tsdlab.config import HEADS
+from tsdlab.errors import InputError
 from tsdlab.models.build import as_detector, build_detector
 from tsdlab.models.detector import Detector
 from tsdlab.models.probe import Probe, trace
@@ -88,6 +89,17 @@ def test_bad_input_is_named():
         trace(make_model(), torch.rand(1, 8, 8))
     with pytest.raises(ValueError, match=r"proposals must be \[K, 4\] xyxy, got \(4,\)"):
         trace(make_model(), torch.rand(3, 8, 8), torch.zeros(4))
+    with pytest.raises(InputError, match=r"proposals must be a tensor \[K, 4\], got list"):
+        trace(make_model(), torch.rand(3, 8, 8), [[1, 2, 3, 4]])
+    with pytest.raises(InputError, match=r"image must hold floating-point numbers in 0…1, got torch.uint8"):
+        trace(make_model(), torch.zeros(3, 8, 8, dtype=torch.uint8))
+    with pytest.raises(InputError, match=r"image must be \[3, H, W\], got \(3, 0, 8\)"):
+        trace(make_model(), torch.zeros(3, 0, 8))
+
+
+def test_an_image_may_have_another_precision_than_the_model():
+    image = torch.rand(3, 128, 128)
+    assert torch.equal(trace(model := make_model(), image.double()).proposals, trace(model, image).proposals)
 
 
 # Probe

@@ -201,6 +201,12 @@ def test_arguments_that_cannot_be_are_named(models, dataset):
         tsdlab.explore({}, dataset)
     with pytest.raises(ValueError, match=r"dataset must be .* got int"):
         tsdlab.explore(models["tsd"], 3)
+    for wrong in ("badges", image.numpy()):
+        with pytest.raises(InputError, match=r"dataset must be .* got (str|ndarray)"):
+            tsdlab.explore(models["tsd"], wrong)
+    for wrong in ([image], [1, 2], [(image, None)]):
+        with pytest.raises(InputError, match=r"items of dataset must be \(image, target\), .* item 0 is not"):
+            tsdlab.explore(models["tsd"], wrong)
     with pytest.raises(ValueError, match="no image"):
         tsdlab.explore(models["tsd"], [])
     with pytest.raises(ValueError, match="image must be"):

@@ -21,6 +21,7 @@ from tsdlab.analysis.columns import COLUMNS
 from tsdlab.analysis.displacement import Followed, measure_displacement
 from tsdlab.analysis.tables import FollowedTable, even_edges, follow_dataset, shares
 from tsdlab.data import SAMPLE, CocoDataset
+from tsdlab.errors import InputError
 from tsdlab.models.build import build_detector
 from tsdlab.widgets.levels import messages
 from tsdlab.widgets.levels import widget as levels
@@ -314,8 +315,9 @@ def test_what_cannot_be_shown_is_said(model, dataset, table, tiny_config):
         tsdlab.explore_levels(model, nothing)
     with pytest.raises(ValueError, match=r"does not know|has 2 classes without names"):
         tsdlab.explore_levels(build_detector(replace(tiny_config, num_classes=2)), dataset)
-    with pytest.raises(ValueError, match="images must be at least 1, got 0"):
-        tsdlab.explore_levels(model, dataset, images=0)
+    for images in (0, 1.5, "2", True):
+        with pytest.raises(InputError, match=f"images must be a whole number from 1 to .* got {images!r}"):
+            tsdlab.explore_levels(model, dataset, images=images)
     with pytest.raises(
         ValueError, match="LevelsView has no 'zoom'; what can be set is level, category, size, x, y, selected"
     ):

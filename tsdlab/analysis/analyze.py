@@ -21,11 +21,11 @@ from tsdlab.analysis.displacement import (
 from tsdlab.analysis.misalignment import Misalignment, misalignment, tally_misalignment
 from tsdlab.analysis.statistics import REPLICATES, Estimate, Tally
 from tsdlab.data.coco import CocoDataset
-from tsdlab.errors import InputError
 from tsdlab.evaluation import model_labels
 from tsdlab.models.build import as_detector
 from tsdlab.models.probe import Probe
 from tsdlab.progress import progress_bar
+from tsdlab.ranges import Count, check_value
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,7 @@ def analyze(
     Raises:
         InputError: the dataset has a category that the model does not know, or `images` is less than 1.
     """
-    if images is not None and images < 1:
-        raise InputError(f"images must be at least 1, got {images}")
+    check_value("images", images, Count | None)
     model = as_detector(model)
     to_model = model_labels(model, dataset)
     tally = Tally(replicates)

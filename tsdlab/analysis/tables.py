@@ -20,6 +20,7 @@ from tsdlab.analysis.displacement import ALL_LEVELS, Followed, follow_images
 from tsdlab.data.coco import CocoDataset
 from tsdlab.errors import InputError
 from tsdlab.ops.sampling import bin_centres
+from tsdlab.ranges import Count, check_value
 
 ALL_CATEGORIES = "all"
 
@@ -160,8 +161,7 @@ def follow_dataset(
     Raises:
         InputError: `images` is less than 1, the head moves nothing, or no proposal overlaps an object.
     """
-    if images < 1:
-        raise InputError(f"images must be at least 1, got {images}")
+    check_value("images", images, Count)
     parts: list[Followed] = []
     numbers: list[int] = []
     levels: tuple[str, ...] = ()

@@ -41,6 +41,8 @@ class Analyze:
         dataset = CocoDataset(self.data, self.split)
         with joined_processes() as is_rank_zero:
             model = load_detector(self.weights, resolve_device(self.device))
+            if is_rank_zero:
+                self.out.mkdir(parents=True, exist_ok=True)  # now, because measuring can take hours
             analysis = analyze(model, dataset, self.images)
         if is_rank_zero:
             examples = choose_examples(model, dataset, min(CANDIDATES, analysis.misalignment.images))

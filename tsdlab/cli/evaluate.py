@@ -40,11 +40,13 @@ class Eval:
         from tsdlab.data.coco import CocoDataset
         from tsdlab.device import resolve_device
         from tsdlab.evaluation import evaluate
-        from tsdlab.files import write_json
+        from tsdlab.files import require_place, write_json
         from tsdlab.models.augmented import AugmentedDetector
         from tsdlab.models.weights import load_detector
         from tsdlab.provenance import versions
 
+        if self.json is not None:
+            require_place(self.json)
         detector = load_detector(self.weights, resolve_device(self.device), nms=self.nms)
         model = AugmentedDetector(detector, self.min_sizes, self.flip)
         dataset = CocoDataset(self.data, self.split)

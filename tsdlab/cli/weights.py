@@ -56,7 +56,9 @@ class ImportTorchvision:
     """Which of torchvision's detectors."""
 
     def run(self, line: str) -> None:
+        from tsdlab.files import require_place
         from tsdlab.models.weights import import_torchvision
 
+        require_place(self.out)
         import_torchvision(self.out, self.source, self.head, self.model)
         print(f"wrote {self.out}")

@@ -15,6 +15,7 @@ from tsdlab.models.detector import Detector
 from tsdlab.models.postprocess import suppress
 from tsdlab.models.refinement import RefiningHead
 from tsdlab.models.roi_heads import RoIHeads
+from tsdlab.ranges import ImageSide, check_value
 from tsdlab.structures import Category
 
 
@@ -33,14 +34,12 @@ class AugmentedDetector(nn.Module):
         flip: see every size a second time, mirrored left to right.
 
     Raises:
-        ValueError: a size below one pixel, or sizes for a model that does not resize by the shorter side.
+        ValueError: a size that is no `ImageSide`, or sizes for a model that does not resize by the shorter side.
     """
 
     def __init__(self, model: Detector, min_sizes: Sequence[int] = (), flip: bool = False) -> None:
         super().__init__()
-        for size in min_sizes:
-            if size < 1:
-                raise InputError(f"min_sizes are shorter sides in pixels, at least 1; got {size}")
+        check_value("min_sizes", tuple(min_sizes), tuple[ImageSide, ...])
         if min_sizes and (model.transform.fixed_size is not None or model.transform._skip_resize):
             raise InputError("min_sizes need a model whose transform resizes images by their shorter side")
         self.model = model

@@ -59,13 +59,16 @@ class Probe:
     def __init__(self, model: GeneralizedRCNN, image: Tensor) -> None:
         if not isinstance(image, Tensor):
             raise InputError(f"image must be one tensor [3, H, W], got a {type(image).__name__}")
-        if image.dim() != 3 or image.shape[0] != 3:
+        if image.dim() != 3 or image.shape[0] != 3 or image.numel() == 0:
             raise InputError(f"image must be [3, H, W], got {tuple(image.shape)}")
+        if not image.is_floating_point():
+            raise InputError(f"image must hold floating-point numbers in 0…1, got {image.dtype}")
         self.model = as_detector(model)
         self.image_size: tuple[int, int] = (image.shape[1], image.shape[2])
-        device = next(self.model.parameters()).device
+        some_weights = next(self.model.parameters())
+        device = some_weights.device
         with evaluating(self.model):
-            self._images, _ = self.model.transform([image.to(device)])
+            self._images, _ = self.model.transform([image.to(some_weights)])
             self.features: dict[str, Tensor] = dict(self.model.backbone(self._images.tensors))
         self._seen: tuple[int, int] = self._images.image_sizes[0]
         zoom = [original / seen for original, seen in zip(self.image_size, self._seen)]  # (y, x)
@@ -180,6 +183,8 @@ class Probe:
         )
 
     def _answer(self, pool: RegionPooler, proposals: Tensor) -> tuple[Answer, HeadOutput, Tensor]:
+        if not isinstance(proposals, Tensor):
+            raise InputError(f"proposals must be a tensor [K, 4], got {type(proposals).__name__}")
         if proposals.dim() != 2 or proposals.shape[1] != 4:
             raise InputError(f"proposals must be [K, 4] xyxy, got {tuple(proposals.shape)}")
         proposals, rois = proposals.to(self._ratio), self._rois(proposals)

@@ -43,7 +43,10 @@ class Gallery:
         return len(self._items)
 
     def __getitem__(self, index: int) -> tuple[Tensor, GroundTruth]:
-        pixels, target = self._items[index]
+        item = self._items[index]
+        if not isinstance(item, tuple | list) or len(item) != 2 or not isinstance(item[1], Mapping):
+            raise InputError(f"the items of dataset must be (image, target), target a dict; item {index} is not")
+        pixels, target = item
         return pixels, GroundTruth.of(target)
 
     def passing(self, category: str | None, size: str | None) -> list[int]:
@@ -80,8 +83,12 @@ def _items(dataset: Any) -> tuple[Any, str]:
         return [(dataset, {})], "image"
     if isinstance(dataset, tuple) and len(dataset) == 2 and isinstance(dataset[1], Mapping):
         return [dataset], "image"
-    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-        raise InputError(f"dataset must be a data set or an image [3, H, W], got {type(dataset).__name__}")
+    has_items = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
+    if not has_items or isinstance(dataset, str | np.ndarray):
+        raise InputError(
+            f"dataset must be a data set, an image [3, H, W] (a tensor) or a pair (image, target), got "
+            f"{type(dataset).__name__}"
+        )
     if len(dataset) == 0:
         raise InputError("dataset has no image")
     return dataset, "dataset"

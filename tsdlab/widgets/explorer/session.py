@@ -23,6 +23,7 @@ from tsdlab.errors import InputError
 from tsdlab.models.build import as_detector
 from tsdlab.models.detector import Detector
 from tsdlab.models.probe import Probe
+from tsdlab.ranges import Count, check_value
 from tsdlab.structures import Answer
 from tsdlab.widgets.explorer.gallery import Gallery
 
@@ -132,8 +133,7 @@ class Session:
         self.detectors = _detectors(model)
         classes = next(iter(self.detectors.values())).config.num_classes
         self.gallery = Gallery(dataset, classes, names)
-        if isinstance(scan, bool) or not isinstance(scan, int) or scan < 1:
-            raise InputError(f"scan must be a whole number of at least 1, got {scan!r}")
+        check_value("scan", scan, Count)
         self.scan = scan
         self._conflicts: dict[tuple[str, int], Conflict | None] = {}
 
