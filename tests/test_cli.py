@@ -20,7 +20,7 @@ from PIL import Image
 from tsdlab.cli import main
 from tsdlab.config import BackboneConfig, config_from_dict
 from tsdlab.models.torchvision_start import published_model
-from tsdlab.models.weights import read_header
+from tsdlab.models.weights import load_detector, read_header, save_weights
 from tsdlab.presets import PRESETS
 from tsdlab.training.checkpoint import load_checkpoint
 
@@ -237,6 +237,34 @@ def test_a_fault_of_the_program_keeps_its_traceback(tmp_path: Path, monkeypatch:
         monkeypatch.setattr("tsdlab.cli.weights.ListWeights.run", run_command)
         with pytest.raises(type(fault), match=re.escape(str(fault))):
             main(["weights", "list"])
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 515 bytes."),
+    ],
+)
+def test_too_little_memory_is_one_line(
+    fault: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_command(self: object, line: str) -> None:
+        raise fault
+
+    monkeypatch.setattr("tsdlab.cli.weights.ListWeights.run", run_command)
+    run("weights", "list", exits=1)
+    said = capsys.readouterr().err
+    assert said.startswith("tsdlab: out of memory; smaller batches") and said.count("\n") == 1
+
+
+def test_detect_numbers_classes_without_names(finished: Path, tiny_data: Path, tmp_path: Path) -> None:
+    save_weights(tmp_path / "w.safetensors", load_detector(finished / "weights.safetensors"), ())
+    arguments = ["--out", tmp_path / "out", "--score-thresh", 0.0]
+    run("detect", tmp_path / "w.safetensors", tiny_data / "val/11.png", *arguments)
+    (listed,) = json.loads((tmp_path / "out/detections.json").read_text())["images"]
+    assert {found["category"] for found in listed["detections"]} <= {"1", "2"} and listed["detections"]
 
 
 def test_a_download_without_a_network_says_what_to_do(

@@ -32,6 +32,11 @@ def test_an_unknown_field_is_named_with_its_place() -> None:
         config_from_dict(values)
 
 
+def test_a_name_that_is_no_text_is_unknown_too() -> None:
+    with pytest.raises(InputError, match=r"config has unknown field\(s\) 1, None"):
+        config_from_dict({1: 2, None: 3})  # type: ignore[dict-item]
+
+
 def test_missing_fields_take_their_defaults() -> None:
     assert config_from_dict({"head": "sibling", "tsd": {"gamma": 0.2}}) == replace(
         Config(head="sibling"), tsd=replace(Config().tsd, gamma=0.2)
@@ -73,6 +78,11 @@ FIELDS = [
         ("rpn", {"anchor_sizes": ()}, "rpn.anchor_sizes must be not empty, got ()"),
         ("rpn", {"anchor_sizes": [32]}, "rpn.anchor_sizes must be a tuple, got [32]"),
         ("rpn", {"bg_iou": 0.8}, "rpn.bg_iou must be at most rpn.fg_iou, which is 0.7, got 0.8"),
+        (
+            "rpn",
+            {"anchor_sizes": (32, 8), "aspect_ratios": (1.0, 0.01)},
+            "rpn.anchor_sizes and rpn.aspect_ratios must make anchors whose sides have at least 2 pixels, got one",
+        ),
         ("train", {"steps": -1}, "train.steps must be a whole number from 1 to 1,000,000,000, got -1"),
         ("train", {"steps": 1.5}, "train.steps must be a whole number from 1 to 1,000,000,000, got 1.5"),
         ("train", {"workers": True}, "train.workers must be a whole number from 0 to 256, got True"),

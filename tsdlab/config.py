@@ -140,6 +140,12 @@ class RPNConfig:
         check_fields(self, "rpn.")
         if self.bg_iou > self.fg_iou:
             raise InputError(f"rpn.bg_iou must be at most rpn.fg_iou, which is {self.fg_iou}, got {self.bg_iou}")
+        thinnest = min(self.anchor_sizes) * min(min(ratio, 1 / ratio) for ratio in self.aspect_ratios) ** 0.5
+        if thinnest < 2:  # torchvision rounds half a side to whole pixels; box deltas divide by the sides
+            raise InputError(
+                "rpn.anchor_sizes and rpn.aspect_ratios must make anchors whose sides have at least 2 pixels, got one "
+                f"of {thinnest:.3g}"
+            )
 
 
 @dataclass(frozen=True)
@@ -310,7 +316,7 @@ def _from_dict(cls: Any, values: Any, where: str) -> Any:
     if not isinstance(values, dict):
         raise InputError(f"{where} must be an object with the fields of {cls.__name__}, got {values!r}")
     hints = typing.get_type_hints(cls)
-    unknown = sorted(set(values) - set(hints))
+    unknown = sorted(map(str, set(values) - set(hints)))
     if unknown:
         raise InputError(f"{where} has unknown field(s) {', '.join(unknown)}; {cls.__name__} has {sorted(hints)}")
     return cls(**{name: _plain(hints[name], value, f"{where}.{name}") for name, value in values.items()})

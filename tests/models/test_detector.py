@@ -238,11 +238,18 @@ def test_frozen_stages_of_a_backbone_in_blocks():
     }
 
 
+def test_a_backbone_in_blocks_can_be_frozen_as_a_whole():
+    """Also if its last stages are not used: they are not built, so there is nothing of them to freeze."""
+    config = BackboneConfig(name="timm:resnet10t", stages=(2, 3), fpn_channels=16, trainable_stages=0)
+    assert not any(p.requires_grad for p in build_backbone(config).body.parameters())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"name": "resnot50"}, "unknown backbone 'resnot50'"),
-        ({"name": "timm:nothing"}, "timm has no feature backbone 'nothing'"),
+        ({"name": "timm:nothing"}, "backbone.name: timm makes no feature backbone 'nothing'"),
+        ({"name": "timm:no/prefix"}, "backbone.name: timm makes no feature backbone 'no/prefix'"),
     ],
 )
 def test_unknown_backbones_are_named(change, message):

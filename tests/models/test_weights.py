@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from torchvision.models.detection import (
 )
 
 from tsdlab.config import HEADS, BackboneConfig, Config, HeadName, PublishedName
+from tsdlab.errors import WeightsError
 from tsdlab.models.build import build_detector
 from tsdlab.models.detector import Detector
 from tsdlab.models.torchvision_start import published_model
@@ -127,6 +129,25 @@ def test_a_shipped_name_is_found_from_anywhere(
     save_weights(tmp_path / "shipped/mine.safetensors", model, CATEGORIES)
     monkeypatch.chdir(tmp_path)
     assert load_detector("mine").categories == CATEGORIES
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"categories": [{"id": 3, "name": "red"}]}, "there are 1 categories for 2 classes"),
+        ({"categories": [{"id": "3", "name": "red"}] * 2}, "categories: id must be a whole number, got '3'"),
+        ({"origin": None}, "origin must be a dict, got None"),
+        ({"version": 3}, "version must be a text, got 3"),
+    ],
+)
+def test_a_header_is_checked_when_it_is_read(
+    change: dict[str, object], message: str, model: Detector, tmp_path: Path
+) -> None:
+    save_weights(tmp_path / "w.safetensors", model, CATEGORIES)
+    values = read_header(tmp_path / "w.safetensors").as_dict()
+    save_file({"w": torch.zeros(2)}, tmp_path / "w.safetensors", {"tsdlab": json.dumps({**values, **change})})
+    with pytest.raises(WeightsError, match=re.escape(message)):
+        read_header(tmp_path / "w.safetensors")
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

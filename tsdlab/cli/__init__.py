@@ -17,6 +17,11 @@ from collections.abc import Sequence
 
 from tsdlab.errors import TsdlabError
 
+_OUT_OF_MEMORY = (
+    "out of memory; smaller batches and smaller images need less (train.batch_size, image.min_size and image.max_size "
+    "of a run, --batch-size and --min-sizes of eval), and so do narrower layers"
+)
+
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point: exits 0, 1 after an error that the user can mend, 2 on wrong usage, 128 + signal when stopped."""
@@ -35,6 +40,17 @@ def main(args: Sequence[str] | None = None) -> None:
             raise
         print(f"tsdlab: {message}", file=sys.stderr)
         sys.exit(1)
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        print(f"tsdlab: {_OUT_OF_MEMORY}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """torch has a class of its own for devices only; its allocator on the CPU raises a RuntimeError."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
 
 
 def _run(args: list[str]) -> None:

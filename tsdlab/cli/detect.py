@@ -45,6 +45,7 @@ class Detect:
         device = resolve_device(self.device)
         model = load_detector(self.weights, device, self.score_thresh)
         names = [category.name for category in model.categories]
+        names = names or [str(label) for label in range(1, 1 + model.config.num_classes)]
         self.out.mkdir(parents=True, exist_ok=True)
         listed = []
         for path, drawn in zip(self.images, _drawing_names(self.images)):

@@ -92,7 +92,7 @@ def _resnet(config: BackboneConfig, weights: str | None) -> ResNet:
     norm_layer = FrozenBatchNorm2d if config.norm == "frozen" else nn.BatchNorm2d
     if config.name == "resnet10":
         if weights is not None:
-            raise InputError("resnet10 has no published weights; train it from scratch (weights=None)")
+            raise InputError("resnet10 has no ImageNet weights; train it from scratch")
         body = ResNet(BasicBlock, [1, 1, 1, 1], norm_layer=norm_layer)
     elif _RESNET.fullmatch(config.name) and config.name in torchvision.models.list_models():
         body = torchvision.models.get_model(config.name, weights=weights, norm_layer=norm_layer)
@@ -119,8 +119,9 @@ class TimmBackboneWithFPN(nn.Module):
         make = partial(timm.create_model, name, features_only=True)
         try:
             trial: Any = make(pretrained=False)
-        except RuntimeError as error:
-            raise InputError(f"timm has no feature backbone {name!r}: {error}") from error
+        except (RuntimeError, ValueError, OSError) as error:  # OSError: a model of the Hugging Face Hub, no network
+            reason = " ".join(str(error).split())
+            raise InputError(f"backbone.name: timm makes no feature backbone {name!r}: {reason}") from error
         offered = trial.feature_info.reduction()
         missing = sorted(set(strides) - set(offered))
         if missing:
@@ -128,7 +129,7 @@ class TimmBackboneWithFPN(nn.Module):
                 f"timm model {name!r} has features at strides {offered}, but backbone.stages needs strides {missing}"
             )
         self.body: Any = make(pretrained=pretrained, out_indices=[offered.index(s) for s in strides])
-        self._freeze(_STAGES - config.trainable_stages)
+        self._freeze(min(_STAGES - config.trainable_stages, config.stages[-1] + 1))  # deeper ones are not built
         if config.norm == "frozen":
             self.body = freeze_batch_norm_2d(self.body)
         self.fpn = FeaturePyramidNetwork(

@@ -21,11 +21,12 @@ from torchvision.models.detection._utils import overwrite_eps
 
 from tsdlab import shipped
 from tsdlab.config import TORCHVISION, BackboneConfig, Config, HeadName, PublishedName, config_from_dict
-from tsdlab.errors import MissingFileError, WeightsError
+from tsdlab.errors import InputError, MissingFileError, WeightsError
 from tsdlab.files import atomic_write
 from tsdlab.models.build import build_detector, from_torchvision
 from tsdlab.models.detector import Detector
 from tsdlab.models.torchvision_start import fold_epsilon, published_model
+from tsdlab.ranges import check_fields, check_value
 from tsdlab.structures import Category
 
 _HEADER = "tsdlab"  # key of the safetensors metadata
@@ -61,10 +62,14 @@ def save_weights(
         half: store matrices and kernels in float16; they are loaded as float32. Vectors (biases, norms and their
             statistics) stay float32 because they are small, and so does a tensor with a value beyond float16's range.
         origin: where the weights come from; plain values for JSON.
+
+    Raises:
+        InputError: there are categories, but not one per class.
     """
     config: Config = model.config  # type: ignore[assignment]
     tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
     header = WeightsHeader(config, categories, importlib.metadata.version("tsdlab"), origin or {})
+    _check_header(header)
     with atomic_write(path) as file:
         # One entry, because safetensors writes several in random order. Equal weights should give equal files.
         file.write(to_bytes(tensors, {_HEADER: json.dumps(header.as_dict())}))
@@ -96,17 +101,29 @@ def read_header(path: Path) -> WeightsHeader:
             f"{path} is not a readable safetensors file ({error}); a training run's is called weights.safetensors"
         ) from error
     try:
-        header = json.loads(metadata[_HEADER])
-        return WeightsHeader(
-            config=config_from_dict(header["config"]),
-            categories=tuple(Category(**category) for category in header["categories"]),
-            version=header["version"],
-            origin=header["origin"],
+        values = json.loads(metadata[_HEADER])
+        header = WeightsHeader(
+            config=config_from_dict(values["config"]),
+            categories=tuple(Category(**category) for category in values["categories"]),
+            version=values["version"],
+            origin=values["origin"],
         )
+        _check_header(header)
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{path} has no readable tsdlab header ({error!r}); give a file that tsdlab has written"
         ) from error
+    return header
+
+
+def _check_header(header: WeightsHeader) -> None:
+    """Raises InputError if a part of the header has another type, or the categories are not those of the config."""
+    check_value("version", header.version, str)
+    check_value("origin", header.origin, dict)
+    for category in header.categories:
+        check_fields(category, "categories: ")
+    if len(header.categories) not in (0, header.config.num_classes):
+        raise InputError(f"there are {len(header.categories)} categories for {header.config.num_classes} classes")
 
 
 def shipped_weights() -> dict[str, Path]:
