@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from runs import Killed, assert_same_run
+from runs import Killed, assert_same_run, with_train
 
 from tsdlab.config import Config
+from tsdlab.data.coco import CocoDataset
+from tsdlab.evaluation import Metrics, measure
+from tsdlab.models.weights import read_header
 from tsdlab.training import train
 from tsdlab.training.checkpoint import load_checkpoint
 
@@ -34,3 +40,24 @@ def test_an_interrupted_evaluation_is_run_again(
             train(tiny_config, tiny_data, out, resume=True, progress=False)
     train(tiny_config, tiny_data, out, resume=True, progress=False)
     assert_same_run(tmp_path / "whole", out)
+
+
+@pytest.mark.parametrize(("aps", "best"), [((10, 30, 30, 20), 6), ((math.nan, 0, math.nan, 0), 6), ((4, 3, 2, 1), 3)])
+def test_the_best_weights_are_the_first_with_the_highest_ap(
+    aps: tuple[float, ...],
+    best: int,
+    tiny_config: Config,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    coming = iter(aps)
+
+    def measured(val: CocoDataset, detections: list[dict[str, Any]]) -> Metrics:
+        return replace(measure(val, detections), AP=next(coming))
+
+    monkeypatch.setattr(sys.modules["tsdlab.training.validation"], "measure", measured)
+    result = train(with_train(tiny_config, eval_every=3), tiny_data, tmp_path / "run", progress=False)
+    assert (result.best_step, result.best.AP, result.last.AP) == (best, aps[best // 3 - 1], aps[-1])
+    assert read_header(tmp_path / "run/weights.safetensors").origin["step"] == best
+    assert read_header(tmp_path / "run/last.safetensors").origin["step"] == 12
