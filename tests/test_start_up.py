@@ -44,6 +44,7 @@ class Press(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name == {module!r}:
             os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts with & ignores Ctrl-C
 sys.meta_path.insert(0, Press())
 from tsdlab.cli import main
 main(["eval", "badges-tsd", "--data", {str(tiny_data)!r}])
