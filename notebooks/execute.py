@@ -1,11 +1,13 @@
 """Execute every notebook in this folder in place: `make notebooks`, or `python notebooks/execute.py 01 03`.
 
-A notebook is replaced only when all of its cells ran.
+A notebook runs in an empty folder and without a network, as it must anywhere. The file is replaced only when all of
+its cells ran.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,6 +18,9 @@ from tsdlab.files import atomic_write
 
 HERE = Path(__file__).parent
 
+# Run by the kernel before the first cell: looking up any name fails, as it does without a network.
+BLOCK_NETWORK = "import socket; socket.getaddrinfo = lambda *_, **__: (_ for _ in ()).throw(OSError('no network'))"
+
 
 def is_blank(output: dict) -> bool:
     """Whether nothing can be seen of an output, such as a progress bar that was cleared."""
@@ -24,13 +29,15 @@ def is_blank(output: dict) -> bool:
 
 def execute(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
-        notebook,
-        timeout=1800,
-        coalesce_streams=True,  # else the output depends on how fast lines are printed
-        extra_arguments=["--log-level=ERROR"],  # else the kernel's own warnings are printed into a cell
-        resources={"metadata": {"path": str(path.parent)}},
-    ).execute()
+    with tempfile.TemporaryDirectory() as folder:
+        NotebookClient(
+            notebook,
+            timeout=1800,
+            coalesce_streams=True,  # else the output depends on how fast lines are printed
+            # Without the first one the kernel's own warnings are printed into a cell.
+            extra_arguments=["--log-level=ERROR", f"--IPKernelApp.exec_lines={BLOCK_NETWORK}"],
+            resources={"metadata": {"path": folder}},
+        ).execute()
     notebook.metadata.pop("widgets", None)  # GitHub refuses to show a notebook that carries it
     for cell in notebook.cells:
         if cell.cell_type == "code":

@@ -8,9 +8,7 @@ import json
 import re
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -98,14 +96,3 @@ def test_a_number_without_support_is_found():
     claim = {"cell_type": "markdown", "source": ["So 40% of ΔC is a translation, and 24% a pattern (level 1, Eq. 5)."]}
     assert [number for number, _ in unsupported_numbers({"cells": [claim, code]})] == ["24%"]
     assert IN_WORDS.findall("So a good third says what ΔR says, and more than a quarter …") == ["third", "quarter"]
-
-
-@pytest.mark.slow
-@each_notebook
-def test_notebook_runs_from_any_folder_without_a_network(path, tmp_path):
-    notebook = nbformat.read(path, as_version=4)
-    block = (
-        "import socket\ndef _refuse(*args, **kwargs):\n    raise OSError('no network')\nsocket.getaddrinfo = _refuse"
-    )
-    notebook.cells.insert(0, nbformat.v4.new_code_cell(block))
-    NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(tmp_path)}}).execute()
