@@ -133,9 +133,10 @@ def test_notebook_05(server, models, dataset, shots):
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+    notebook.cells.append(nbformat.v4.new_code_cell("print('every cell above', 'has run')"))
     nbformat.write(notebook, server.folder / "05.ipynb")
     page, _ = server.open("05.ipynb")
-    last = ".jp-OutputArea-output:has-text('correlation of the first part with')"
+    last = ".jp-OutputArea-output:has-text('every cell above has run')"
     page.wait_for_selector(last, state="attached", timeout=lab.START_UP * 2e3)
     explorer = page.locator(lab.EXPLORER).first
     drawn = explorer.locator(".canvas [data-shape=proposal]").first
