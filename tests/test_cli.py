@@ -187,11 +187,11 @@ def test_an_impossible_config_is_one_line(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("eval w --data d --batch-size 0", "--batch_size must be a whole number from 1 to 65,536, got 0"),
+        ("eval w --data d --batch-size 0", "--batch-size must be a whole number from 1 to 65,536, got 0"),
         ("eval w --data d --workers -1", "--workers must be a whole number from 0 to 256, got -1"),
-        ("eval w --data d --score-thresh nan", "--score_thresh must be a number from 0 to 1, or None, got nan"),
-        ("eval w --data d --min-sizes 64 0", "--min_sizes[1] must be a whole number from 32 to 65,536, got 0"),
-        ("detect w i.png --out o --score-thresh 2", "--score_thresh must be a number from 0 to 1, got 2.0"),
+        ("eval w --data d --score-thresh nan", "--score-thresh must be a number from 0 to 1, or None, got nan"),
+        ("eval w --data d --min-sizes 64 0", "--min-sizes[1] must be a whole number from 32 to 65,536, got 0"),
+        ("detect w i.png --out o --score-thresh 2", "--score-thresh must be a number from 0 to 1, got 2.0"),
         (
             "analyze w --data d --out o --images 0",
             "--images must be a whole number from 1 to 1,000,000,000, or None, got",

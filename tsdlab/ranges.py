@@ -73,19 +73,20 @@ Factor = Annotated[float, Range(0, 10**6)]
 PositiveFactor = Annotated[float, Range(1e-6, 10**6)]  # in 32 bits, division by much less overflows
 
 
-def check_fields(config: Any, prefix: str = "") -> None:
+def check_fields(config: Any, prefix: str = "", separator: str = "_") -> None:
     """Check every field of a dataclass against its declared type and range.
 
     Args:
         config: an instance of a dataclass.
         prefix: goes before the names of the fields in messages.
+        separator: stands between the words of a name in messages; the command line writes "--batch-size".
 
     Raises:
         InputError: a value has another type or is out of range; names the field, what is allowed, and the value.
     """
     cls: Any = type(config)
     for name, hint in _hints(cls).items():
-        check_value(prefix + name, getattr(config, name), hint)
+        check_value(prefix + name.replace("_", separator), getattr(config, name), hint)
 
 
 def check_value(name: str, value: Any, hint: Any) -> None:

@@ -91,7 +91,7 @@ def parse(args: Sequence[str]) -> Any:
         del rest[0]
     options = {} if node.default is None else {"default": node.default}
     command = _ask_tyro(node.cls, " ".join(words), node.description, rest, **options)
-    check_fields(command, "--")
+    check_fields(command, "--", separator="-")
     return command
 
 
