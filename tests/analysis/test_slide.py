@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tsdlab.analysis.slide import SlideMaps, slide_box
+from tsdlab.analysis.slide import slide_box
 from tsdlab.models.build import build_detector
 from tsdlab.models.heads import Head
 from tsdlab.presets import PRESETS
@@ -49,11 +49,6 @@ def test_localization_peaks_where_the_box_is_the_truth(maps):
 def test_overlap_is_that_of_the_slid_box(maps):
     # The head leaves boxes as they are; rows further out are clipped by the image.
     torch.testing.assert_close(maps.overlap[6:11], maps.localization[6:11], atol=1e-4, rtol=0)
-
-
-def test_good_at_both_counts_places():
-    maps = SlideMaps(torch.zeros(2), torch.tensor([[0.9, 0.9], [0.1, 0.1]]), torch.tensor([[0.8, 0.1], [0.8, 0.1]]))
-    assert maps.good_at_both() == 0.25
 
 
 def test_bad_input_is_named():

@@ -38,10 +38,6 @@ class SlideMaps:
         row, column = divmod(int(values.argmax()), values.shape[1])
         return torch.stack([self.shifts[column], self.shifts[row]])
 
-    def good_at_both(self, score: float = 0.5, iou: float = 0.75) -> float:
-        """Share of places, 0…1, where both the score of the class and the IoU of the box are at least this."""
-        return ((self.classification >= score) & (self.localization >= iou)).float().mean().item()
-
 
 def slide_box(
     model: Detector, image: Tensor, box: Tensor, label: int, reach: float = 0.5, steps: int = 25

@@ -108,18 +108,6 @@ class FollowedTable:
         """
         return _one_of("category", category, (ALL_CATEGORIES, *self.categories))
 
-    def check_row(self, row: Any) -> int | None:
-        """Return `row` if it is a row of the table or None.
-
-        Raises:
-            InputError: it is neither.
-        """
-        if row is None:
-            return None
-        if isinstance(row, bool) or not isinstance(row, int | np.integer) or not 0 <= row < len(self):
-            raise InputError(f"selected must be None or a row 0…{len(self) - 1}, got {row!r}")
-        return int(row)
-
     def sample(self, chosen: np.ndarray, limit: int) -> np.ndarray:
         """At most `limit` rows of a mask [K], ascending.
 
