@@ -103,6 +103,27 @@ def test_the_truth_itself_scores_a_hundred(tiny_data: Path) -> None:
     assert metrics.images == 8
 
 
+@pytest.mark.parametrize(("objects", "ap"), [(30, 100), (100, 100), (120, 100 * 84 / 101)])
+def test_as_in_coco_the_best_hundred_detections_of_an_image_count(objects: int, ap: float, tmp_path: Path) -> None:
+    """All objects of one image are found. Of 120, recall ends at 100/120: above 84 of the 101 recalls of AP."""
+    boxes = [[20.0 * (i % 12), 20.0 * (i // 12), 15.0, 15.0] for i in range(objects)]
+    one = [{"image_id": 1, "category_id": 1, "bbox": box} for box in boxes]
+    content = {
+        "images": [{"id": 1, "file_name": "1.png", "width": 240, "height": 200}],
+        "annotations": [{"id": i, "area": 225, "iscrowd": 0, **truth} for i, truth in enumerate(one, 1)],
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/instances_val.json").write_text(json.dumps(content))
+    (tmp_path / "val").mkdir()
+    Image.new("RGB", (240, 200)).save(tmp_path / "val/1.png")
+    found = [{**d, "score": 1 - i / 1000} for i, d in enumerate(one)]
+    metrics = measure(CocoDataset(tmp_path, "val"), found)
+    assert [metrics.AP, metrics.AP50, metrics.per_class["a"]["AP"]] == pytest.approx([ap] * 3)
+    for most in (1, 10, 100):
+        assert metrics.numbers()[f"AR_{most}"] == pytest.approx(100 * min(most, objects) / objects)
+
+
 def test_per_class_numbers_average_to_the_whole(tiny_data: Path) -> None:
     dataset = CocoDataset(tiny_data, "train")
     metrics = measure(dataset, noisy_detections(dataset))

@@ -170,6 +170,19 @@ def test_the_sum_of_one_proposal_is_a_gaussian():
     torch.testing.assert_close(mean[inside], torch.full((1800,), score))
 
 
+def test_unless_asked_otherwise_three_sigma_reach_the_edge_of_a_proposal():
+    one = Answer(BOX[None] * 1.0, torch.zeros(1, dtype=torch.int64), {
+        "sibling": BranchTrace(torch.zeros(1, CLASSES), torch.ones(1, CLASSES), BOX.repeat(1, CLASSES, 1))
+    }, None, None, None, None)  # fmt: skip
+    _, top, right, bottom = BOX.tolist()
+    middle_of_edge = Grid((right - 0.002, top, right, bottom), (1, 1))
+    found = build_maps({"0": one}, BOX, LABEL, middle_of_edge, aggregation="sum").levels["0"]["sibling"]
+    assert found.classification.item() == pytest.approx(math.exp(-(3**2) / 2), rel=1e-3)
+    model = make_model(Spot((48.0, 80.0), (80.0, 52.0)))
+    default, sixth = (sensitivity_maps(model, IMAGE, BOX, LABEL, cells=16, **s) for s in ({}, {"sigma": 1 / 6}))
+    assert torch.equal(default.levels["0"]["sibling"].localization, sixth.levels["0"]["sibling"].localization)
+
+
 @pytest.mark.parametrize("aggregation", ["mean", "max", "sum"])
 def test_without_a_proposal_a_map_is_zero(aggregation):
     grid = Grid.over_image((90, 120), 12)

@@ -178,6 +178,17 @@ def test_intervals_know_that_objects_of_an_image_go_together():
     assert naive / 200 < 0.75
 
 
+def test_an_interval_is_of_ninety_five_percent():
+    """Of 400 independent values, one per image: the mean ± 1.96 standard errors."""
+    tally, values = Tally(4000), np.random.default_rng(0).normal(3.0, 2.0, 400)
+    for i, value in enumerate(values):
+        tally.begin(i)
+        tally.add(("x",), [value])
+    found, half = tally.mean(("x",)), 1.96 * values.std() / 20  # 99%: 2.58, 90%: 1.64
+    assert found.low == pytest.approx(values.mean() - half, abs=0.08 * half)
+    assert found.high == pytest.approx(values.mean() + half, abs=0.08 * half)
+
+
 def _weights(image, replicates):
     tally = Tally(replicates)
     tally.begin(image)

@@ -48,12 +48,29 @@ def test_detection_losses_by_hand():
     assert localization.item() == pytest.approx((1 - 0.5 / 9) / 2, rel=1e-5)  # smooth L1, β = 1/9, over 2 RoIs
 
 
-def test_classification_constraint_by_hand():
-    sibling = output([(0.4, 0.6), (0.9, 0.1)])
-    answer = output([(0.3, 0.7), (0.8, 0.2)])
+@pytest.mark.parametrize(
+    ("label", "sibling", "tsd", "expected"),
+    [
+        (1, 0.6, 0.7, 0.1),  # 0.6 − 0.7 + 0.2
+        (1, 0.93, 0.8, 0.2),  # 0.93 − 0.8 + min(0.07, 0.2)
+        (1, 0.3, 0.6, 0.0),  # TSD is better by more than the margin
+        (0, 0.5, 0.57, 0.13),  # background has the same margin: 0.5 − 0.57 + 0.2
+        (0, 0.85, 0.72, 0.28),  # 0.85 − 0.72 + min(0.15, 0.2)
+        (0, 0.3, 0.6, 0.0),
+    ],
+)
+def test_classification_constraint_by_hand(label, sibling, tsd, expected):
+    def answer(score):
+        return output([(1 - score, score) if label else (score, 1 - score)])
+
+    classification, _ = progressive_constraint(answer(tsd), answer(sibling), samples([label]), 0.2, None)
+    assert classification.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_classification_constraint_is_the_mean_over_all_rois():
+    sibling, answer = output([(0.4, 0.6), (0.85, 0.15)]), output([(0.3, 0.7), (0.72, 0.28)])
     classification, _ = progressive_constraint(answer, sibling, samples([1, 0]), 0.2, 0.2)
-    # RoI 0: 0.6 − 0.7 + 0.2 = 0.1. RoI 1 (background counts): 0.9 − 0.8 + min(0.1, 0.2) = 0.2.
-    assert classification.item() == pytest.approx((0.1 + 0.2) / 2, rel=1e-4)
+    assert classification.item() == pytest.approx((0.1 + 0.28) / 2, rel=1e-4)
 
 
 def test_localization_constraint_by_hand():

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -304,6 +306,19 @@ def test_another_state_dict_is_refused(torchvision_file: Path, tmp_path: Path) -
     with pytest.raises(ValueError, match=rf"frcnn\.pth does not fit torchvision's {MOBILENET}: .*Missing key"):
         import_torchvision(tmp_path / "out.safetensors", torchvision_file, builder=MOBILENET)
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_a_state_dict_never_runs_code(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    (tmp_path / "raw.pth").write_bytes(pickle.dumps(Bomb(), 2))
+    torch.save({"roi_heads.box_predictor.cls_score.weight": Bomb()}, tmp_path / "zip.pth")
+    for name in ("raw.pth", "zip.pth"):
+        with pytest.raises(ValueError, match=rf"{name} is not a readable state dict"):
+            torchvision_model(tmp_path / name, "fasterrcnn_resnet50_fpn")
+    assert not (tmp_path / "exploded").exists()
 
 
 def test_weights_to_start_from(torchvision_file: Path, tmp_path: Path) -> None:

@@ -59,6 +59,30 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(
     assert not torch.equal(a["ema"]["module.rpn.head.conv.0.0.weight"], a["model"]["rpn.head.conv.0.0.weight"])
 
 
+def test_the_average_follows_the_weights_with_its_decay(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:
+    """By hand: it starts as the weights of the first step; then average ← 0.9 · average + 0.1 · weights."""
+    config = with_train(tiny_config, ema=0.9, lr=0.01, steps=4, warmup_steps=0, checkpoint_every=1, eval_every=0)
+    after: list[dict[str, torch.Tensor]] = []  # the weights and statistics of every step
+    out = tmp_path / "run"
+
+    def read_previous(step: int, losses: dict[str, float]) -> None:
+        if step > 1:
+            after.append(load_checkpoint(out / "checkpoint.pt")["model"])
+
+    train(config, tiny_data, out, progress=False, on_step=read_previous)
+    last = load_checkpoint(out / "checkpoint.pt")
+    evaluated = load_file(out / "last.safetensors")
+    for name, expected in after[0].items():
+        if not expected.is_floating_point():
+            continue
+        for weights in (*after[1:], last["model"]):
+            expected = 0.9 * expected + 0.1 * weights[name]
+        torch.testing.assert_close(last["ema"][f"module.{name}"], expected)
+        torch.testing.assert_close(evaluated[name].float(), expected, rtol=1e-3, atol=1e-6)  # stored as float16
+    moved = "backbone.body.bn1.running_mean"  # a buffer, not a parameter
+    assert (last["ema"][f"module.{moved}"] - last["model"][moved]).abs().max() > 1e-3
+
+
 def test_workers_and_checkpoint_interval_change_nothing(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:
     train(tiny_config, tiny_data, tmp_path / "a", progress=False)
     with pytest.raises(Killed):

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from runs import Killed, assert_same_run, with_train
+from safetensors.torch import load_file
 
 from tsdlab.config import Config
 from tsdlab.data.coco import CocoDataset
@@ -61,3 +63,27 @@ def test_the_best_weights_are_the_first_with_the_highest_ap(
     assert (result.best_step, result.best.AP, result.last.AP) == (best, aps[best // 3 - 1], aps[-1])
     assert read_header(tmp_path / "run/weights.safetensors").origin["step"] == best
     assert read_header(tmp_path / "run/last.safetensors").origin["step"] == 12
+
+
+def test_each_weights_file_holds_the_weights_of_its_step(
+    tiny_config: Config, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coming = iter((10, 30, 20))
+
+    def measured(val: CocoDataset, detections: list[dict[str, Any]]) -> Metrics:
+        return replace(measure(val, detections), AP=next(coming))
+
+    monkeypatch.setattr(sys.modules["tsdlab.training.validation"], "measure", measured)
+    out, state = tmp_path / "run", {}
+
+    def read_checkpoint(step: int, losses: dict[str, float]) -> None:
+        if step == 5:
+            state[4] = load_checkpoint(out / "checkpoint.pt")["model"]
+
+    config = with_train(tiny_config, steps=6, eval_every=2, checkpoint_every=4, lr=0.01)
+    train(config, tiny_data, out, progress=False, on_step=read_checkpoint)
+    state[6] = load_checkpoint(out / "checkpoint.pt")["model"]
+    weight = "rpn.head.conv.0.0.weight"
+    assert not torch.equal(state[4][weight].half(), state[6][weight].half())
+    for name, step in (("weights", 4), ("last", 6)):
+        assert torch.equal(load_file(out / f"{name}.safetensors")[weight], state[step][weight].half()), name
