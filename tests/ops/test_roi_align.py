@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from hostile import expected, poolings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.models.detection.image_list import ImageList
@@ -170,10 +171,8 @@ def test_memory_layout_does_not_matter(backend, layout):
 
 
 def test_channels_last_features_are_not_copied():
-    from tsdlab.ops.bag import FeatureTable
-
     features = make_features().to(memory_format=torch.channels_last)
-    assert FeatureTable.of([features], [0.25]).rows.data_ptr() == features.data_ptr()
+    assert Pyramid.of([features], [0.25]).maps[0].data_ptr() == features.data_ptr()
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e30])
@@ -196,36 +195,41 @@ def test_unknown_image_contributes_zero(backend, image):
     assert not out.any()
 
 
-coordinate = st.one_of(
-    st.floats(-200, 200, width=32), st.sampled_from([math.nan, math.inf, -math.inf, 1e30, -1e30, 0.0])
-)
+def pool_and_gradients(pooling, backend):
+    """The pooled regions, and the gradients of a weighted sum of them."""
+    leaves = [leaf.requires_grad_() for leaf in pooling.leaves()]
+    pyramid = Pyramid.of(pooling.features, pooling.scales)
+    how = (pooling.size, pooling.sampling_ratio, pooling.aligned, pooling.offsets, backend)
+    pooled = pyramid.pool(pooling.rois, pooling.levels, *how)
+    weight = torch.linspace(-1, 1, pooled.numel()).view(pooled.shape).to(pooled.dtype)
+    gradients = torch.autograd.grad((pooled * weight).sum(), leaves, allow_unused=True)
+    return pooled.detach(), [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(gradients, leaves)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(poolings())
+def test_any_pooling(pooling):
+    """Every backend equals the reference, and their gradients, which autograd finds in one of them, each other."""
+    answer = expected(pooling)
+    gradients = {}
+    for backend in ("numba", "bag"):
+        pooled, gradients[backend] = pool_and_gradients(pooling, backend)
+        torch.testing.assert_close(pooled, answer, rtol=1e-9, atol=1e-9)
+        assert all(g.isfinite().all() for g in gradients[backend])
+    for ours, theirs in zip(gradients["numba"], gradients["bag"]):
+        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-9)
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    boxes=st.lists(st.tuples(st.integers(-1, 2), *[coordinate] * 4), max_size=3),
-    shift=st.tuples(coordinate, coordinate),
-    height=st.integers(1, 6),
-    width=st.integers(1, 6),
-    aligned=st.booleans(),
-)
-def test_any_geometry(boxes, shift, height, width, aligned):
-    """Every backend equals the reference, and their gradients, which autograd finds in one of them, each other."""
-    torch.manual_seed(0)
-    features = torch.randn(2, 2, height, width, dtype=torch.float64, requires_grad=True)
-    rois = torch.tensor(boxes, dtype=torch.float64).reshape(-1, 5).requires_grad_()
-    offsets = torch.zeros(len(rois), 2, 2, 2, dtype=torch.float64)
-    offsets[:, 0, 1] = torch.tensor(shift, dtype=torch.float64)
-    offsets.requires_grad_()
-    expected = reference.deform_roi_align(features.detach(), rois.detach(), (2, 2), 0.5, 2, aligned, offsets.detach())
-    weight = torch.randn(expected.shape, dtype=torch.float64)
-    gradients = {}
-    for backend in ("numba", "bag"):
-        ours = deform_roi_align(features, rois, 2, 0.5, 2, aligned, offsets, backend)
-        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)
-        gradients[backend] = torch.autograd.grad((ours * weight).sum(), (features, rois, offsets))
-    for ours, theirs in zip(gradients["numba"], gradients["bag"]):
-        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-9)
+@given(poolings(torch.float32), st.sampled_from([torch.float32, torch.float16, torch.bfloat16]))
+def test_backends_differ_by_rounding(pooling, dtype):
+    """In lower precision, every backend sums in float32 and rounds once, wherever the RoIs are."""
+    pooling.features = [f.to(dtype) for f in pooling.features]
+    (pooled, gradients), (pooled2, gradients2) = (pool_and_gradients(pooling, b) for b in ("numba", "bag"))
+    eps = torch.finfo(dtype).eps
+    torch.testing.assert_close(pooled2, pooled, rtol=2 * eps, atol=1e-5)
+    for ours, theirs in zip(gradients2, gradients):
+        torch.testing.assert_close(ours, theirs, rtol=max(2 * eps, 1e-4), atol=1e-3)
 
 
 @pytest.mark.parametrize("size", [(0, 9), (9, 0)])
@@ -236,16 +240,25 @@ def test_a_map_without_cells_contributes_zero(backend, size):
     out.sum().backward()
 
 
-def test_what_lies_outside_reads_no_cell():
+def test_what_lies_outside_reads_no_cell(backend):
     """An infinite first cell is not what a sample beyond the map, or at a NaN, sees."""
     features = make_features(height=6, width=6)
     features[..., 0, 0] = math.inf
     features.requires_grad_()
     rois = torch.tensor([[0, 12.0, 12.0, 60.0, 60.0], [0, math.nan, 1.0, 9.0, 9.0]], requires_grad=True)
-    out = deform_roi_align(features, rois, 7, 0.25)
+    out = deform_roi_align(features, rois, 7, 0.25, backend=backend)
     assert out.isfinite().all()
     out.sum().backward()
     assert rois.grad.isfinite().all()
+
+
+def test_an_empty_level_beside_one_that_is_not(backend):
+    """Its RoIs read nothing: neither the level before nor beyond the last."""
+    fine, empty = torch.ones(1, 2, 4, 4), torch.ones(1, 2, 0, 4)
+    rois = torch.tensor([[0, 0.0, 0.0, 8.0, 8.0]] * 3)
+    for pyramid, expected_values in (((fine, empty, fine), [1, 0, 1]), ((empty, fine, empty), [0, 1, 0])):
+        pooled = Pyramid.of(pyramid, [0.5] * 3).pool(rois, torch.arange(3), (2, 2), 2, True, backend=backend)
+        assert pooled.mean(dim=(1, 2, 3)).tolist() == expected_values
 
 
 def test_a_sample_at_the_first_cells_centre_slopes_towards_the_second(backend):

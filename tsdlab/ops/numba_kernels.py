@@ -26,9 +26,13 @@ ROIS_PER_TASK = 32  # about a quarter of a millisecond; for much less, starting 
 ROWS_PER_TASK = 32
 
 
-def _compiled(function: Callable) -> Callable:
-    # `reassoc` allows vectorized sums over channels. NaN and infinity keep their meaning.
-    compiler = partial(njit, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+# For sums over channels: `reassoc` vectorizes them. NaN and infinity keep their meaning.
+_FAST = frozenset({"reassoc", "contract", "nsz"})
+_AS_WRITTEN: frozenset[str] = frozenset()  # for coordinates: at a cell, one bit decides which side a sample is on
+
+
+def _compiled(function: Callable, arithmetic: frozenset[str] = _FAST) -> Callable:
+    compiler = partial(njit, nogil=True, error_model="numpy", fastmath=set(arithmetic))
     try:
         return compiler(cache=True)(function)
     except RuntimeError:  # there is no folder to cache machine code in: every process compiles again
@@ -158,8 +162,8 @@ def _pool(cells, chosen, rois, offsets, scale, sampling_ratio, aligned, pooled):
         for i in range(rows):
             for j in range(columns):
                 dx, dy = _offset(offsets, k, i, j)
-                _locate(taps_y, weights_y, frame_y, i / rows, 1 / rows, dy, height)
-                _locate(taps_x, weights_x, frame_x, j / columns, 1 / columns, dx, width)
+                _locate(taps_y, weights_y, frame_y, i, rows, dy, height)
+                _locate(taps_x, weights_x, frame_x, j, columns, dx, width)
                 out = pooled[k, i, j]
                 out[:] = 0
                 for a in range(sampling_ratio):
@@ -195,11 +199,11 @@ def _scatter(grad_cells, image, first, last, chosen, rois, offsets, scale, sampl
         for i in range(rows):
             for j in range(columns):
                 dx, dy = _offset(offsets, k, i, j)
-                _locate(taps_y, weights_y, frame_y, i / rows, 1 / rows, dy, height)
+                _locate(taps_y, weights_y, frame_y, i, rows, dy, height)
                 count_y = _merge(taps_y, weights_y, first, last)
                 if count_y == 0:
                     continue
-                _locate(taps_x, weights_x, frame_x, j / columns, 1 / columns, dx, width)
+                _locate(taps_x, weights_x, frame_x, j, columns, dx, width)
                 count_x = _merge(taps_x, weights_x, 0, width)
                 out = grad[k, i, j]
                 for y in range(count_y):
@@ -225,8 +229,8 @@ def _measure(cells, chosen, rois, offsets, scale, sampling_ratio, aligned, grad,
         for i in range(rows):
             for j in range(columns):
                 dx, dy = _offset(offsets, k, i, j)
-                _locate(taps_y, weights_y, frame_y, i / rows, 1 / rows, dy, height)
-                _locate(taps_x, weights_x, frame_x, j / columns, 1 / columns, dx, width)
+                _locate(taps_y, weights_y, frame_y, i, rows, dy, height)
+                _locate(taps_x, weights_x, frame_x, j, columns, dx, width)
                 out = grad[k, i, j]
                 for a in range(sampling_ratio):
                     for b in range(sampling_ratio):
@@ -255,7 +259,7 @@ def _measure(cells, chosen, rois, offsets, scale, sampling_ratio, aligned, grad,
                         moments[k, i, j, 3] += grad_y * (i + (a + 0.5) / sampling_ratio) / rows
 
 
-@_compiled
+@partial(_compiled, arithmetic=_AS_WRITTEN)
 def _frames(roi, shape, scale, aligned):
     """Image of a RoI (−1 if it does not exist); along y and x, its start, its size and its grid's size, in cells."""
     images, height, width, _ = shape
@@ -279,13 +283,16 @@ def _axis(sampling_ratio, dtype):
     return np.empty(2 * sampling_ratio, np.intp), np.empty(2 * sampling_ratio, dtype)
 
 
-@_compiled
-def _locate(taps, weights, frame, bin_start, bin_size, offset, cells):
-    """Bilinear taps of a bin's samples along one axis; their weights include the division by the number of samples."""
+@partial(_compiled, arithmetic=_AS_WRITTEN)
+def _locate(taps, weights, frame, place, bins, offset, cells):
+    """Bilinear taps of the samples of bin `place` of `bins` along one axis.
+
+    Their weights include the division by the number of samples.
+    """
     start, roi_size, grid_size = frame
     samples = len(taps) // 2
     for a in range(samples):
-        point = start + (bin_start + (a + 0.5) / samples * bin_size) * grid_size + offset * roi_size
+        point = start + (place + (a + 0.5) / samples) * (grid_size / bins) + offset * roi_size
         if not (-1 <= point <= cells):  # also when it is NaN
             low, high, low_weight, high_weight = 0, 0, 0.0, 0.0
         elif point < 0:

@@ -33,7 +33,7 @@ def precise_roi_pool(
     boxes, so `torch.compile` breaks its graph here.
 
     Args:
-        features: [N, C, H, W]; channels-last memory is used without a copy, other layouts are copied once.
+        features: [N, C, H, W]; they are copied once.
         rois: [K, 5] (image index, x1, y1, x2, y2), boxes in image pixels.
         output_size: bins per side, or (rows, columns).
         spatial_scale: feature cells per image pixel (1/stride).

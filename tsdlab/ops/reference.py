@@ -34,8 +34,8 @@ def deform_roi_align(
                 total = torch.zeros(channels, dtype=features.dtype)
                 for a in range(sampling_ratio):
                     for b in range(sampling_ratio):
-                        y = y1 + (i + (a + 0.5) / sampling_ratio) * grid_h / rows + dy * roi_h
-                        x = x1 + (j + (b + 0.5) / sampling_ratio) * grid_w / columns + dx * roi_w
+                        y = y1 + (i + (a + 0.5) / sampling_ratio) * (grid_h / rows) + dy * roi_h
+                        x = x1 + (j + (b + 0.5) / sampling_ratio) * (grid_w / columns) + dx * roi_w
                         total += _bilinear(features[int(image)], y, x, height, width)
                 out[k, :, i, j] = total / sampling_ratio**2
     return out

@@ -45,7 +45,7 @@ def deform_roi_align(
     whose image index does not exist.
 
     Args:
-        features: [N, C, H, W]; channels-last memory is used without a copy, other layouts are copied once.
+        features: [N, C, H, W]; compiled backends use channels-last memory without a copy. Otherwise it is copied once.
         rois: [K, 5] (image index, x1, y1, x2, y2), boxes in image pixels.
         output_size: bins per side, or (rows, columns).
         spatial_scale: feature cells per image pixel (1/stride).

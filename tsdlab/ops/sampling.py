@@ -52,33 +52,36 @@ def sample_points(
 def _axis_points(start: Tensor, end: Tensor, bins: int, samples: int, aligned: bool) -> Tensor:
     """Coordinates [K, bins, samples] of samples spread evenly over each of `bins` equal parts of [start, end]."""
     length = end - start if aligned else (end - start).clamp(min=1.0)
-    steps = torch.arange(bins * samples, dtype=start.dtype, device=start.device)
-    fractions = ((steps + 0.5) / (bins * samples)).reshape(bins, samples)
-    return start[:, None, None] + fractions * length[:, None, None]
+    # In this order in every backend: the slope jumps at a cell's centre, where one bit decides between two answers.
+    bin_starts = torch.arange(bins, dtype=start.dtype, device=start.device)
+    within = (torch.arange(samples, dtype=start.dtype, device=start.device) + 0.5) / samples
+    places = bin_starts[:, None] + within  # [bins, samples]
+    return start[:, None, None] + places * (length / bins)[:, None, None]
 
 
 def axis_taps(points: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     """Bilinear interpolation along one axis: two cells and their weights for every coordinate.
 
     As in torchvision, a coordinate at most one cell outside [0, size − 1] takes the value of the border. A coordinate
-    further outside, or not finite, gets weight zero and cell 0, so that it reads no memory outside the map.
+    further outside, or not finite, has no cells: both are −1, with weight zero.
 
     Args:
         points: [K, ...] coordinates in cells.
-        size: [K, 1, ...] int64, number of cells along this axis; it broadcasts to `points`.
+        size: [K, 1, ...] int64, number of cells along this axis, 0 or more; it broadcasts to `points`.
 
     Returns:
         cells [..., 2] int64 and weights [..., 2] of the points' dtype. The weights are differentiable in `points`.
     """
-    inside = (points >= -1) & (points <= size)  # False for NaN
+    inside = (points >= -1) & (points <= size) & (size > 0)  # False for NaN
     # At 0 the gradient is that of the right-hand side, as in the compiled kernels. A clamp's would be zero.
     points = torch.where(inside & (points >= 0), points, 0.0)
-    last = size - 1
+    last = (size - 1).clamp(min=0)
     points = torch.minimum(points, last.to(points.dtype))
     low = points.detach().floor().long().clamp(max=last)
     fraction = points - low
     keep = inside.to(points.dtype)
     cells = torch.stack([low, (low + 1).clamp(max=last)], dim=-1)
+    cells = torch.where(inside[..., None], cells, -1)
     weights = torch.stack([(1 - fraction) * keep, fraction * keep], dim=-1)
     return cells, weights
 
