@@ -6,6 +6,8 @@ own (`ValueError`, `FileNotFoundError`, …), so that code which catches those k
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 
 class TsdlabError(Exception):
     """Base of every error that a user can mend. The message names what was given and says what to do."""
@@ -37,3 +39,16 @@ class ExistingFileError(TsdlabError, FileExistsError):
 
 class NonFiniteLossError(TsdlabError, RuntimeError):
     """Training has diverged; the message names the step and the losses."""
+
+
+def shown(value: object, limit: int = 240) -> str:
+    """How a message shows what a user gave: on one line and shortened in the middle.
+
+    Strings and paths stand as they are, anything else as its `repr`. Characters that a terminal cannot print, such as
+    line breaks or the bytes of a name that is not UTF-8, are escaped.
+    """
+    text = value if isinstance(value, str) else str(value) if isinstance(value, PurePath) else repr(value)
+    head, tail = limit // 2, limit // 4
+    if len(text) > limit:
+        text = f"{text[:head]}…{text[-tail:]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
