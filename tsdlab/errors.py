@@ -37,6 +37,14 @@ class ExistingFileError(TsdlabError, FileExistsError):
     """Something is already where a file or folder would be written; nothing was changed."""
 
 
+class BusyFolderError(TsdlabError, BlockingIOError):
+    """Another process writes to this folder; nothing was changed."""
+
+
+class LoaderError(TsdlabError, RuntimeError):
+    """A process that loads images has died, or memory that it shares ran out; says what to do."""
+
+
 class NonFiniteLossError(TsdlabError, RuntimeError):
     """Training has diverged; the message names the step and the losses."""
 

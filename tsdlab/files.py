@@ -1,15 +1,25 @@
-"""Writing files so that they are never incomplete: a reader sees the old content or the new one."""
+"""Writing files so that they are never incomplete, and folders so that only one process writes to them.
+
+A reader of a file sees the old content or the new one.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import platform
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from tsdlab.errors import ExistingFileError, MissingFileError
+from tsdlab.errors import BusyFolderError, ExistingFileError, MissingFileError
+
+LOCK = ".lock"
+# What file systems without locks answer, such as some network and user-space ones.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 
 
 @contextmanager
@@ -21,19 +31,99 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
     Args:
         path: the file; its folder must exist.
+
+    Raises:
+        OSError: `path` cannot be written, such as on a full disk; names `path`.
     """
     # One fixed name: a killed process leaves it behind, and the next write to `path` overwrites it.
     temporary = path.with_name(f".{path.name}.tmp")
+    with naming(path, instead_of=temporary):
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):  # the first error says what is wrong
+                temporary.unlink()
+            raise
+        _sync_folder(path.parent)
+
+
+@contextmanager
+def naming(path: Path, instead_of: Path | None = None) -> Iterator[None]:
+    """Inside the block, an OSError that names no file, such as that of a full disk, or `instead_of`, names `path`."""
     try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+        yield
+    except (OSError, RuntimeError) as error:
+        # torch's writer hides the error of the file behind one of its own.
+        system = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(system, OSError) or system.errno is None:
+            raise
+        if system.filename is not None and system.filename != str(instead_of):
+            raise
+        raise OSError(system.errno, system.strerror, str(path)) from error
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Inside the block no other process can be in such a block for the same folder. Makes the folder if needed.
+
+    The operating system holds the lock, so it ends with the process, however that ends. After the block, a folder that
+    was made for it and holds nothing is removed again.
+
+    Args:
+        folder: what the caller writes to. The file `.lock` in it says who is inside; it means nothing by itself.
+
+    Raises:
+        BusyFolderError: another process, or another thread of this one, is inside.
+        ExistingFileError: `folder` is a file.
+        OSError: the folder cannot be made or written to.
+    """
+    from filelock import FileLock, Timeout
+
+    if folder.exists() and not folder.is_dir():
+        raise ExistingFileError(f"{folder} is a file; give the name of a folder")
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / LOCK
+    # The lock belongs to this process alone: filelock closes it in processes that are forked, such as a loader's.
+    lock = FileLock(file, timeout=0, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BusyFolderError(
+            f"{folder} is being written by {_holder(file)}; wait until that has ended, or choose another folder"
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise OSError(error.errno, error.strerror, str(file)) from error
+        warnings.warn(
+            f"the file system of {folder} has no locks ({error}); make sure that nothing else writes to this folder",
+            stacklevel=3,
+        )
+    try:
+        with suppress(OSError):  # it only informs
+            file.write_text(f"process {os.getpid()} on {platform.node()}\n", encoding="utf-8")
+        yield
+    finally:
+        # Removed while it is locked: a process that opened it meanwhile sees that it is gone, and opens a new one.
+        with suppress(OSError):
+            file.unlink()
+        lock.release()
+        if is_new:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+
+
+def _holder(lock: Path) -> str:
+    """Who is inside, as far as is known."""
+    try:
+        text = lock.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    return text[:200] if text and text.isprintable() else "another process"
 
 
 def require_place(path: Path) -> None:
@@ -62,4 +152,5 @@ def _sync_folder(folder: Path) -> None:
 def write_json(path: Path, values: Any) -> None:
     """Write plain values as indented JSON, UTF-8, with `atomic_write`."""
     with atomic_write(path) as file:
-        file.write(json.dumps(values, indent=2, ensure_ascii=False).encode() + b"\n")
+        # A file name that is not UTF-8 has characters of its own in Python; JSON's escapes for them are the same.
+        file.write(json.dumps(values, indent=2, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
