@@ -26,7 +26,7 @@ from tsdlab.config import HEADS, Config
 from tsdlab.memory import keep_freed_memory
 from tsdlab.models.backbones import build_backbone
 from tsdlab.models.build import build_detector
-from tsdlab.models.weights import load_torchvision
+from tsdlab.models.torchvision_weights import load_torchvision
 from tsdlab.presets import PRESETS
 from tsdlab.provenance import provenance, write_results
 

@@ -20,7 +20,7 @@ from PIL import Image
 from tsdlab.cli import main
 from tsdlab.config import BackboneConfig, config_from_dict
 from tsdlab.models.torchvision_start import published_model
-from tsdlab.models.weights import load_detector, read_header, save_weights
+from tsdlab.models.weights import read_header
 from tsdlab.presets import PRESETS
 from tsdlab.training.checkpoint import load_checkpoint
 
@@ -259,21 +259,13 @@ def test_too_little_memory_is_one_line(
     assert said.startswith("tsdlab: out of memory; smaller batches") and said.count("\n") == 1
 
 
-def test_detect_numbers_classes_without_names(finished: Path, tiny_data: Path, tmp_path: Path) -> None:
-    save_weights(tmp_path / "w.safetensors", load_detector(finished / "weights.safetensors"), ())
-    arguments = ["--out", tmp_path / "out", "--score-thresh", 0.0]
-    run("detect", tmp_path / "w.safetensors", tiny_data / "val/11.png", *arguments)
-    (listed,) = json.loads((tmp_path / "out/detections.json").read_text())["images"]
-    assert {found["category"] for found in listed["detections"]} <= {"1", "2"} and listed["detections"]
-
-
 def test_a_download_without_a_network_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def unreachable(*args: object) -> None:
         raise URLError("no route to host")
 
-    monkeypatch.setattr("tsdlab.models.weights.import_torchvision", unreachable)
+    monkeypatch.setattr("tsdlab.models.torchvision_weights.import_torchvision", unreachable)
     run("weights", "import-torchvision", tmp_path / "out.safetensors", exits=1)
     assert "cannot download: no route to host. Without a network give a local file" in capsys.readouterr().err
 
@@ -387,7 +379,7 @@ def test_a_detector_of_torchvision_is_trained_on(
     run(*start, "--out", tmp_path / "run", "--weights", tmp_path / "coco.pth")
     said = capfd.readouterr()
     assert f"starting from {tmp_path / 'coco.pth'}\n" in said.err + said.out
-    assert "box_predictor.cls_score.weight do not fit these weights and start from random" in said.err + said.out
+    assert "none of the classes: output rows of red, blue start from random" in said.err + said.out
     run("eval", tmp_path / "run/weights.safetensors", "--data", tiny_data, "--device", "cpu")
     assert capfd.readouterr().out.startswith("5 images")
     torch.save({"w": torch.zeros(1)}, tmp_path / "other.pth")

@@ -8,9 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tsdlab.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -27,6 +30,22 @@ def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
     if device == "cuda" and not available:
         raise InputError("device is cuda, but torch sees no CUDA device")
     return "cuda" if available and device != "cpu" else "cpu"
+
+
+def as_device(device: str | torch.device) -> torch.device:
+    """A device that torch can compute on, by its name.
+
+    Raises:
+        InputError: there is no such device; names it.
+    """
+    import torch
+
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"device must be one that torch has here, such as 'cpu' or 'cuda', got {device!r}") from error
+    return found
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from tsdlab.models.backbones import build_backbone
 from tsdlab.models.build import build_detector
 from tsdlab.models.deformable import DeformableConv2d
 from tsdlab.models.probe import trace
-from tsdlab.models.weights import load_torchvision
+from tsdlab.models.torchvision_weights import load_torchvision
 from tsdlab.presets import PRESETS
 
 TINY = PRESETS["badges-tiny"]

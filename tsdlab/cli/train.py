@@ -27,7 +27,7 @@ class Train:
     """Continue the run in OUT exactly where it was last saved."""
     weights: Annotated[str | None, arg(metavar="WEIGHTS")] = None
     """What to start from: "torchvision" (its COCO detector, network needed), a .pth state dict of that detector, a
-    shipped name or a .safetensors file. Output layers for other classes are re-initialized."""
+    shipped name or a .safetensors file. Output rows of other classes are re-initialized."""
     imagenet: bool = False
     """Start the backbone from ImageNet weights (network needed)."""
     tensorboard: bool = False

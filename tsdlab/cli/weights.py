@@ -57,7 +57,7 @@ class ImportTorchvision:
 
     def run(self, line: str) -> None:
         from tsdlab.files import require_place
-        from tsdlab.models.weights import import_torchvision
+        from tsdlab.models.torchvision_weights import import_torchvision
 
         require_place(self.out)
         import_torchvision(self.out, self.source, self.head, self.model)

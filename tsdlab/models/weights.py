@@ -1,13 +1,13 @@
-"""Weights as safetensors files that carry their config and categories: save, read, load; and torchvision's weights."""
+"""Weights as safetensors files that carry their config and categories: save, read, load."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from textwrap import shorten
 from typing import Any, Literal
 
 import torch
@@ -15,21 +15,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
-from torchvision.models import get_model, get_model_weights
-from torchvision.models.detection import FasterRCNN, FasterRCNN_ResNet50_FPN_Weights
-from torchvision.models.detection._utils import overwrite_eps
 
 from tsdlab import shipped
-from tsdlab.config import TORCHVISION, BackboneConfig, Config, HeadName, PublishedName, config_from_dict
+from tsdlab.config import Config, config_from_dict
+from tsdlab.device import as_device
 from tsdlab.errors import InputError, MissingFileError, WeightsError
 from tsdlab.files import atomic_write
-from tsdlab.models.build import build_detector, from_torchvision
+from tsdlab.models.build import build_detector
 from tsdlab.models.detector import Detector
-from tsdlab.models.torchvision_start import fold_epsilon, published_model
 from tsdlab.ranges import check_fields, check_value
 from tsdlab.structures import Category
 
 _HEADER = "tsdlab"  # key of the safetensors metadata
+_FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def save_weights(
         origin: where the weights come from; plain values for JSON.
 
     Raises:
-        InputError: there are categories, but not one per class.
+        InputError: there is not one category per class, or two have the same name or id.
     """
     config: Config = model.config  # type: ignore[assignment]
     tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
@@ -89,31 +87,85 @@ def read_header(path: Path) -> WeightsHeader:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a weights file of tsdlab.
+        ValueError: it is not a weights file of tsdlab, or its header contradicts itself; names what is wrong.
     """
-    if not path.is_file():
-        raise MissingFileError(f"there is no weights file {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+    metadata, _ = _describe(path)
+    if _HEADER not in metadata:
         raise WeightsError(
-            f"{path} is not a readable safetensors file ({error}); a training run's is called weights.safetensors"
-        ) from error
-    try:
-        values = json.loads(metadata[_HEADER])
-        header = WeightsHeader(
-            config=config_from_dict(values["config"]),
-            categories=tuple(Category(**category) for category in values["categories"]),
-            version=values["version"],
-            origin=values["origin"],
+            f"{path} has no tsdlab header; give a file that tsdlab has written. `tsdlab weights import-torchvision` "
+            "makes one of a torchvision detector"
         )
+    try:
+        header = _parse(json.loads(metadata[_HEADER]))
         _check_header(header)
-    except (KeyError, TypeError, ValueError) as error:
+    except InputError as error:
+        raise WeightsError(f"{path}: its header is not sound: {_brief(error)}") from error
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise WeightsError(
-            f"{path} has no readable tsdlab header ({error!r}); give a file that tsdlab has written"
+            f"{path} has no readable tsdlab header ({_brief(repr(error))}); give a file that tsdlab has written"
         ) from error
     return header
+
+
+def has_header(path: Path) -> bool:
+    """Whether the file at `path` is a safetensors file with a header of tsdlab, sound or not."""
+    return is_safetensors(path) and _HEADER in _describe(path)[0]
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether the file at `path` can be read as a safetensors file."""
+    try:
+        _describe(path)
+    except WeightsError:
+        return False
+    return True
+
+
+def _describe(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
+    """The metadata of a safetensors file, and the shapes of its tensors."""
+    require_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            return file.metadata() or {}, shapes
+    except (SafetensorError, OSError, UnicodeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> WeightsError:
+    return WeightsError(
+        f"{path} is not a readable safetensors file ({_brief(error)}); a training run's is called weights.safetensors"
+    )
+
+
+def require_file(path: Path) -> None:
+    """Check that `path` is a regular file, without opening it: a pipe would wait for a writer.
+
+    Raises:
+        MissingFileError: there is nothing, or not a file.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise MissingFileError(f"there is no weights file {_brief(path)}") from error
+    if not stat.S_ISREG(mode):
+        raise MissingFileError(f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'no file'}; give a weights file")
+
+
+def _parse(values: Any) -> WeightsHeader:
+    if not isinstance(values, dict):
+        raise InputError(f"it must be a JSON object, got a {type(values).__name__}")
+    if not isinstance(values["categories"], list):
+        raise InputError(f"categories must be a list, got a {type(values['categories']).__name__}")
+    for category in values["categories"]:
+        if not isinstance(category, dict) or category.keys() != {"id", "name"}:
+            raise InputError(f"every category must have an id and a name, got {category!r}")
+    return WeightsHeader(
+        config=config_from_dict(values["config"]),
+        categories=tuple(Category(**category) for category in values["categories"]),
+        version=values["version"],
+        origin=values["origin"],
+    )
 
 
 def _check_header(header: WeightsHeader) -> None:
@@ -122,8 +174,23 @@ def _check_header(header: WeightsHeader) -> None:
     check_value("origin", header.origin, dict)
     for category in header.categories:
         check_fields(category, "categories: ")
-    if len(header.categories) not in (0, header.config.num_classes):
-        raise InputError(f"there are {len(header.categories)} categories for {header.config.num_classes} classes")
+    if len(header.categories) != header.config.num_classes:
+        raise InputError(
+            f"there are {len(header.categories)} categories for {header.config.num_classes} classes; there must be one "
+            "for each"
+        )
+    for field in ("name", "id"):
+        seen: set[Any] = set()
+        for value in (getattr(category, field) for category in header.categories):
+            if value in seen:
+                raise InputError(f"two categories have the {field} {value!r}; they must differ")
+            seen.add(value)
+
+
+def _brief(text: object) -> str:
+    """On one line, at most 300 characters."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= 300 else f"{line[:299]}…"
 
 
 def shipped_weights() -> dict[str, Path]:
@@ -136,16 +203,21 @@ def find_weights(name_or_path: str | Path) -> Path:
 
     Raises:
         FileNotFoundError: it is neither; lists the shipped names.
+        InputError: it is neither a text nor a path.
     """
+    if not isinstance(name_or_path, str | Path):
+        raise InputError(f"weights must be the name of shipped weights or a file, got a {type(name_or_path).__name__}")
     names = shipped_weights()
     if str(name_or_path) in names:
         return names[str(name_or_path)]
     path = Path(name_or_path)
-    if path.is_file():
-        return path
-    raise MissingFileError(
-        f"{str(name_or_path)!r} is neither a file nor shipped; shipped: {', '.join(names) or 'none'}"
-    )
+    try:
+        require_file(path)
+    except MissingFileError as error:
+        raise MissingFileError(
+            f"{_brief(repr(str(name_or_path)))} is neither a file nor shipped; shipped: {', '.join(names) or 'none'}"
+        ) from error
+    return path
 
 
 def load_detector(
@@ -154,7 +226,7 @@ def load_detector(
     score_thresh: float | None = None,
     nms: Literal["hard", "linear", "gaussian"] | None = None,
 ) -> Detector:
-    """Load a detector from a weights file; it is in eval mode.
+    """Load a detector from a weights file; it is in eval mode. Nothing is downloaded.
 
     Args:
         name_or_path: the name of shipped weights ("badges-tsd"), or a file.
@@ -167,9 +239,10 @@ def load_detector(
 
     Raises:
         FileNotFoundError: there is no such file or name.
-        ValueError: it is not a weights file, its tensors do not fit its own config (names them), or the model started
-            as your own torchvision model (says how to load it).
+        ValueError: it is not a weights file, its tensors are not those of its own config or not finite (names them),
+            torch has no such device, or the model started as your own torchvision model (says how to load it).
     """
+    device = as_device(device)
     path = find_weights(name_or_path)
     header = read_header(path)
     config = header.config
@@ -177,206 +250,81 @@ def load_detector(
         config = replace(config, roi=replace(config.roi, score_thresh=score_thresh))
     if nms is not None:
         config = replace(config, roi=replace(config.roi, nms=nms), iou=replace(config.iou, guided_nms=False))
-    model = build_detector(config)
+    try:
+        # Without memory at first: a header may ask for more than there is.
+        with torch.device("meta"):
+            planned = build_detector(config)
+        _check_shapes(path, _describe(path)[1], planned.state_dict())
+        model = build_detector(config)
+    except WeightsError:
+        raise
+    except InputError as error:
+        raise WeightsError(f"{path}: {error}") from error
     load_tensors(model, path)
     model.categories = header.categories
     return model.to(device).eval()
 
 
-def load_tensors(model: nn.Module, path: Path, partly: bool = False) -> list[str]:
+def load_tensors(model: nn.Module, path: Path) -> None:
     """Load the tensors of a weights file into `model`, converted to the model's types.
 
     Args:
         model: the model to fill.
         path: a safetensors file.
-        partly: allow tensors that are missing in the file or have another shape; the model keeps its own.
-
-    Returns:
-        The names of the tensors that the model kept; empty unless `partly`.
 
     Raises:
-        ValueError: without `partly`, a tensor is missing, unknown to the model or of another shape; names them. With
-            `partly`, most of the backbone does not fit.
+        ValueError: a tensor is missing, unknown to the model, of another shape or kind, or not finite; names it.
     """
+    stored, own = read_tensors(path), model.state_dict()
+    _check_shapes(path, {name: tuple(tensor.shape) for name, tensor in stored.items()}, own)
+    converted = {name: convert(path, name, tensor, own[name].dtype) for name, tensor in stored.items()}
+    model.load_state_dict(converted)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, by name.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read.
+    """
+    require_file(path)
     try:
-        stored = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is not a readable safetensors file ({error})") from error
-    own = model.state_dict()
-    fitting = {k: v for k, v in stored.items() if k in own and v.shape == own[k].shape}
-    left = [k for k in own if k not in fitting]
-    if not partly:
-        problems = [
-            f"{k} is {tuple(stored[k].shape)}, not {tuple(own[k].shape)}" if k in stored else f"{k} is missing"
-            for k in left
-        ] + [f"{k} is unknown" for k in stored if k not in own]
-        if problems:
-            raise WeightsError(f"{path} does not fit the model: {_listed(problems)}")
-    else:
-        body = [k for k in own if k.startswith("backbone.")]
-        fits = sum(k in fitting for k in body)
-        if 2 * fits < len(body):  # a few norms fit even in a different network
-            raise WeightsError(
-                f"{path} has {fits} of the {len(body)} tensors of the model's backbone; give weights of the same "
-                "backbone"
-            )
-    model.load_state_dict(fitting, strict=False)
-    return left
+        return load_file(path)
+    except (SafetensorError, OSError, UnicodeError) as error:
+        raise _unreadable(path, error) from error
 
 
-def start_from(model: Detector, source: str | Path) -> list[str]:
-    """Load weights into `model` to start training from.
-
-    Args:
-        model: the model to fill.
-        source: one of
-            - "torchvision": downloads the COCO weights of a torchvision detector (network needed). It is the builder
-              that `model.config.backbone.name` names, or otherwise the one with ResNet-50 and FPN.
-            - a file that ends in .pth: a state dict of that torchvision detector.
-            - a weights file of tsdlab, or the name of shipped weights.
-
-    Returns:
-        The names of the tensors that the model kept. With a tsdlab file, those that are missing in the file or have
-        another shape; with torchvision's weights, only output layers for another number of classes.
+def convert(path: str | Path, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor of a weights file in the type that a model has it in.
 
     Raises:
-        FileNotFoundError: there is no such file or name.
-        ValueError: the weights do not fit; names them.
+        WeightsError: it is no such number, or has a value that a detector cannot compute with; names file and tensor.
     """
-    if source != "torchvision" and Path(source).suffix != ".pth":
-        return load_tensors(model, find_weights(source), partly=True)
-    name = model.config.backbone.name
-    builder = name.removeprefix(TORCHVISION) if name.startswith(TORCHVISION) else "fasterrcnn_resnet50_fpn"
-    theirs = torchvision_model(source, builder)  # type: ignore[arg-type]
-    fold_epsilon(theirs)
-    return load_torchvision(model, theirs.state_dict())
+    if tensor.dtype != dtype and not {tensor.dtype, dtype} <= _FLOATS:
+        raise WeightsError(f"{path}: {name} is {tensor.dtype}, not {dtype}")
+    converted = tensor.to(dtype)
+    if not bool(torch.isfinite(converted).all()):
+        raise WeightsError(f"{path}: {name} has values that are NaN or infinite; these weights cannot detect anything")
+    if name.endswith("running_var") and bool((converted < 0).any()):
+        raise WeightsError(f"{path}: {name} has negative variances; these weights cannot detect anything")
+    return converted
 
 
-def load_torchvision(model: Detector, state_dict: dict[str, Tensor]) -> list[str]:
-    """Load a torchvision Faster R-CNN with FPN into the backbone, the RPN and the head's `torchvision_modules`.
-
-    The branches of TSD and D_head become copies of torchvision's layers, so that they detect as torchvision does until
-    they are trained. torchvision pools with `aligned=False`: for equal detections, build the model with
-    `roi.aligned=False`.
-
-    Returns:
-        The names of the output layers that were not loaded, because torchvision's have another number of classes.
-
-    Raises:
-        ValueError: a weight is missing, unknown to the model or of another shape; names them.
-    """
-    own = model.state_dict()
-    modules = model.roi_heads.head.torchvision_modules
-    renamed = _renamed(state_dict, modules)
-    places = {f"roi_heads.head.{place}.": module for module, group in modules.items() for place in group}
-    expected = {k for k in own if k.startswith(("backbone.", "rpn.", *places))}
-    # BatchNorm counts batches, torchvision's FrozenBatchNorm2d does not. A deformable convolution's offsets are new.
-    missing = {k for k in expected - renamed.keys() if not k.endswith("num_batches_tracked") and ".offset." not in k}
-    unknown = {k for k in renamed.keys() - own.keys() if not k.endswith("num_batches_tracked")}
-    misfits = {k for k, v in renamed.items() if k in own and v.shape != own[k].shape}
-    outputs = tuple(place for place, module in places.items() if module.startswith("box_predictor"))
-    # An output layer may have another number of classes (rows), but not other features (columns).
-    left = {k for k in misfits if k.startswith(outputs) and renamed[k].shape[1:] == own[k].shape[1:]}
-    problems = [f"{k} is missing" for k in sorted(missing)] + [f"{k} is unknown" for k in sorted(unknown)]
-    problems += [f"{k} is {tuple(renamed[k].shape)}, not {tuple(own[k].shape)}" for k in sorted(misfits - left)]
+def _check_shapes(path: Path, stored: Mapping[str, tuple[int, ...]], own: Mapping[str, Tensor]) -> None:
+    """Raises WeightsError if these are not the shapes of a model's own tensors; names those that differ."""
+    problems = [f"{name} is missing" for name in own if name not in stored]
+    problems += [
+        f"{name} is {stored[name]}, not {tuple(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in stored and stored[name] != tuple(tensor.shape)
+    ]
+    problems += [f"{name} is unknown" for name in stored if name not in own]
     if problems:
-        raise WeightsError(f"these torchvision weights do not fit the model: {_listed(problems)}")
-    model.load_state_dict({k: v for k, v in renamed.items() if k in own and k not in left}, strict=False)
-    return sorted(left)
+        raise WeightsError(f"{path} does not fit the model: {listed(problems)}")
 
 
-def _renamed(state_dict: dict[str, Tensor], modules: Mapping[str, tuple[str, ...]]) -> dict[str, Tensor]:
-    """A torchvision detector's tensors under the names that they have in ours; `modules` are `torchvision_modules`."""
-    renamed: dict[str, Tensor] = {}
-    for key, value in state_dict.items():
-        if key.startswith("roi_heads."):
-            name = key.removeprefix("roi_heads.")
-            for module, places in modules.items():
-                if name.startswith(f"{module}."):
-                    renamed |= {f"roi_heads.head.{place}{name.removeprefix(module)}": value for place in places}
-        else:
-            renamed[key] = value
-    return renamed
-
-
-def _listed(problems: list[str], most: int = 8) -> str:
+def listed(problems: list[str], most: int = 8) -> str:
+    """The first of them, in one line."""
     more = f"; and {len(problems) - most} more" if len(problems) > most else ""
-    return "; ".join(problems[:most]) + more
-
-
-def import_torchvision(
-    out: Path,
-    source: str | Path = "torchvision",
-    head: HeadName = "sibling",
-    builder: PublishedName = "fasterrcnn_resnet50_fpn",
-) -> Detector:
-    """Convert a torchvision Faster R-CNN to a weights file of tsdlab.
-
-    Args:
-        out: the file to write.
-        source: "torchvision" downloads its COCO weights (network needed); otherwise a local .pth state dict.
-        head: the second stage (see `from_torchvision`).
-        builder: which of torchvision's detectors it is.
-
-    Returns:
-        The imported model, in eval mode.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not a state dict, or not that of this detector.
-    """
-    model = from_torchvision(torchvision_model(source, builder), head)
-    names = get_model_weights(builder).DEFAULT.meta["categories"][1:]
-    if model.config.num_classes != len(names):
-        names = [f"class {label}" for label in range(1, model.config.num_classes + 1)]
-    model.categories = tuple(Category(label, name) for label, name in enumerate(names, 1))
-    save_weights(out, model, model.categories, half=False, origin={"source": str(source), "builder": builder})
-    return model.eval()
-
-
-def torchvision_model(source: str | Path, builder: PublishedName) -> FasterRCNN:
-    """One of torchvision's detectors, with its weights.
-
-    Args:
-        source: "torchvision" downloads the COCO weights (network needed); otherwise a local .pth state dict, with any
-            number of classes.
-        builder: the function in torchvision.models.detection that makes it.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not a state dict, or not that of this detector.
-    """
-    if source == "torchvision":
-        return get_model(builder, weights="DEFAULT")
-    path = Path(source)
-    state = _read_state_dict(path)
-    # torchvision runs this one file with an ε of 0 in its norms, which are frozen.
-    without_epsilon = path.name == Path(FasterRCNN_ResNet50_FPN_Weights.COCO_V1.url).name
-    counts = any(key.endswith("num_batches_tracked") for key in state)  # batch norms count them, frozen norms do not
-    backbone = BackboneConfig(norm="batch" if counts and not without_epsilon else "frozen")
-    model = published_model(builder, len(state["roi_heads.box_predictor.cls_score.weight"]) - 1, backbone)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise WeightsError(f"{path} does not fit torchvision's {builder}: {shorten(str(error), 400)}") from error
-    if without_epsilon:
-        overwrite_eps(model, 0.0)
-    return model
-
-
-def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise MissingFileError(f"there is no weights file {path}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling unknown bytes can raise anything
-        raise WeightsError(
-            f"{path} is not a readable state dict ({type(error).__name__}); save one with "
-            "torch.save(model.state_dict(), path)"
-        ) from error
-    for key in ("model", "state_dict"):  # training scripts often save it under such a key, with the optimizer's state
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or "roi_heads.box_predictor.cls_score.weight" not in state:
-        raise WeightsError(f"{path} is not the state dict of a torchvision Faster R-CNN with FPN")
-    return state
+    return _brief("; ".join(problems[:most])) + more

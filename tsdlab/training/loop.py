@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -35,8 +35,9 @@ from tsdlab.evaluation import Metrics
 from tsdlab.files import write_json
 from tsdlab.models.build import build_detector
 from tsdlab.models.detector import Detector
-from tsdlab.models.weights import start_from
+from tsdlab.models.start import start_from
 from tsdlab.provenance import versions
+from tsdlab.structures import Category
 from tsdlab.training.interrupt import StopRequest, TrainingInterrupted, catch_signals
 from tsdlab.training.logs import Losses, ProgressLine, RunLogs, require_tensorboard
 from tsdlab.training.processes import any_process, launch
@@ -84,8 +85,9 @@ def train(
         progress: print a progress bar and each evaluation.
         on_step: called after every step with the number of completed steps and the step's losses, "total" included.
         weights: what to start from: "torchvision" (its COCO detector; needs a network), a .pth state dict of it, a
-            shipped name or a weights file. Layers that do not fit, such as outputs for other classes, are initialized
-            at random. A resumed run needs neither this nor `weights_backbone`: its checkpoint has the weights.
+            shipped name or a weights file. A class takes the output rows of the class of the same name; rows of other
+            classes, and layers that do not fit, are initialized at random. A resumed run needs neither this nor
+            `weights_backbone`: its checkpoint has the weights.
         weights_backbone: "DEFAULT" starts the backbone from ImageNet weights (needs a network); ignored if `weights`
             are given.
         tensorboard: also log to `out/tensorboard`; needs the tensorboard package.
@@ -112,7 +114,7 @@ def train(
         fabric.print(f"nothing to resume in {out}: training from the start")
     start = {} if previous else _starting_point(weights, weights_backbone)
     torch.manual_seed(config.train.seed)  # every process builds the same model …
-    model = _build_model(fabric, config, start, fresh=previous is None)
+    model = _build_model(fabric, config, start, dataset.categories, fresh=previous is None)
     torch.manual_seed(config.train.seed + fabric.global_rank)  # … and draws its own samples
 
     if fabric.is_global_zero:
@@ -144,17 +146,18 @@ def _starting_point(weights: str | Path | None, weights_backbone: str | None) ->
     return {} if weights_backbone is None else {"weights_backbone": weights_backbone}
 
 
-def _build_model(fabric: Fabric, config: Config, start: dict[str, str], fresh: bool) -> Detector:
+def _build_model(
+    fabric: Fabric, config: Config, start: dict[str, str], categories: Sequence[Category], fresh: bool
+) -> Detector:
     """The detector with its initial weights; says what they are if the run is `fresh`, not resumed."""
     model = build_detector(config, start.get("weights_backbone"))
     if fresh and not start and config.backbone.norm == "frozen":
         fabric.print("note: backbone.norm is frozen and the weights are random; --imagenet or --weights would help")
     if "weights" in start:
-        unfit = start_from(model, start["weights"])
+        found = start_from(model, start["weights"], categories)
         fabric.print(f"starting from {start['weights']}")
-        if unfit:
-            more = f" and {len(unfit) - 4} more" if len(unfit) > 4 else ""
-            fabric.print(f"note: {', '.join(unfit[:4])}{more} do not fit these weights and start from random")
+        for line in found.lines():
+            fabric.print(f"note: {line}")
     return model
 
 

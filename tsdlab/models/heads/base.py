@@ -23,6 +23,9 @@ class Head(nn.Module, ABC, Generic[Output]):
 
     A subclass is built from a `Config` alone and is listed in `tsdlab.config.HEADS`. A head that predicts more than
     logits, deltas and boxes is a `Head[ItsOutput]`, where ItsOutput is its own subclass of `HeadOutput`.
+
+    The rows of its output layers are those of the background first, if it has any, then class after class: weights of
+    another data set are then taken over class by class (`tsdlab.models.start`).
     """
 
     # Which modules of this head can start as copies of torchvision's second stage: torchvision's name → names here.
