@@ -273,7 +273,7 @@ def test_a_download_without_a_network_says_what_to_do(
 def test_eval_sees_images_several_times(finished: Path, tiny_data: Path, tmp_path: Path) -> None:
     def measured(*options: object) -> dict[str, float]:
         file = tmp_path / "result.json"
-        run("eval", finished / "weights.safetensors", "--data", tiny_data, "--json", file, "--device", "cpu", *options)
+        run("eval", finished / "weights.safetensors", "--data", tiny_data, "--json", file, "--overwrite", *options)
         metrics: dict[str, float] = json.loads(file.read_text())["metrics"]
         return metrics
 

@@ -21,7 +21,7 @@ import torch
 
 from tsdlab import files
 from tsdlab.errors import BusyFolderError, ExistingFileError
-from tsdlab.files import atomic_write, naming, only_writer, write_json
+from tsdlab.files import atomic_write, claim_outputs, naming, new_folder, only_writer, write_json
 
 
 class WriteError(Exception):
@@ -199,3 +199,86 @@ def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest
     with pytest.warns(UserWarning, match=said), only_writer(tmp_path):
         (tmp_path / "result").touch()
     assert [path.name for path in tmp_path.iterdir()] == ["result"]
+
+
+# Nothing of a user's is replaced
+
+
+def _spellings(folder: Path) -> dict[str, Path]:
+    """Names of one file `folder/mine.png`."""
+    file = folder / "mine.png"
+    file.write_bytes(b"mine")
+    (folder / "inside").mkdir()
+    (folder / "link.png").symlink_to(file)
+    (folder / "other").symlink_to(folder, target_is_directory=True)
+    os.link(file, folder / "hard.png")
+    found = {
+        "itself": file,
+        "dots": folder / "inside" / ".." / "." / "mine.png",
+        "relative": Path(os.path.relpath(file)),
+        "link": folder / "link.png",
+        "folder link": folder / "other" / "mine.png",
+        "hard link": folder / "hard.png",
+    }
+    if (folder / "MINE.PNG").exists():  # the file system does not tell upper from lower case
+        found["case"] = folder / "MINE.PNG"
+    return found
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_input_is_never_an_output_whatever_it_is_called(overwrite: bool, tmp_path: Path) -> None:
+    names = _spellings(tmp_path).values()
+    for output in names:
+        for source in names:
+            with pytest.raises(ExistingFileError, match="is read by this command and never replaced"):
+                claim_outputs([tmp_path / "new", output], [tmp_path / "no", source], overwrite)
+
+
+def test_what_exists_is_replaced_only_on_request(tmp_path: Path) -> None:
+    (tmp_path / "leads nowhere").symlink_to(tmp_path / "gone")
+    taken = [tmp_path / name for name in "abcde"]
+    for path in taken:
+        path.touch()
+    for outputs in ([taken[0]], taken, [tmp_path / "leads nowhere"]):
+        with pytest.raises(ExistingFileError, match="--overwrite") as caught:
+            claim_outputs([tmp_path / "new", *outputs])
+        assert str(outputs[0]) in str(caught.value) and str(taken[3]) not in str(caught.value)
+        claim_outputs(outputs, [tmp_path / "new"], overwrite=True)
+    with pytest.raises(ExistingFileError, match="c and 2 more would be replaced"):
+        claim_outputs(taken)
+    claim_outputs([tmp_path / "new", tmp_path / "no/new"], taken)
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ExistingFileError, match="is a folder"):
+        claim_outputs([tmp_path], overwrite=True)
+
+
+def test_a_new_folder_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty", target_is_directory=True)
+    for name in ("link", "new", "deep/er", "n" * 250):
+        with new_folder(tmp_path / name) as partial:
+            (partial / "file").write_text(name)
+        assert (tmp_path / name / "file").read_text() == name
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(WriteError), new_folder(tmp_path / "failed") as partial:
+        (partial / "file").touch()
+        raise WriteError
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    (tmp_path / "current").mkdir()
+    monkeypatch.chdir(tmp_path / "current")
+    for taken in (tmp_path / "new", tmp_path / "new/file", tmp_path / "nowhere", Path()):
+        with pytest.raises(ExistingFileError), new_folder(taken):
+            raise AssertionError(taken)
+    (tmp_path / "nowhere").unlink()
+    (tmp_path / "current").rmdir()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_that_somebody_fills_meanwhile_keeps_its_files(tmp_path: Path) -> None:
+    with pytest.raises(OSError), new_folder(tmp_path / "new") as partial:
+        (partial / "file").touch()
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new/theirs").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["new", "theirs"]

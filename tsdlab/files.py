@@ -1,4 +1,4 @@
-"""Writing files so that they are never incomplete, and folders so that only one process writes to them.
+"""Writing files: never incomplete, by one process at a time, and never over what a command did not make.
 
 A reader of a file sees the old content or the new one.
 """
@@ -9,8 +9,9 @@ import errno
 import json
 import os
 import platform
+import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +21,8 @@ from tsdlab.errors import BusyFolderError, ExistingFileError, MissingFileError
 LOCK = ".lock"
 # What file systems without locks answer, such as some network and user-space ones.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
+
+_LISTED = 3  # files that a message spells out
 
 
 @contextmanager
@@ -137,6 +140,75 @@ def require_place(path: Path) -> None:
         raise ExistingFileError(f"{path} is a folder; give the name of a file")
     if not path.parent.is_dir():
         raise MissingFileError(f"there is no folder {path.parent} to write {path.name} to")
+
+
+def claim_outputs(outputs: Iterable[Path], inputs: Iterable[Path] = (), overwrite: bool = False) -> None:
+    """Check that files can be written without loss, before the work that they will hold is done.
+
+    Args:
+        outputs: the files that will be written; their folders need not exist.
+        inputs: the files that are read. None of them is ever replaced, whatever it is called: a link, another
+            spelling of its path and a hard link are the same file.
+        overwrite: whether other files may be replaced.
+
+    Raises:
+        ExistingFileError: an output is an input or a folder, or it exists and `overwrite` is False.
+    """
+    existing = [path for path in outputs if os.path.lexists(path)]  # a link that leads nowhere is somebody's, too
+    if not existing:
+        return
+    for path in existing:
+        if path.is_dir():
+            raise ExistingFileError(
+                f"{path} is a folder, and a file of this name would be written; choose another place"
+            )
+    read = {_identity(path): path for path in inputs if path.exists()}
+    for path in existing:
+        source = read.get(_identity(path)) if path.exists() else None
+        if source is not None:
+            same = "" if source == path else f" (it is {source})"
+            raise ExistingFileError(f"{path}{same} is read by this command and never replaced; choose another place")
+    if not overwrite:
+        more = f" and {len(existing) - _LISTED} more" if len(existing) > _LISTED else ""
+        raise ExistingFileError(
+            f"{', '.join(map(str, existing[:_LISTED]))}{more} would be replaced; choose another place, or allow it: "
+            "--overwrite (overwrite=True in Python)"
+        )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """The same for all names of one file."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+@contextmanager
+def new_folder(root: Path) -> Iterator[Path]:
+    """Make a folder that is there when it is complete: yields one beside it, which gets its name when the block ends.
+
+    After an exception inside the block, or where `root` was meanwhile filled by somebody else, nothing of it is left.
+
+    Args:
+        root: the folder; it may exist if it is empty.
+
+    Raises:
+        ExistingFileError: it is a file, or not empty, or the current folder.
+    """
+    if os.path.lexists(root) and (not root.is_dir() or any(root.iterdir())):
+        raise ExistingFileError(f"{root} exists and is not empty; choose another folder or remove it first")
+    real = root.resolve()
+    if real == Path.cwd():
+        raise ExistingFileError(f"{root} is the current folder; give the name of a new one")
+    real.parent.mkdir(parents=True, exist_ok=True)
+    partial = real.with_name(f".{real.name[:100]}.partial-{os.getpid()}")
+    try:
+        partial.mkdir()
+        yield partial
+        if real.exists():
+            real.rmdir()
+        partial.rename(real)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:

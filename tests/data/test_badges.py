@@ -15,7 +15,7 @@ from tsdlab.data.badges import dataset as dataset_module
 from tsdlab.data.badges import layout as layout_module
 from tsdlab.data.check import check_folder
 from tsdlab.data.coco import CocoDataset
-from tsdlab.errors import DataError
+from tsdlab.errors import ExistingFileError
 
 SCENES = range(25)
 MISALIGNMENTS = (0.0, 0.5, 1.0, 1.5, 2.0)
@@ -58,7 +58,7 @@ def test_equal_seeds_give_equal_bytes_and_others_do_not(tmp_path: Path) -> None:
 def test_nothing_is_overwritten_and_an_interrupted_call_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
-    with pytest.raises(DataError, match="mine exists and is not empty"):
+    with pytest.raises(ExistingFileError, match="mine exists and is not empty"):
         make_badges(tmp_path / "mine", BadgesConfig(train=1, val=1), progress=False)
 
     def interrupted(*_args) -> None:

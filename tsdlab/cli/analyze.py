@@ -25,6 +25,8 @@ class Analyze:
     split: NonEmptyText = "val"
     images: Annotated[Count | None, arg(metavar="INT")] = None
     """Use only the first INT images. Default: all."""
+    overwrite: bool = False
+    """Replace the files of an older report in OUT."""
     device: Device = "auto"
 
     def run(self, line: str) -> None:
@@ -32,13 +34,15 @@ class Analyze:
         from tsdlab.analysis.examples import CANDIDATES, choose_examples
         from tsdlab.data.coco import CocoDataset
         from tsdlab.device import joined_processes, resolve_device
-        from tsdlab.models.weights import load_detector
+        from tsdlab.files import claim_outputs
+        from tsdlab.models.weights import find_weights, load_detector
         from tsdlab.report.page import Source
-        from tsdlab.report.write import write_report
+        from tsdlab.report.write import report_files, write_report
 
         if self.out.exists() and not self.out.is_dir():
             raise ExistingFileError(f"{self.out} is a file; --out names a folder")
         dataset = CocoDataset(self.data, self.split)
+        claim_outputs(report_files(self.out), [find_weights(self.weights), *dataset.files], self.overwrite)
         with joined_processes() as is_rank_zero:
             model = load_detector(self.weights, resolve_device(self.device))
             if is_rank_zero:
@@ -47,4 +51,4 @@ class Analyze:
         if is_rank_zero:
             examples = choose_examples(model, dataset, min(CANDIDATES, analysis.misalignment.images))
             source = Source(self.weights, model.config.head, str(dataset.root), dataset.split, line)
-            print(f"wrote {write_report(analysis, examples, source, self.out)}")
+            print(f"wrote {write_report(analysis, examples, source, self.out, self.overwrite)}")

@@ -27,6 +27,8 @@ class Detect:
     """Folder for the drawn images and detections.json."""
     score_thresh: Fraction = 0.5
     """Drop detections below this score."""
+    overwrite: bool = False
+    """Replace the files of an older run in OUT."""
     device: Device = "auto"
 
     def run(self, line: str) -> None:
@@ -34,21 +36,24 @@ class Detect:
 
         from tsdlab.data.images import read_image
         from tsdlab.device import resolve_device
-        from tsdlab.files import write_json
-        from tsdlab.models.weights import load_detector
+        from tsdlab.files import claim_outputs, write_json
+        from tsdlab.models.weights import find_weights, load_detector
 
         if not self.images:
             raise InputError("give at least one image")
         missing = [str(path) for path in self.images if not path.is_file()]
         if missing:
             raise MissingFileError(f"no image file at {', '.join(missing)}; give files, not folders")
+        drawings = _drawing_names(self.images)
+        outputs = [self.out / name for name in ("detections.json", *drawings)]
+        claim_outputs(outputs, [find_weights(self.weights), *self.images], self.overwrite)
         device = resolve_device(self.device)
         model = load_detector(self.weights, device, self.score_thresh)
         names = [category.name for category in model.categories]
         names = names or [str(label) for label in range(1, 1 + model.config.num_classes)]
         self.out.mkdir(parents=True, exist_ok=True)
         listed = []
-        for path, drawn in zip(self.images, _drawing_names(self.images)):
+        for path, drawn in zip(self.images, drawings):
             image = read_image(path)
             with torch.inference_mode():
                 found = {k: v.cpu() for k, v in model([image.to(device)])[0].items()}

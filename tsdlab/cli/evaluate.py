@@ -34,15 +34,17 @@ class Eval:
     """Processes that load images."""
     json: Annotated[Path | None, arg(metavar="FILE")] = None
     """File for the metrics, this command and the versions it ran with."""
+    overwrite: bool = False
+    """Replace the file of --json if it exists."""
     device: Device = "auto"
 
     def run(self, line: str) -> None:
         from tsdlab.data.coco import CocoDataset
         from tsdlab.device import resolve_device
         from tsdlab.evaluation import evaluate
-        from tsdlab.files import require_place, write_json
+        from tsdlab.files import claim_outputs, require_place, write_json
         from tsdlab.models.augmented import AugmentedDetector
-        from tsdlab.models.weights import load_detector
+        from tsdlab.models.weights import find_weights, load_detector
         from tsdlab.provenance import versions
 
         if self.json is not None:
@@ -50,6 +52,8 @@ class Eval:
         detector = load_detector(self.weights, resolve_device(self.device), nms=self.nms)
         model = AugmentedDetector(detector, self.min_sizes, self.flip)
         dataset = CocoDataset(self.data, self.split)
+        if self.json is not None:
+            claim_outputs([self.json], [find_weights(self.weights), *dataset.files], self.overwrite)
         metrics = evaluate(model, dataset, self.batch_size, self.score_thresh, workers=self.workers)
         print(metrics)
         if self.json is not None:

@@ -54,11 +54,13 @@ class ImportTorchvision:
     """Branches like torchvision's start as copies of it, everything else in the head from random."""
     model: PublishedName = "fasterrcnn_resnet50_fpn"
     """Which of torchvision's detectors."""
+    overwrite: bool = False
+    """Replace OUT if it exists."""
 
     def run(self, line: str) -> None:
         from tsdlab.files import require_place
         from tsdlab.models.torchvision_weights import import_torchvision
 
         require_place(self.out)
-        import_torchvision(self.out, self.source, self.head, self.model)
+        import_torchvision(self.out, self.source, self.head, self.model, self.overwrite)
         print(f"wrote {self.out}")

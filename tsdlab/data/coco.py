@@ -73,6 +73,11 @@ class CocoDataset(Dataset):
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    @property
+    def files(self) -> list[Path]:
+        """Every file that the split is read from: the annotation file, and the images in the order of `image_ids`."""
+        return [self.annotation_file, *(image.path for image in self._split.images)]
+
     def target(self, index: int) -> Target:
         """The target of `dataset[index]` before `transforms`, without reading the image."""
         objects = self._split.objects[index]

@@ -15,6 +15,7 @@ from torchvision.models.detection._utils import overwrite_eps
 
 from tsdlab.config import BackboneConfig, HeadName, PublishedName
 from tsdlab.errors import WeightsError
+from tsdlab.files import claim_outputs
 from tsdlab.models.build import from_torchvision
 from tsdlab.models.detector import Detector
 from tsdlab.models.torchvision_start import published_model
@@ -32,6 +33,7 @@ def import_torchvision(
     source: str | Path = "torchvision",
     head: HeadName = "sibling",
     builder: PublishedName = "fasterrcnn_resnet50_fpn",
+    overwrite: bool = False,
 ) -> Detector:
     """Convert a torchvision Faster R-CNN to a weights file of tsdlab.
 
@@ -40,15 +42,18 @@ def import_torchvision(
         source: "torchvision" downloads its COCO weights (network needed); otherwise a local file with its state dict.
         head: the second stage (see `from_torchvision`).
         builder: which of torchvision's detectors it is.
+        overwrite: whether `out` may be replaced, if it is not the source.
 
     Returns:
         The imported model, in eval mode. Its classes are COCO's if it has as many as torchvision's; otherwise, and
         where COCO has no class, they are called "class 1", "class 2", …
 
     Raises:
+        ExistingFileError: `out` exists and may not be replaced.
         FileNotFoundError: there is no such file.
         ValueError: the file holds no state dict, or not that of this detector.
     """
+    claim_outputs([out], [Path(source)], overwrite)
     model = from_torchvision(torchvision_model(source, builder), head)
     names = coco_names(model.config.num_classes, builder) or [None] * model.config.num_classes
     model.categories = tuple(Category(label, name or f"class {label}") for label, name in enumerate(names, 1))

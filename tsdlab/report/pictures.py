@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from tsdlab.analysis.analyze import Analysis
 from tsdlab.analysis.displacement import ALL_LEVELS, Displacements
-from tsdlab.analysis.examples import Example
+from tsdlab.analysis.examples import EXAMPLES, Example
 from tsdlab.analysis.misalignment import METHODS
 from tsdlab.figures import maps as map_plots
 from tsdlab.figures import measures as plots
@@ -18,12 +18,17 @@ _SHOWN_MEASURES = (
     "peak_distance", "spearman", "classification_centre", "localization_centre", "classification_peak_on_salient",
     "classification_energy_on_salient",
 )  # fmt: skip
+PICTURES = (
+    *(f"example-{number}{method}" for number in range(1, 1 + EXAMPLES) for method in ("", *(f"-{m}" for m in METHODS))),
+    *(f"{kind}-{method}" for kind in ("measures", "moved") for method in METHODS),
+    *("scores", "displacements"),
+)  # every name that a picture may have
 _PIXELS_PER_INCH = 130
 _MAP_PIXELS_PER_INCH = 100  # maps have few pixels, and their grids are most of the page
 
 
 def draw_pictures(analysis: Analysis, examples: Sequence[Example]) -> dict[str, bytes]:
-    """Every picture of the report as a PNG, by name."""
+    """Every picture of the report as a PNG, by name; the names are among `PICTURES`."""
     figures: dict[str, tuple[Figure, int]] = {}
     for number, example in enumerate(examples, 1):
         figures[f"example-{number}"] = draw_example(example), _MAP_PIXELS_PER_INCH

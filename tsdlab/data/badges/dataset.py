@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from tqdm import tqdm
 from tsdlab.data.badges.config import BadgesConfig
 from tsdlab.data.badges.layout import CLASSES, WORLD, Layout, sample_layout
 from tsdlab.data.badges.rendering import render
-from tsdlab.errors import DataError
+from tsdlab.files import new_folder
 
 
 @dataclass(frozen=True)
@@ -44,22 +42,13 @@ def make_badges(root: str | Path, config: BadgesConfig, progress: bool = True) -
         The folder.
 
     Raises:
-        DataError: the folder exists and is not empty.
+        ExistingFileError: the folder exists and is not empty.
     """
     root = Path(root)
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise DataError(f"{root} exists and is not empty; choose another folder or remove it first")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    partial = root.with_name(f".{root.name}.partial-{os.getpid()}")
-    try:
-        (partial / "annotations").mkdir(parents=True)
+    with new_folder(root) as partial:
+        (partial / "annotations").mkdir()
         for code, (split, count) in enumerate({"train": config.train, "val": config.val}.items()):
             _write_split(partial, split, code, count, config, progress)
-        if root.exists():
-            root.rmdir()
-        partial.rename(root)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return root
 
 
