@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from faster_coco_eval import COCO, COCOeval_faster
 
-from tsdlab.data.annotations import area_of, is_crowd
+from tsdlab.data.annotations import Split
 from tsdlab.data.coco import CocoDataset
 from tsdlab.data.loading import batch_loader
-from tsdlab.errors import InputError
+from tsdlab.data.values import Id, Ids, id_order
+from tsdlab.errors import InputError, shown
 from tsdlab.models.augmented import AugmentedDetector
 from tsdlab.models.detector import Detector, evaluating
 from tsdlab.progress import progress_bar
@@ -28,6 +27,7 @@ _NUMBERS = (
     *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
     *("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
 )
+_MOST_DETECTIONS = 100  # of an image, that COCO's AP counts
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ class Metrics:
     images: int
     detections: int
     per_iou: dict[str, float] = dataclasses.field(default_factory=dict)  # IoU threshold "0.50" … "0.95" → AP
+    detections_per_image: int = _MOST_DETECTIONS  # that count, or that the detector can give if it gives fewer
+    crowded_images: int = 0  # images with more objects than that: not all can be found
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; NaN becomes None."""
@@ -70,13 +72,21 @@ class Metrics:
         return {name: getattr(self, name) for name in _NUMBERS}
 
     def line(self) -> str:
-        """The six AP numbers on one line."""
-        return "  ".join(f"{name} {_percent(getattr(self, name))}" for name in _NUMBERS[:6])
+        """The six AP numbers on one line, and whether they are capped."""
+        numbers = "  ".join(f"{name} {_percent(getattr(self, name))}" for name in _NUMBERS[:6])
+        return f"{numbers}  ({self._cap()})" if self.crowded_images else numbers
+
+    def _cap(self) -> str:
+        return (
+            f"AP is capped: {self.crowded_images} of {self.images} images have more than {self.detections_per_image} "
+            "objects, and no more detections count in an image"
+        )
 
     def __str__(self) -> str:
         width = max(len("class"), *(len(name) for name in self.per_class))
         lines = [
             f"{self.images} images, {self.detections} detections",
+            *([self._cap()] if self.crowded_images else []),
             _row([*_NUMBERS[:6]], 10),
             _row([_percent(getattr(self, n)) for n in _NUMBERS[:6]], 10),
             _row([*_NUMBERS[6:]], 10),
@@ -126,7 +136,13 @@ def evaluate(
     Raises:
         ValueError: the dataset has a category that the model does not know.
     """
-    return measure(dataset, collect_detections(model, dataset, batch_size, score_thresh, progress, workers))
+    detections = collect_detections(model, dataset, batch_size, score_thresh, progress, workers)
+    return measure(dataset, detections, _detections_per_image(model))
+
+
+def _detections_per_image(model: Detector | AugmentedDetector) -> int:
+    """The most that `model` gives; anything else that detects may give as many as count."""
+    return model.roi_heads.config.detections_per_image if hasattr(model, "roi_heads") else _MOST_DETECTIONS
 
 
 @torch.inference_mode()
@@ -153,7 +169,8 @@ def collect_detections(
         indices: which images of the dataset; None takes all.
 
     Returns:
-        One dict per detection: image_id, category_id, bbox [x, y, width, height] in pixels, score.
+        One dict per detection: image_id, category_id, bbox [x, y, width, height] in pixels, score. The ids are those
+        of the annotation file: integers of any size, or texts.
 
     Raises:
         InputError: an argument cannot be used, or the dataset has a category that the model does not know.
@@ -193,7 +210,7 @@ def _equal_sizes(part: list[int], sizes: list[tuple[int, int]], batch_size: int)
     return [group[i : i + batch_size] for group in groups.values() for i in range(0, len(group), batch_size)]
 
 
-def _as_results(found: dict[str, torch.Tensor], image_id: int, to_category: dict[int, int]) -> Iterator[dict[str, Any]]:
+def _as_results(found: dict[str, torch.Tensor], image_id: Id, to_category: dict[int, Id]) -> Iterator[dict[str, Any]]:
     boxes = found["boxes"].clone()
     boxes[:, 2:] -= boxes[:, :2]  # xyxy → xywh
     for box, label, score in zip(boxes.tolist(), found["labels"].tolist(), found["scores"].tolist()):
@@ -201,7 +218,7 @@ def _as_results(found: dict[str, torch.Tensor], image_id: int, to_category: dict
             yield {"image_id": image_id, "category_id": to_category[label], "bbox": box, "score": score}
 
 
-def label_to_category(model: Detector | AugmentedDetector, dataset: CocoDataset) -> dict[int, int]:
+def label_to_category(model: Detector | AugmentedDetector, dataset: CocoDataset) -> dict[int, Id]:
     """The dataset's category id for each of the model's labels that is a category of the dataset.
 
     Labels are matched by the names in `model.categories`, or by position if that is empty.
@@ -234,37 +251,48 @@ def model_labels(model: Detector | AugmentedDetector, dataset: CocoDataset) -> t
     return torch.tensor([0, *(labels[category.id] for category in dataset.categories)])
 
 
-def measure(dataset: CocoDataset, detections: list[dict[str, Any]]) -> Metrics:
-    """COCO metrics of `detections` (COCO's result format) against the dataset's annotation file.
+def measure(
+    dataset: CocoDataset, detections: list[dict[str, Any]], detections_per_image: int = _MOST_DETECTIONS
+) -> Metrics:
+    """COCO metrics of `detections` (COCO's result format) against the dataset's annotations.
 
     As in any COCO evaluation, the file's degenerate boxes count as objects, so the numbers are comparable with others'.
+
+    Args:
+        dataset: the images and objects.
+        detections: dicts with image_id, category_id, bbox and score. The ids are those of the annotation file; a
+            number given as text, or the other way round, is found if only one id can be meant.
+        detections_per_image: the most that the detector gives, to say how far AP is capped. AP itself counts the best
+            100 of an image, whatever this is.
+
+    Raises:
+        InputError: an id of a detection is not in the annotation file.
     """
-    truth = COCO(_ground_truth(dataset.annotation_file))
-    found = COCO(
-        {
-            "images": truth.dataset["images"],
-            "categories": truth.dataset["categories"],
-            "annotations": [
-                {**d, "id": i, "iscrowd": 0, "area": d["bbox"][2] * d["bbox"][3]} for i, d in enumerate(detections, 1)
-            ],
-        }
-    )
+    # COCOeval needs small integers. The images have the order of their ids, which decides between equal scores.
+    order = sorted(range(len(dataset)), key=lambda index: id_order(dataset.image_ids[index]))
+    numbers_of_images = {index: number for number, index in enumerate(order, 1)}
+    frame = {
+        "images": [{"id": number} for number in numbers_of_images.values()],
+        "categories": [{"id": label} for label in range(1, len(dataset.categories) + 1)],
+    }
+    truth = COCO({**frame, "annotations": _ground_truth(dataset.content, numbers_of_images)})
+    found = COCO({**frame, "annotations": _renumbered(detections, dataset, numbers_of_images)})
     evaluation = COCOeval_faster(truth, found, "bbox")
-    evaluation.params.imgIds = sorted(dataset.image_ids)
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
     numbers = [math.nan if v < 0 else 100 * float(v) for v in evaluation.stats[: len(_NUMBERS)]]
     precision = evaluation.eval["precision"][:, :, :, 0, -1]  # [IoU thresholds, recalls, classes]; all areas
-    names = {category.id: category.name for category in dataset.categories}
     per_class = {
-        names[category_id]: {
+        category.name: {
             "AP": _mean(precision[:, :, k]),
             "AP50": _mean(precision[0, :, k]),
             "AP75": _mean(precision[5, :, k]),
         }
-        for k, category_id in enumerate(evaluation.params.catIds)
+        for k, category in enumerate(dataset.categories)
     }
+    limit = min(detections_per_image, _MOST_DETECTIONS)
+    annotations = dataset.content.annotations
     return Metrics(
         **dict(zip(_NUMBERS, numbers)),
         per_class=per_class,
@@ -273,23 +301,55 @@ def measure(dataset: CocoDataset, detections: list[dict[str, Any]]) -> Metrics:
         per_iou={
             f"{threshold:.2f}": _mean(precision[t]) for t, threshold in enumerate(evaluation.params.iouThrs.tolist())
         },
+        detections_per_image=limit,
+        crowded_images=int((np.bincount(annotations.images[~annotations.crowd]) > limit).sum()),
     )
 
 
-def _ground_truth(annotation_file: Path) -> dict[str, Any]:
-    """The annotation file, with what COCOeval needs and real files may omit: areas, crowd flags, ids from 1."""
-    content: dict[str, Any] = json.loads(annotation_file.read_bytes())
-    # COCOeval uses the id 0 for "unmatched", so annotations are renumbered from 1.
-    content["annotations"] = [
+def _ground_truth(content: Split, numbers_of_images: dict[int, int]) -> list[dict[str, Any]]:
+    """The annotations as COCOeval takes them. It uses the id 0 for "unmatched", so they are numbered from 1."""
+    columns = content.annotations
+    rows = zip(columns.images, columns.labels, columns.boxes.tolist(), columns.area.tolist(), columns.crowd)
+    return [
         {
-            **a,
-            "id": i,
-            "iscrowd": int(is_crowd(a)),
-            "area": area_of(a),
+            "id": number,
+            "image_id": numbers_of_images[int(image)],
+            "category_id": int(label),
+            "bbox": box,
+            "area": area,
+            "iscrowd": int(crowd),
         }
-        for i, a in enumerate(content["annotations"], 1)
+        for number, (image, label, box, area, crowd) in enumerate(rows, 1)
     ]
-    return content
+
+
+def _renumbered(
+    detections: list[dict[str, Any]], dataset: CocoDataset, numbers_of_images: dict[int, int]
+) -> list[dict[str, Any]]:
+    """`detections` as COCOeval takes them."""
+    images, categories = Ids(dataset.image_ids), Ids([category.id for category in dataset.categories])
+    return [
+        {
+            "id": number,
+            "image_id": numbers_of_images[_position("image_id", detection, images, dataset)],
+            "category_id": 1 + _position("category_id", detection, categories, dataset),
+            "bbox": detection["bbox"],
+            "score": detection["score"],
+            "iscrowd": 0,
+            "area": detection["bbox"][2] * detection["bbox"][3],
+        }
+        for number, detection in enumerate(detections, 1)
+    ]
+
+
+def _position(key: str, detection: dict[str, Any], ids: Ids, dataset: CocoDataset) -> int:
+    positions = ids.find(detection[key])
+    if len(positions) != 1:
+        raise InputError(
+            f"a detection has the {key} {shown(repr(detection[key]), 80)}, which is not an id of "
+            f"{shown(dataset.annotation_file)}"
+        )
+    return positions[0]
 
 
 def _mean(values: np.ndarray) -> float:

@@ -119,10 +119,15 @@ def _violation(value: Any, hint: Any) -> _Violation | None:
     """The first part of `value` that `hint` does not allow."""
     bare, *markers = typing.get_args(hint) if typing.get_origin(hint) is Annotated else [hint]
     origin, arguments = typing.get_origin(bare), typing.get_args(bare)
-    if origin in (typing.Union, types.UnionType):  # only ever with None
-        (declared,) = (argument for argument in arguments if argument is not types.NoneType)
-        found = None if value is None else _violation(value, declared)
-        return found and found._replace(allowed=f"{found.allowed}, or None")
+    if origin in (typing.Union, types.UnionType):
+        violations = [_violation(value, declared) for declared in arguments if declared is not types.NoneType]
+        if None in violations or (value is None and types.NoneType in arguments):
+            return None
+        allowed = " or ".join(found.allowed for found in violations if found is not None)
+        optional = ", or None" if types.NoneType in arguments else ""
+        # The place of a part is that within the one type that has parts.
+        found = next(found for found in violations if found is not None)
+        return found._replace(allowed=allowed + optional)
     if isinstance(value, tuple | str) and not value and NotEmpty() in markers:
         return _Violation("", "not empty", value)
     if origin is tuple:

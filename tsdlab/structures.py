@@ -16,7 +16,7 @@ from torch import Tensor
 class Category:
     """A class of objects, as an annotation file names it."""
 
-    id: int
+    id: int | str
     name: str
 
 

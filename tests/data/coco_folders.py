@@ -32,5 +32,6 @@ def write_split(root: Path, images=None, annotations=None, categories=None, spli
     for entry in images:
         path = root / split / str(entry.get("file_name", "unnamed.png"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (entry.get("width", 8), entry.get("height", 8)), (255, 128, 0)).save(path)
+        size = (int(entry.get("width", 8)), int(entry.get("height", 8)))
+        Image.new("RGB", size, (255, 128, 0)).save(path)
     return root

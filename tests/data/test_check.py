@@ -21,12 +21,14 @@ def test_check_collects_every_problem_of_every_split(tmp_path: Path) -> None:
     assert train.class_counts == {"ant": 0, "cat": 1}
     assert ["b.png" in p or "c.png" in p for p in train.problems] == [True, True]
     assert len(val.problems) == 2 and "image_id 5" in val.problems[0]
-    assert "differ from those of train: 3 'ant', 7 'cat', 7 'dog'" in val.problems[1]
+    assert "differ (only in val: 'dog'; only in train: 'ant', 'cat')" in val.problems[1]
     assert "train: 3 images, 1 objects" in str(train) and str(val).count("PROBLEM") == 2
 
 
 def test_a_valid_folder_has_no_problems(tmp_path: Path) -> None:
-    (report,) = check_folder(write_split(tmp_path), progress=False)
-    assert report.problems == [] and "no problems" in str(report)
+    write_split(tmp_path, split="val")
+    reports = check_folder(write_split(tmp_path), progress=False, decode=True)
+    assert [report.split for report in reports] == ["train", "val"]
+    assert all(report.problems == report.notes == [] and "no problems" in str(report) for report in reports)
     with pytest.raises(DataError, match="is this the folder"):
         check_folder(tmp_path / "elsewhere")

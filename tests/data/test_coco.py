@@ -67,7 +67,7 @@ def test_boxes_are_clipped_to_the_image(tmp_path: Path) -> None:
 
 
 def test_degenerate_boxes_are_dropped_and_counted_in_one_warning(tmp_path: Path) -> None:
-    boxes = [(1, 1, 0, 5), (1, 1, 5, -2), (50, 1, 5, 5), (1, -9, 5, 9), (1, 1, float("nan"), 5), (1, 1, 5, 5)]
+    boxes = [(1, 1, 0, 5), (1, 1, 5, -2), (50, 1, 5, 5), (1, -9, 5, 9), (1, 1, 0.9, 5), (1, 1, 5, 5)]
     objects = [annotation(10 + i, bbox=box) for i, box in enumerate(boxes)]
     root = write_split(tmp_path, annotations=objects)
     with warnings.catch_warnings(record=True) as caught:

@@ -74,7 +74,7 @@ def test_data_is_checked_before_anything_is_written(
     write_split(tmp_path / "data", "val", 2, 0)
     file = tmp_path / "data/annotations/instances_val.json"
     file.write_text(file.read_text().replace('"red"', '"green"'))
-    with pytest.raises(DataError, match="green, red"):
+    with pytest.raises(DataError, match="only in val: 'green'; only in train: 'red'"):
         train(tiny_config, tmp_path / "data", tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 

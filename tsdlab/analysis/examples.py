@@ -29,7 +29,7 @@ class Example:
     """An object to show, with everything that is drawn of it. Boxes are xyxy in pixels of the image."""
 
     image: int  # index in the dataset
-    image_id: int  # as in the annotation file
+    image_id: int | str  # as in the annotation file
     object: int  # index in the image's target
     label: int  # of the model
     category: str

@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 
 from tsdlab.data.badges.config import BadgesConfig
 from tsdlab.errors import DataError
+from tsdlab.ranges import NonEmptyText
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,23 @@ class MakeData:
 
 @dataclass(frozen=True)
 class CheckData:
-    """Read every annotation and every image, and list everything that would stop training."""
+    """Read every annotation and the header of every image, and list everything that would stop or ruin training."""
 
     dir: Annotated[Positional[Path], arg(metavar="DIR", help="Folder in COCO format.")]
+    decode: bool = False
+    """Also decode the pixels of every image: this finds damaged files, and takes longer."""
+    train_split: NonEmptyText = "train"
+    """The split that will be trained on. All others are checked too."""
+    val_split: NonEmptyText = "val"
+    """The split that will be evaluated during training."""
 
     def run(self, line: str) -> None:
         from tsdlab.data.check import check_folder
 
-        reports = check_folder(self.dir)
+        reports = check_folder(self.dir, decode=self.decode, train_split=self.train_split, val_split=self.val_split)
         print(*reports, sep="\n")
         problems = sum(len(report.problems) for report in reports)
         if problems:
             raise DataError(f"{self.dir} has {problems} problem(s), listed above")
+        if not self.decode:
+            print("pixels were not decoded; --decode does that too")

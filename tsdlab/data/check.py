@@ -1,18 +1,36 @@
-"""What `tsdlab data check` reports: everything in a folder that would stop training."""
+"""Whether a data set can be trained on: one judgement, for `tsdlab data check` and for `tsdlab train`.
+
+`read_split` judges one annotation file. Here is what needs the headers of the images, all boxes together, or several
+splits. Problems stop or ruin training. Notes are worth knowing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from tsdlab.data.annotations import FILE_PATTERN, Split, listed, read_split, split_names
-from tsdlab.data.images import read_image
-from tsdlab.errors import DataError
-from tsdlab.structures import Category
+from tsdlab.config import RoIConfig
+from tsdlab.data.annotations import FILE_PATTERN, ImageEntry, Split, read_split, split_names, summary
+from tsdlab.data.coco import NOT_ANNOTATED, CocoDataset
+from tsdlab.data.conventions import wrong_convention
+from tsdlab.data.findings import listed
+from tsdlab.data.images import inspect_image, read_image
+from tsdlab.data.values import Id
+from tsdlab.errors import DataError, shown
+from tsdlab.progress import progress_bar
+
+_LEAST_SIDE = 2  # pixels
+_LONGEST = 30  # sides; a longer image could vanish when it is resized to 32 pixels, the least that `ImageSide` allows
+_MOST_OBJECTS = RoIConfig().detections_per_image
+_IMAGES_PER_TASK = 64
+_THREADS = min(16, 2 * (os.cpu_count() or 1))
 
 
 @dataclass
@@ -24,9 +42,10 @@ class SplitReport:
     objects: int  # usable boxes, without crowds
     crowds: int
     images_without_objects: int
-    dropped: tuple[int, ...]  # ids of annotations whose boxes are empty, not finite or outside their image
+    dropped: tuple[Id, ...]  # ids of annotations whose boxes have a side below one pixel inside their image
     class_counts: dict[str, int]  # category name → objects
-    problems: list[str]
+    problems: list[str]  # what stops or ruins training, one line for each kind
+    notes: list[str]  # what is worth knowing, one line for each kind
 
     def __str__(self) -> str:
         lines = [
@@ -34,53 +53,187 @@ class SplitReport:
             f"{self.images_without_objects} images without objects"
         ]
         if self.dropped:
-            lines.append(f"  left out as unusable: the boxes of annotations {listed(self.dropped)}")
-        width = max((len(name) for name in self.class_counts), default=0)
-        lines += [f"  {name:<{width}}  {count:>7}" for name, count in self.class_counts.items()]
+            lines.append(
+                f"  left out as unusable: the boxes of annotations {listed([shown(repr(id)) for id in self.dropped])}"
+            )
+        counts = {shown(name, 60): count for name, count in self.class_counts.items()}
+        width = max(map(len, counts), default=0)
+        lines += [f"  {name:<{width}}  {count:>7}" for name, count in counts.items()]
         lines += [f"  PROBLEM {problem}" for problem in self.problems] or ["  no problems"]
+        lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
 
-def check_folder(root: str | Path, splits: Sequence[str] | None = None, progress: bool = True) -> list[SplitReport]:
-    """Read the annotation files of a folder and decode every image, collecting all problems.
+def check_folder(
+    root: str | Path,
+    splits: Sequence[str] | None = None,
+    progress: bool = True,
+    decode: bool = False,
+    train_split: str = "train",
+    val_split: str = "val",
+) -> list[SplitReport]:
+    """Read the annotation files of a folder and the headers of all images, and collect all problems.
+
+    A folder without problems can be trained on. Only images whose pixels are damaged are found by `decode` alone.
 
     Args:
         root: the folder.
-        splits: names of the splits to check; by default all that have an annotation file.
+        splits: names of the splits to check; by default all that have an annotation file, and the two that training
+            needs.
         progress: show a text progress bar on stderr.
+        decode: also decode the pixels of every image.
+        train_split, val_split: names of the splits that are trained and evaluated on.
 
     Returns:
-        One report for each split. It is a problem, too, if the categories differ from the first split's.
+        One report for each split, sorted by name.
 
     Raises:
         DataError: there is no split at all.
     """
     root = Path(root)
-    names = split_names(root) if splits is None else splits
-    if not names:
-        raise DataError(f"{root} has no {FILE_PATTERN}; is this the folder of the data set?")
+    existing = split_names(root)
+    if splits is None and not existing:
+        raise DataError(f"{shown(root)} has no {FILE_PATTERN}; is this the folder of the data set?")
+    names = sorted({*existing, train_split, val_split}) if splits is None else splits
     read = {name: read_split(root, name) for name in names}
-    reference = read[names[0]].categories
     for name, split in read.items():
-        if split.categories and split.categories != reference:
-            split.problems.append(
-                f"its categories differ from those of {names[0]}: {_difference(split.categories, reference)}; "
-                "labels would mean different classes"
-            )
-        split.problems += _undecodable(split, name, progress)
+        if not split.is_annotated:
+            findings = split.problems if name in (train_split, val_split) else split.notes
+            findings.add("no annotations", "", NOT_ANNOTATED)
+    _judge(read, train_split, progress, decode)
     return [_report(name, split) for name, split in read.items()]
 
 
-def _undecodable(split: Split, name: str, progress: bool) -> list[str]:
-    """The problems of the images that exist; `read_split` reports the others."""
-    problems = []
-    existing = [image for image in split.images if image.path.is_file()]
-    for image in tqdm(existing, desc=f"reading {name}", unit="image", disable=not progress):
-        try:
-            read_image(image.path, image.size)
-        except DataError as error:
-            problems.append(str(error))
-    return problems
+def require_trainable(train: CocoDataset, val: CocoDataset, progress: bool = True) -> None:
+    """Refuse what `check_folder` reports. Reads the headers of all images, and no pixels.
+
+    Raises:
+        DataError: one of the splits has a problem.
+    """
+    _judge({dataset.split: dataset.content for dataset in (train, val)}, train.split, progress)
+    for dataset in (train, val):
+        if dataset.content.problems:
+            raise DataError(summary(dataset.root, dataset.split, dataset.content.problems))
+
+
+# Judging ----------------------------------------------------------------------------------------------------
+
+
+def _judge(splits: Mapping[str, Split], train_split: str, progress: bool, decode: bool = False) -> None:
+    """Add to the problems and notes of every split."""
+    for split in splits.values():
+        if split.is_annotated and split.images and split.categories:
+            _judge_objects(split)
+    _compare_categories(splits, train_split)
+    for name, split in splits.items():
+        _judge_images(split, name, progress, decode)
+
+
+def _judge_objects(split: Split) -> None:
+    annotations = split.annotations
+    single = np.flatnonzero(~annotations.crowd)
+    boxes = annotations.boxes[single]
+    sizes = np.array([image.size for image in split.images], dtype=np.float64)[annotations.images[single]]
+    _note_objects(split, single, boxes, sizes)
+    if split.problems:  # some objects are missing from the columns: these tell nothing about the others
+        return
+    convention = wrong_convention(boxes, sizes)
+    if convention is not None:
+        split.problems.add("convention", "", convention)
+    elif len(split.dropped) > len(single) / 2:
+        split.problems.add(
+            "dropped",
+            "",
+            f"{len(split.dropped):,} of {len(single):,} boxes have a side below one pixel inside their images; "
+            "correct the boxes, or the sizes of the images",
+        )
+    elif not len(single):
+        crowds = f", only {split.crowds} crowds" if split.crowds else ""
+        split.problems.add("no objects", "", f"the split has no objects{crowds}; annotate some, or leave the split out")
+
+
+def _note_objects(split: Split, single: np.ndarray, boxes: np.ndarray, sizes: np.ndarray) -> None:
+    annotations = split.annotations
+    beyond = ((boxes[:, :2] < -1) | (boxes[:, :2] + boxes[:, 2:] > sizes + 1)).any(1)
+    for row in single[beyond]:
+        what = " extends beyond its image and is clipped"
+        split.notes.add("beyond", f"the box of annotation {shown(repr(annotations.ids[row]), 80)}", what)
+    counts = np.bincount(annotations.images[single], minlength=len(split.images))
+    for position in np.flatnonzero(counts > _MOST_OBJECTS):
+        what = (
+            f" has {counts[position]} objects; AP counts at most {_MOST_OBJECTS} detections in an image, and the "
+            "default of roi.detections_per_image is the same: AP cannot reach 100"
+        )
+        split.notes.add("many", f"image {shown(repr(split.images[position].id), 80)}", what)
+
+
+def _compare_categories(splits: Mapping[str, Split], train_split: str) -> None:
+    """Classes are matched by name. Splits whose categories could not be read are left out."""
+    sound = {n: split.categories for n, split in splits.items() if split.categories_are_sound and split.is_annotated}
+    if not sound:
+        return
+    reference = train_split if train_split in sound else next(iter(sound))
+    classes = {category.name for category in sound[reference]}
+    for name, categories in sound.items():
+        own = {category.name for category in categories}
+        if own != classes:
+            one_sided = {name: own - classes, reference: classes - own}
+            sides = [f"only in {shown(split)}: {_names(names)}" for split, names in one_sided.items() if names]
+            splits[name].problems.add(
+                "categories",
+                "",
+                f"the classes of {shown(name)} and {shown(reference)} differ ({'; '.join(sides)}); give both files "
+                "the same categories",
+            )
+        elif categories != sound[reference]:
+            moved = sorted(c.name for c in set(categories) - set(sound[reference]))
+            splits[name].notes.add(
+                "ids", "", f"the ids of {_names(moved)} differ from those of {shown(reference)}; names count, not ids"
+            )
+
+
+def _names(names: Sequence[str] | set[str]) -> str:
+    return listed([shown(repr(name), 80) for name in sorted(names)])
+
+
+def _judge_images(split: Split, name: str, progress: bool, decode: bool) -> None:
+    """Read the header of every image, or all of it; those without a file are reported already."""
+    images = [image for image in split.images if image.id not in split.absent]
+    faults = _in_parallel(partial(_fault, decode=decode), images)
+    for image, what in zip(images, progress_bar(faults, f"checking {name}", len(images), progress)):
+        if what is not None:
+            split.problems.add(re.sub(r"\d+", "0", what), shown(image.path), what)  # the same words: the same kind
+
+
+def _fault(image: ImageEntry, decode: bool) -> str | None:
+    """Why an image cannot be used, in words that follow its path."""
+    try:
+        if decode:
+            height, width = read_image(image.path, image.size).shape[1:]
+        else:
+            width, height = inspect_image(image.path, image.size)
+    except DataError as error:
+        return str(error).removeprefix(shown(image.path))
+    if min(width, height) >= _LEAST_SIDE and max(width, height) <= _LONGEST * min(width, height):
+        return None
+    return (
+        f" is {width}×{height}; an image needs at least {_LEAST_SIDE} pixels a side, and may be at most {_LONGEST} "
+        "times as long as it is wide. Cut it into parts, or remove its entry"
+    )
+
+
+def _in_parallel(work: Callable[[ImageEntry], str | None], images: Sequence[ImageEntry]) -> Iterator[str | None]:
+    """The result for every image, in order. Threads: reading waits for the disk, and decoding does without the GIL."""
+
+    def work_on(start: int) -> list[str | None]:
+        return [work(image) for image in images[start : start + _IMAGES_PER_TASK]]
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for found in pool.map(work_on, range(0, len(images), _IMAGES_PER_TASK)):
+            yield from found
+
+
+# Reporting --------------------------------------------------------------------------------------------------
 
 
 def _report(name: str, split: Split) -> SplitReport:
@@ -94,9 +247,6 @@ def _report(name: str, split: Split) -> SplitReport:
         images_without_objects=sum(len(objects.labels) == 0 for objects in split.objects),
         dropped=tuple(split.dropped),
         class_counts={category.name: int(count) for category, count in zip(split.categories, counts)},
-        problems=split.problems,
+        problems=split.problems.lines(),
+        notes=split.notes.lines(),
     )
-
-
-def _difference(one: tuple[Category, ...], other: tuple[Category, ...]) -> str:
-    return listed([f"{c.id} {c.name!r}" for c in sorted(set(one) ^ set(other), key=lambda c: (c.id, c.name))])

@@ -11,11 +11,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tsdlab.data.annotations import annotation_file, listed, read_split, summary
+from tsdlab.data.annotations import Split, annotation_file, read_split, summary
+from tsdlab.data.findings import listed
 from tsdlab.data.images import read_image
-from tsdlab.errors import DataError
+from tsdlab.data.values import Id
+from tsdlab.errors import DataError, shown
 from tsdlab.structures import Category
 
+NOT_ANNOTATED = (
+    'has no list "annotations": a test split, which `tsdlab detect` can draw detections for; training, evaluation and '
+    "analysis need one"
+)
 Target = dict[str, Any]
 Transforms = Callable[[Tensor, Target], tuple[Tensor, Target]]
 
@@ -27,15 +33,16 @@ class CocoDataset(Dataset):
 
     - "boxes" float32 `[N, 4]`, xyxy in pixels of the image, clipped to it; `(0, 4)` if there is no object;
     - "labels" int64 `[N]` in 1…C: label i is `categories[i - 1]`, whatever ids the file uses;
-    - "image_id" int, "iscrowd" int64 `[N]` (all 0) and "area" float32 `[N]`, in pixels² (the file's; the area of the
-      box if the file has none);
+    - "image_id", the id in the file (int or str);
+    - "iscrowd" int64 `[N]` (all 0) and "area" float32 `[N]`, in pixels² (the file's; the area of the box if the file
+      has none);
     - "salient_boxes" float32 `[N, 4]`, xyxy, if every annotation of the file has a "salient_bbox".
 
     `dataset[i, seed]` is the same, but `transforms` draw from a random stream of their own: the result depends on
     (i, seed) alone, so that training can resume exactly. The global random state does not change.
 
-    Crowds are left out: their boxes mark regions, not objects. Evaluation reads them from the annotation file. Boxes
-    without an area inside the image are left out too, and counted in one warning.
+    Crowds are left out: their boxes mark regions, not objects. Evaluation knows them. Boxes with a side below one pixel
+    inside the image are left out too, and counted in one warning.
 
     Args:
         root: the folder.
@@ -43,7 +50,7 @@ class CocoDataset(Dataset):
         transforms: `(image, target) → (image, target)`, such as `train_transforms(...)`.
 
     Attributes:
-        categories: the classes, in the order of their labels.
+        categories: the classes, in the order of their labels: by id, texts after numbers.
         image_ids: the file's id of every image.
         image_sizes: (width, height) of every image in pixels, as the file says.
         num_dropped: how many boxes were left out.
@@ -57,18 +64,26 @@ class CocoDataset(Dataset):
         self.root, self.split, self.transforms = Path(root), split, transforms
         self.annotation_file = annotation_file(self.root, split)
         self._split = read_split(self.root, split)
+        if not self._split.is_annotated:
+            self._split.problems.add("no annotations", "", NOT_ANNOTATED)
         if self._split.problems:
             raise DataError(summary(self.root, split, self._split.problems))
         self.categories: tuple[Category, ...] = self._split.categories
-        self.image_ids: list[int] = [image.id for image in self._split.images]
+        self.image_ids: list[Id] = [image.id for image in self._split.images]
         self.image_sizes: list[tuple[int, int]] = [image.size for image in self._split.images]
         self.num_dropped: int = len(self._split.dropped)
         if self.num_dropped:
+            ids = listed([shown(repr(id)) for id in self._split.dropped])
             warnings.warn(
-                f"{self.annotation_file}: left out {self.num_dropped} box(es) that are empty, not finite "
-                f"or outside their image (annotation {listed(self._split.dropped)})",
+                f"{shown(self.annotation_file)}: left out {self.num_dropped} box(es) with a side below one pixel "
+                f"inside their image (annotation {ids})",
                 stacklevel=2,
             )
+
+    @property
+    def content(self) -> Split:
+        """The annotation file, read and judged."""
+        return self._split
 
     def __len__(self) -> int:
         return len(self.image_ids)

@@ -8,6 +8,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from tsdlab.errors import InputError
+from tsdlab.ranges import BatchSize, Count, CountOrZero, Seed, check_value
 
 
 class TrainingBatches(Sampler[list[tuple[int, int]]]):
@@ -26,7 +27,8 @@ class TrainingBatches(Sampler[list[tuple[int, int]]]):
         rank, world_size: this process gets its `batch_size / world_size` keys of every batch.
 
     Raises:
-        InputError: there are no images, or the batch cannot be divided among the processes.
+        InputError: there are no images, the batch cannot be divided among the processes, or an argument is out of
+            range.
     """
 
     def __init__(
@@ -39,9 +41,21 @@ class TrainingBatches(Sampler[list[tuple[int, int]]]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        if num_images < 1:
-            raise InputError("the training split has no images")
-        if batch_size < 1 or batch_size % world_size:
+        if num_images == 0:
+            raise InputError("there are no images to train on")
+        for name, value, allowed in (
+            ("num_images", num_images, Count),
+            ("batch_size", batch_size, BatchSize),
+            ("steps", steps, CountOrZero),
+            ("seed", seed, Seed),
+            ("start_step", start_step, CountOrZero),
+            ("world_size", world_size, Count),
+            ("rank", rank, CountOrZero),
+        ):
+            check_value(name, value, allowed)
+        if rank >= world_size:
+            raise InputError(f"rank must be below world_size, which is {world_size}, got {rank}")
+        if batch_size % world_size:
             raise InputError(f"batch_size {batch_size} is not a positive multiple of the {world_size} processes")
         self.num_images, self.batch_size, self.seed = num_images, batch_size, seed
         self.steps, self.start_step = steps, start_step

@@ -25,12 +25,13 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from tsdlab.config import Config, config_to_dict
+from tsdlab.data.check import require_trainable
 from tsdlab.data.coco import CocoDataset
 from tsdlab.data.loading import batch_loader
 from tsdlab.data.sampling import TrainingBatches
 from tsdlab.data.transforms import train_transforms
 from tsdlab.device import Device
-from tsdlab.errors import DataError, NonFiniteLossError
+from tsdlab.errors import NonFiniteLossError
 from tsdlab.evaluation import Metrics
 from tsdlab.files import write_json
 from tsdlab.models.build import build_detector
@@ -115,6 +116,7 @@ def train(
     start = {} if previous else _starting_point(weights, weights_backbone)
     torch.manual_seed(config.train.seed)  # every process builds the same model …
     model = _build_model(fabric, config, start, dataset.categories, fresh=previous is None)
+    model.categories = dataset.categories
     torch.manual_seed(config.train.seed + fabric.global_rank)  # … and draws its own samples
 
     if fabric.is_global_zero:
@@ -127,15 +129,10 @@ def train(
 
 
 def _open_data(config: Config, data: Path) -> tuple[CocoDataset, CocoDataset]:
-    """The `train` and `val` splits; they must have images, and the same categories."""
+    """The `train` and `val` splits, judged as by `tsdlab data check`."""
     transforms = train_transforms(config.train.flip, config.train.scale_jitter, fill=config.image.mean)
     dataset, val = CocoDataset(data, "train", transforms), CocoDataset(data, "val")
-    if dataset.categories != val.categories:
-        differing = sorted({c.name for c in {*dataset.categories} ^ {*val.categories}})
-        raise DataError(f"{data}: train and val have different categories ({', '.join(differing)})")
-    for split in (dataset, val):
-        if len(split) == 0:
-            raise DataError(f"{split.annotation_file} has no images")
+    require_trainable(dataset, val)
     return dataset, val
 
 

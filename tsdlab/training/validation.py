@@ -73,12 +73,13 @@ class Validation:
         """
         if not self._fabric.is_global_zero:
             return
+        model = state.evaluated_model
         metrics = measure(self._val, detections)
         best = self.best()
         is_best = best is None or not _ap(best.metrics) >= _ap(metrics)
         origin = {"step": state.step, "metrics": metrics.as_dict(), **state.started_from}
         for name in (WEIGHTS, LAST_WEIGHTS) if is_best else (LAST_WEIGHTS,):
-            save_weights(self._out / name, state.evaluated_model, self._val.categories, origin=origin)
+            save_weights(self._out / name, model, model.categories, origin=origin)
         self._logs.add_metrics(state.step, metrics.numbers())
         if self._progress:
             print_above_bar(f"step {state.step}: {metrics.line()}" + ("  (best so far)" if is_best else ""))

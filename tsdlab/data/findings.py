@@ -1,0 +1,59 @@
+"""What is found in a data set, grouped: a fault that thousands of entries share is one line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+_LISTED = 5  # entries that a message spells out
+
+
+@dataclass
+class _Group:
+    first: str
+    others: list[str] = field(default_factory=list)  # the first few
+    count: int = 1
+
+
+class Findings:
+    """Messages by kind: the first one of each kind, and which and how many entries share it."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, _Group] = {}
+
+    def add(self, kind: str, where: str, what: str) -> None:
+        """Add a message.
+
+        Args:
+            kind: what the messages of one group have in common; it is not shown.
+            where: names the entry or the file, such as "annotation 7".
+            what: follows the name: what is wrong, and what to do.
+        """
+        group = self._groups.get(kind)
+        if group is None:
+            self._groups[kind] = _Group(f"{where}{what}")
+            return
+        group.count += 1
+        if len(group.others) < _LISTED:
+            group.others.append(where)
+
+    def __len__(self) -> int:
+        """How many messages were added."""
+        return sum(group.count for group in self._groups.values())
+
+    def lines(self) -> list[str]:
+        """One line for each kind."""
+        return [
+            group.first + (f" (the same in {_listed(group.others, group.count - 1)})" if group.count > 1 else "")
+            for group in self._groups.values()
+        ]
+
+
+def listed(values: Sequence[object]) -> str:
+    """The first few values, separated by commas, and how many more there are."""
+    return _listed(values[:_LISTED], len(values))
+
+
+def _listed(first: Sequence[object], count: int) -> str:
+    more = f" and {count - len(first):,} more" if count > len(first) else ""
+    return ", ".join(map(str, first)) + more
