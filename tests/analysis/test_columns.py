@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from tsdlab.analysis.columns import COLUMNS, Moved
+from tsdlab.analysis.columns import COLUMNS, DIRECTIONS, EDGES, Moved
 from tsdlab.ops.sampling import bin_centres
 
 P = torch.tensor([[0.0, 0.0, 70.0, 14.0]])
@@ -40,6 +41,35 @@ def test_by_hand():
     assert found["classification_centre_distance"] == pytest.approx(gathered)
     plain = torch.linalg.vector_norm((bin_centres(P) - torch.tensor([35.0, 7.0])) / size, dim=-1)
     assert found["moved_spread"] == 0 and found["grid_spread"] == pytest.approx(plain.mean().item())
+
+
+@pytest.mark.parametrize("name", COLUMNS | DIRECTIONS)
+def test_the_unit_says_how_a_column_changes_with_the_size_of_the_image(name):
+    column = (COLUMNS | DIRECTIONS)[name]
+    corners = torch.rand(4, 9, 2, generator=torch.Generator().manual_seed(0)) * 80
+    proposals, moved, objects, salient = torch.cat([corners, corners + torch.tensor([15.0, 40.0])], dim=-1)
+    points = bin_centres(proposals) + 5 * torch.randn(9, 7, 7, 2, generator=torch.Generator().manual_seed(1))
+    small, large = (
+        column.compute(Moved(*(boxes * scale for boxes in (proposals, points, moved, objects, salient))))
+        for scale in (1, 3)
+    )
+    factor = {"pixels": 3, "fraction of P’s size": 1, "degrees": 1, "": 1}[column.unit]
+    torch.testing.assert_close(large, factor * small, rtol=1e-3, atol=1e-3)
+    assert column.label == column.title + (f" ({column.unit})" if column.unit else "")
+
+
+def test_the_bins_of_histograms():
+    widths = {
+        "classification_offset": (0, 0.5, 0.01),
+        "localization_offset": (0, 0.5, 0.01),
+        "classification_offset_px": (0, 60, 1),
+        "localization_offset_px": (0, 30, 0.5),
+        "classification_direction": (-180, 180, 15),
+        "localization_direction": (-180, 180, 15),
+    }
+    assert EDGES.keys() == widths.keys()
+    for name, (low, high, width) in widths.items():
+        assert EDGES[name] == pytest.approx(np.arange(low, high + width / 2, width))
 
 
 def test_without_displacement_nothing_changes():

@@ -44,6 +44,6 @@ def test_a_head_that_moves_nothing_keeps_its_overlap(detectors, images):
     assert all(found.moved_overlap == found.overlap for found in read_proposals(sibling, sibling, images[:1]))
 
 
-def test_images_without_objects_have_no_proposals(detectors):
+def test_images_without_objects_have_no_proposals(detectors, images):
     empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
-    assert list(read_proposals(*detectors, [(torch.rand(3, 96, 96), empty)])) == []
+    assert {found.image for found in read_proposals(*detectors, [(torch.rand(3, 96, 96), empty), images[1]])} == {1}

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import torch
 
+import tsdlab
 from tsdlab.analysis.examples import choose_examples
-from tsdlab.data import CocoDataset
+from tsdlab.data import SAMPLE, CocoDataset
 from tsdlab.models.build import build_detector
 
 
@@ -32,6 +33,22 @@ def test_an_example_holds_its_object_and_the_maps_of_it(tiny_data, tiny_config):
     assert torch.equal(example.pixels, image) and example.image_id == dataset.image_ids[example.image]
     assert torch.equal(example.box, target["boxes"][example.object]) and example.salient is None
     assert example.category == dataset.categories[int(target["labels"][example.object]) - 1].name
+    assert list(example.maps) == ["proposals", "gradients"]
     for maps in example.maps.values():
         assert torch.equal(maps.box, example.box) and maps.label == example.label
         assert example.level in maps.levels and maps.levels.keys() <= example.strides.keys()
+
+
+def test_an_object_that_is_found_comes_before_one_that_is_not():
+    model, sample = tsdlab.load_detector("badges-tsd"), CocoDataset(SAMPLE, "val")
+    (farthest,) = choose_examples(model, sample, images=1, count=1)
+    with torch.no_grad():  # no detection is of its class any more; the gradients of its log-odds stay as they are
+        model.roi_heads.head.classification.out.bias[farthest.label] -= 50
+    (found,) = choose_examples(model, sample, images=1, count=1)
+    assert found.label != farthest.label and found.peak_distance < farthest.peak_distance
+
+
+def test_an_example_of_badges_holds_the_salient_part():
+    sample = CocoDataset(SAMPLE, "val")
+    (example,) = choose_examples(tsdlab.load_detector("badges-tsd"), sample, images=1, count=1)
+    assert torch.equal(example.salient, sample[0][1]["salient_boxes"][example.object])

@@ -11,7 +11,7 @@ from tsdlab.analysis.misalignment import (
     CELLS,
     window,
 )
-from tsdlab.analysis.sensitivity import Grid, TaskMaps
+from tsdlab.analysis.sensitivity import TASKS, Grid, TaskMaps
 
 BOX = torch.tensor([40.0, 30.0, 90.0, 110.0])  # 50 wide, 80 high
 
@@ -41,6 +41,12 @@ def test_an_even_map_measures_even():
         for task in ("classification", "localization"):
             assert found[f"{task}_centre"] == pytest.approx(0.25, abs=1e-4)
             assert found[f"{task}_energy_on_salient"] == pytest.approx(1.0, abs=1e-4)
+        for name, measure in MEASURES.items():  # what figures and reports call the value of an even map
+            if measure.even is not None and name != "spearman":
+                assert measure.even == pytest.approx(found[name], abs=1e-4)
+    without = {"peak_distance", "top_overlap", "salient_area"} | {f"{t}_peak_on_salient" for t in TASKS}
+    assert {name for name, measure in MEASURES.items() if measure.even is None} == without
+    assert MEASURES["spearman"].even == 0
 
 
 def test_peaks_by_hand():
