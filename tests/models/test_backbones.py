@@ -83,8 +83,9 @@ def test_a_3x3_shortcut_stays_plain() -> None:
     assert body.layer2[0].downsample[0].kernel_size == (3, 3)
     x = torch.rand(1, 256, 9, 7)
     before = body.layer2.eval()(x)
-    assert make_deformable(body, [name for name, _ in body.named_modules() if name.startswith("layer2.")]) == 1
-    assert deformable(body) == ["layer2.0.conv2"] and body.layer2[0].conv2.groups == 64
+    names = [name for name, _ in body.named_modules() if name.startswith(("layer2.", "layer3."))]
+    assert make_deformable(body, names) == 2
+    assert deformable(body) == ["layer2.0.conv2", "layer3.0.conv2"] and body.layer2[0].conv2.groups == 64
     torch.testing.assert_close(body.layer2(x), before, rtol=1e-4, atol=1e-5)
 
 

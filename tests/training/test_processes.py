@@ -12,6 +12,7 @@ import pytest
 from runs import rows
 
 from tsdlab.config import TrainConfig
+from tsdlab.training import processes
 from tsdlab.training.checkpoint import load_checkpoint
 from tsdlab.training.processes import launch
 
@@ -73,6 +74,36 @@ def test_two_processes_train_one_model(tiny_data: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run/metrics.json").read_text())["last"]["images"] == 5
     # As in the README; there is nothing left to do.
     assert launch("-m", "tsdlab.cli").count("best of step") == 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, {"devices": 1, "num_nodes": 1, "strategy": "auto"}),
+        ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4"}, {"devices": 4, "num_nodes": 1, "strategy": "ddp"}),
+        ({"WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "2"}, {"devices": 2, "num_nodes": 3, "strategy": "ddp"}),
+    ],
+)
+def test_the_processes_of_all_machines_are_joined(
+    environment: dict[str, str], expected: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several machines are not at hand, so this looks at what Fabric is asked for."""
+    asked: dict[str, object] = {}
+
+    class Asked:
+        def __init__(self, **arguments: object) -> None:
+            asked.update(arguments)
+
+        def launch(self) -> None:
+            pass
+
+    monkeypatch.setattr(processes, "Fabric", Asked)
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    launch(TrainConfig(batch_size=12), "cpu")
+    assert asked == {"accelerator": "cpu", "precision": "32-true", **expected}
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
+from torch import nn
 
 from tsdlab.config import SCHEDULES, Config, TrainConfig
 from tsdlab.models.build import build_detector
@@ -55,6 +57,19 @@ def test_vectors_and_frozen_parameters_are_not_decayed(tiny_config: Config) -> N
     trained = {id(p) for p in [*decayed["params"], *plain["params"]]}
     assert trained == {id(p) for p in model.parameters() if p.requires_grad}
     assert len(trained) < len(list(model.parameters()))
+
+
+def test_the_optimizer_is_the_one_that_is_asked_for() -> None:
+    layer = nn.Linear(3, 2)
+    config = TrainConfig(lr=0.02, batch_size=8, lr_batch_size=16, warmup_factor=0.5, momentum=0.8, weight_decay=0.3)
+    sgd = build_optimizer(replace(config, optimizer="sgd"), layer)
+    assert type(sgd) is torch.optim.SGD and [group["momentum"] for group in sgd.param_groups] == [0.8, 0.8]
+    adamw = build_optimizer(replace(config, optimizer="adamw"), layer)
+    assert type(adamw) is torch.optim.AdamW
+    for optimizer in (sgd, adamw):
+        assert [group["params"] for group in optimizer.param_groups] == [[layer.weight], [layer.bias]]
+        assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3, 0.0]
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.005, 0.005])  # of the first step
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
