@@ -248,6 +248,8 @@ def test_a_backbone_in_blocks_can_be_frozen_as_a_whole():
     ("change", "message"),
     [
         ({"name": "resnot50"}, "unknown backbone 'resnot50'"),
+        ({"name": "resnet51"}, "unknown backbone 'resnet51'"),  # looks like one, but torchvision has none of that depth
+        ({"name": "vgg16"}, "unknown backbone 'vgg16'"),  # torchvision has it, but it is no ResNet
         ({"name": "timm:nothing"}, "backbone.name: timm makes no feature backbone 'nothing'"),
         ({"name": "timm:no/prefix"}, "backbone.name: timm makes no feature backbone 'no/prefix'"),
     ],

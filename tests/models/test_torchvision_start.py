@@ -257,6 +257,11 @@ class OwnPredictor(FastRCNNPredictor):
         ((4, 8), {"box_roi_pool": MultiScaleRoIAlign(["0", "1"], 7, 0)}, "sampling_ratio must be at least 1; .* has 0"),
         (
             (4, 8),
+            {"box_roi_pool": MultiScaleRoIAlign(["0", "1"], 7, 2, canonical_scale=225, canonical_level=5)},
+            r"canonical size of box_roi_pool at stride 16 must be a whole number of pixels; .* has 112\.5",
+        ),
+        (
+            (4, 8),
             {"box_head": nn.Sequential(nn.Conv2d(8, 16, 7))},
             r"box_head must give \[K, 16\].* gives \['K', 16, 1, 1\]",
         ),
@@ -275,6 +280,10 @@ def test_other_detectors_are_refused():
     theirs = own_model(4, 8)
     theirs.roi_heads.box_roi_pool = nn.Identity()
     with pytest.raises(ValueError, match="box_roi_pool must be a MultiScaleRoIAlign, got a Identity"):
+        from_torchvision(theirs)
+    theirs = own_model(4, 8)
+    theirs.roi_heads.box_predictor.bbox_pred = nn.Linear(16, 4)  # one box for all classes, as some detectors have it
+    with pytest.raises(ValueError, match=rf"four deltas for every class; the model has \({1 + CLASSES}, 4\)"):
         from_torchvision(theirs)
 
 

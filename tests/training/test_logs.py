@@ -45,6 +45,15 @@ def test_only_the_first_process_writes(tmp_path: Path) -> None:
     assert (tmp_path / "metrics.csv").read_text() == "step,AP\n5,40.0\n"
 
 
+def test_the_bar_shows_the_steps_and_the_latest_losses(capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressLine(total=10, done=4, batch_size=8, shown=True) as line:
+        line.advance()
+        line.show({"loss_classifier": 0.5, "loss_margin_box_reg": 0.012345, "total": 12.3456})
+    shown = capsys.readouterr().err.rsplit("\r", 1)[-1]
+    assert shown.startswith("train:  50%") and "5/10" in shown
+    assert "classifier=0.5, margin_box_reg=0.0123, total=12.3" in shown and "loss_" not in shown
+
+
 def test_speed_counts_the_steps_since_the_clock_was_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("tsdlab.training.logs.time.perf_counter", lambda: now[0])

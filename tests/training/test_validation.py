@@ -66,7 +66,11 @@ def test_the_best_weights_are_the_first_with_the_highest_ap(
 
 
 def test_each_weights_file_holds_the_weights_of_its_step(
-    tiny_config: Config, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_config: Config,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     coming = iter((10, 30, 20))
 
@@ -81,7 +85,14 @@ def test_each_weights_file_holds_the_weights_of_its_step(
             state[4] = load_checkpoint(out / "checkpoint.pt")["model"]
 
     config = with_train(tiny_config, steps=6, eval_every=2, checkpoint_every=4, lr=0.01)
-    train(config, tiny_data, out, progress=False, on_step=read_checkpoint)
+    train(config, tiny_data, out, on_step=read_checkpoint)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
+    assert [line[: len("step 2: AP 10.0")] for line in said] == [
+        "step 2: AP 10.0",
+        "step 4: AP 30.0",
+        "step 6: AP 20.0",
+    ]
+    assert [line.endswith("  (best so far)") for line in said] == [True, True, False]
     state[6] = load_checkpoint(out / "checkpoint.pt")["model"]
     weight = "rpn.head.conv.0.0.weight"
     assert not torch.equal(state[4][weight].half(), state[6][weight].half())
