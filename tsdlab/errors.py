@@ -55,8 +55,16 @@ def shown(value: object, limit: int = 240) -> str:
     Strings and paths stand as they are, anything else as its `repr`. Characters that a terminal cannot print, such as
     line breaks or the bytes of a name that is not UTF-8, are escaped.
     """
-    text = value if isinstance(value, str) else str(value) if isinstance(value, PurePath) else repr(value)
+    try:
+        text = value if isinstance(value, str) else str(value) if isinstance(value, PurePath) else repr(value)
+    except Exception:  # Python refuses to print whole numbers of more than 4,300 digits
+        text = f"a value of type {type(value).__name__} that cannot be printed"
     head, tail = limit // 2, limit // 4
     if len(text) > limit:
         text = f"{text[:head]}…{text[-tail:]}"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown_value(value: object, limit: int = 100) -> str:
+    """As `shown`, with quotes around a string."""
+    return repr(shown(value, limit)) if isinstance(value, str) else shown(value, limit)

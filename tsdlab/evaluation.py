@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from faster_coco_eval import COCO, COCOeval_faster
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
-from tsdlab.data.annotations import Split
+from tsdlab.data.annotations import Annotations
 from tsdlab.data.coco import CocoDataset
+from tsdlab.data.items import Items, as_items, model_labels
 from tsdlab.data.loading import batch_loader
 from tsdlab.data.values import Id, Ids, id_order
 from tsdlab.errors import InputError, shown
 from tsdlab.models.augmented import AugmentedDetector
+from tsdlab.models.build import as_detector, unwrapped
 from tsdlab.models.detector import Detector, evaluating
 from tsdlab.progress import progress_bar
 from tsdlab.ranges import BatchSize, Workers, check_value
@@ -116,7 +120,7 @@ def _percent(value: float) -> str:
 
 def evaluate(
     model: Detector | AugmentedDetector,
-    dataset: CocoDataset,
+    dataset: Any,
     batch_size: int = 8,
     score_thresh: float | None = None,
     progress: bool = True,
@@ -125,9 +129,10 @@ def evaluate(
     """COCO metrics of `model` on `dataset`.
 
     Args:
-        model: the detector; it runs in eval mode, and its mode is restored afterwards. Its labels are matched to the
-            dataset's categories by the names in `model.categories`, or by position if that is empty.
-        dataset: the images and objects.
+        model: the detector, of tsdlab or a Faster R-CNN of torchvision, also as training has wrapped it. It runs in
+            eval mode, and its mode is restored afterwards. Its labels are matched to the dataset's categories by the
+            names in `model.categories`, or by position if that is empty.
+        dataset: the images and objects: a `CocoDataset`, or what `tsdlab.data.items.Items` takes.
         batch_size: images per batch; it changes the speed, and the results only by rounding.
         score_thresh: drop detections with lower scores; None keeps the model's own threshold.
         progress: show a progress bar.
@@ -136,8 +141,33 @@ def evaluate(
     Raises:
         ValueError: the dataset has a category that the model does not know.
     """
+    model = _detecting(model)
+    dataset = _evaluated(dataset, model)
     detections = collect_detections(model, dataset, batch_size, score_thresh, progress, workers)
     return measure(dataset, detections, _detections_per_image(model))
+
+
+def _detecting(model: Any) -> Detector | AugmentedDetector:
+    """What detects: `model`, or the detector that it wraps or can be made into."""
+    model = unwrapped(model)
+    if hasattr(model, "detect"):
+        return model
+    if not isinstance(model, GeneralizedRCNN):
+        raise InputError(
+            f"model must be a detector of tsdlab or a Faster R-CNN of torchvision, got {type(model).__name__}; "
+            "tsdlab.load_detector reads one"
+        )
+    return as_detector(model)
+
+
+def _evaluated(dataset: Any, model: Any) -> CocoDataset | Items:
+    """The data set with ids of its images and categories."""
+    if isinstance(dataset, str | Path):
+        raise InputError(
+            f"dataset must be a CocoDataset, got {type(dataset).__name__}; tsdlab.data.CocoDataset(folder, split) "
+            "reads one"
+        )
+    return dataset if isinstance(dataset, CocoDataset) else as_items(dataset).named_by(model)
 
 
 def _detections_per_image(model: Detector | AugmentedDetector) -> int:
@@ -148,7 +178,7 @@ def _detections_per_image(model: Detector | AugmentedDetector) -> int:
 @torch.inference_mode()
 def collect_detections(
     model: Detector | AugmentedDetector,
-    dataset: CocoDataset,
+    dataset: Any,
     batch_size: int = 8,
     score_thresh: float | None = None,
     progress: bool = True,
@@ -175,13 +205,7 @@ def collect_detections(
     Raises:
         InputError: an argument cannot be used, or the dataset has a category that the model does not know.
     """
-    if not hasattr(model, "detect"):
-        raise InputError(
-            f"model must be a detector of tsdlab, got {type(model).__name__}; tsdlab.from_torchvision makes one from "
-            "a Faster R-CNN of torchvision"
-        )
-    if not isinstance(dataset, CocoDataset):
-        raise InputError(f"dataset must be a CocoDataset, got {type(dataset).__name__}")
+    model, dataset = _detecting(model), _evaluated(dataset, model)
     check_value("batch_size", batch_size, BatchSize)
     check_value("workers", workers, Workers)
     to_category = label_to_category(model, dataset)
@@ -202,11 +226,11 @@ def collect_detections(
     return results
 
 
-def _equal_sizes(part: list[int], sizes: list[tuple[int, int]], batch_size: int) -> list[list[int]]:
+def _equal_sizes(part: list[int], sizes: Sequence[tuple[int, int] | None], batch_size: int) -> list[list[int]]:
     """Split `part` into batches of images of equal size, because padding an image changes its detections."""
-    groups: dict[tuple[int, int], list[int]] = {}
+    groups: dict[tuple[int, int] | int, list[int]] = {}
     for index in part:
-        groups.setdefault(sizes[index], []).append(index)
+        groups.setdefault(sizes[index] or index, []).append(index)  # an image of unknown size is a batch of its own
     return [group[i : i + batch_size] for group in groups.values() for i in range(0, len(group), batch_size)]
 
 
@@ -218,7 +242,7 @@ def _as_results(found: dict[str, torch.Tensor], image_id: Id, to_category: dict[
             yield {"image_id": image_id, "category_id": to_category[label], "bbox": box, "score": score}
 
 
-def label_to_category(model: Detector | AugmentedDetector, dataset: CocoDataset) -> dict[int, Id]:
+def label_to_category(model: Detector | AugmentedDetector, dataset: CocoDataset | Items) -> dict[int, Id]:
     """The dataset's category id for each of the model's labels that is a category of the dataset.
 
     Labels are matched by the names in `model.categories`, or by position if that is empty.
@@ -226,33 +250,12 @@ def label_to_category(model: Detector | AugmentedDetector, dataset: CocoDataset)
     Raises:
         ValueError: the dataset has a category that the model does not know.
     """
-    own = model.categories
-    if not own:
-        if model.config.num_classes != len(dataset.categories):
-            raise InputError(
-                f"the model has {model.config.num_classes} classes without names, {dataset.annotation_file} has "
-                f"{len(dataset.categories)}; set model.categories to a tuple with one tsdlab.structures.Category per "
-                "label"
-            )
-        return {label: category.id for label, category in enumerate(dataset.categories, 1)}
-    by_name = {category.name: label for label, category in enumerate(own, 1)}
-    unknown = [category.name for category in dataset.categories if category.name not in by_name]
-    if unknown:
-        raise InputError(
-            f"the model does not know the categories {', '.join(unknown)} of {dataset.annotation_file}; "
-            f"it knows {', '.join(by_name)}"
-        )
-    return {by_name[category.name]: category.id for category in dataset.categories}
-
-
-def model_labels(model: Detector | AugmentedDetector, dataset: CocoDataset) -> torch.Tensor:
-    """[1 + C] the model's label for each label of the dataset; matched as in `label_to_category`, with its errors."""
-    labels = {category: label for label, category in label_to_category(model, dataset).items()}
-    return torch.tensor([0, *(labels[category.id] for category in dataset.categories)])
+    to_model = model_labels(model, dataset).tolist()
+    return {to_model[label]: category.id for label, category in enumerate(dataset.categories, 1)}
 
 
 def measure(
-    dataset: CocoDataset, detections: list[dict[str, Any]], detections_per_image: int = _MOST_DETECTIONS
+    dataset: CocoDataset | Items, detections: list[dict[str, Any]], detections_per_image: int = _MOST_DETECTIONS
 ) -> Metrics:
     """COCO metrics of `detections` (COCO's result format) against the dataset's annotations.
 
@@ -275,7 +278,8 @@ def measure(
         "images": [{"id": number} for number in numbers_of_images.values()],
         "categories": [{"id": label} for label in range(1, len(dataset.categories) + 1)],
     }
-    truth = COCO({**frame, "annotations": _ground_truth(dataset.content, numbers_of_images)})
+    annotations = dataset.content.annotations if isinstance(dataset, CocoDataset) else dataset.annotations
+    truth = COCO({**frame, "annotations": _ground_truth(annotations, numbers_of_images)})
     found = COCO({**frame, "annotations": _renumbered(detections, dataset, numbers_of_images)})
     evaluation = COCOeval_faster(truth, found, "bbox")
     evaluation.evaluate()
@@ -292,7 +296,6 @@ def measure(
         for k, category in enumerate(dataset.categories)
     }
     limit = min(detections_per_image, _MOST_DETECTIONS)
-    annotations = dataset.content.annotations
     return Metrics(
         **dict(zip(_NUMBERS, numbers)),
         per_class=per_class,
@@ -306,9 +309,8 @@ def measure(
     )
 
 
-def _ground_truth(content: Split, numbers_of_images: dict[int, int]) -> list[dict[str, Any]]:
+def _ground_truth(columns: Annotations, numbers_of_images: dict[int, int]) -> list[dict[str, Any]]:
     """The annotations as COCOeval takes them. It uses the id 0 for "unmatched", so they are numbered from 1."""
-    columns = content.annotations
     rows = zip(columns.images, columns.labels, columns.boxes.tolist(), columns.area.tolist(), columns.crowd)
     return [
         {
@@ -324,7 +326,7 @@ def _ground_truth(content: Split, numbers_of_images: dict[int, int]) -> list[dic
 
 
 def _renumbered(
-    detections: list[dict[str, Any]], dataset: CocoDataset, numbers_of_images: dict[int, int]
+    detections: list[dict[str, Any]], dataset: CocoDataset | Items, numbers_of_images: dict[int, int]
 ) -> list[dict[str, Any]]:
     """`detections` as COCOeval takes them."""
     images, categories = Ids(dataset.image_ids), Ids([category.id for category in dataset.categories])
@@ -342,12 +344,12 @@ def _renumbered(
     ]
 
 
-def _position(key: str, detection: dict[str, Any], ids: Ids, dataset: CocoDataset) -> int:
+def _position(key: str, detection: dict[str, Any], ids: Ids, dataset: CocoDataset | Items) -> int:
     positions = ids.find(detection[key])
     if len(positions) != 1:
         raise InputError(
             f"a detection has the {key} {shown(repr(detection[key]), 80)}, which is not an id of "
-            f"{shown(dataset.annotation_file)}"
+            f"{dataset.name if isinstance(dataset, Items) else shown(dataset.annotation_file)}"
         )
     return positions[0]
 

@@ -143,9 +143,10 @@ def test_first_images_only(tiny_config, tiny_data):
 def test_what_cannot_be_followed_is_said(tiny_config):
     sample = CocoDataset(SAMPLE, "val")
     with pytest.raises(ValueError, match="'d_head' has no displacement to follow"):
-        measure_displacement(build_detector(replace(tiny_config, head="d_head")), sample, progress=False)
+        model = build_detector(replace(tiny_config, head="d_head", num_classes=6))
+        measure_displacement(model, sample, progress=False)
     with pytest.raises(ValueError, match="no proposal overlaps"):
-        model = build_detector(replace(tiny_config, head="tsd"))
+        model = build_detector(replace(tiny_config, head="tsd", num_classes=6))
         measure_displacement(model, sample, images=1, min_iou=1.1, progress=False)
 
 

@@ -363,7 +363,7 @@ def test_detectors_of_torchvision_have_maps_of_every_level(build):
         ({"box": BOX + 200}, r"box \[232\.0, .* has no area on the image of 128×128"),
         ({"box": BOX[[2, 3, 0, 1]]}, "box .* has no area"),
         ({"box": BOX * math.nan}, r"box \[nan, .* has no area"),
-        ({"image": IMAGE[:1]}, r"image must be \[3, H, W\], got \(1, 128, 128\)"),
+        ({"image": IMAGE[:2]}, r"image must be \[3, H, W\], got \(2, 128, 128\)"),
     ],
 )
 def test_wrong_arguments_are_named(wrong, message):

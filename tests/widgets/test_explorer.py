@@ -201,16 +201,20 @@ def test_arguments_that_cannot_be_are_named(models, dataset):
         tsdlab.explore({}, dataset)
     with pytest.raises(ValueError, match=r"dataset must be .* got int"):
         tsdlab.explore(models["tsd"], 3)
-    for wrong in ("badges", image.numpy()):
-        with pytest.raises(InputError, match=r"dataset must be .* got (str|ndarray)"):
+    with pytest.raises(InputError, match="badges does not exist"):
+        tsdlab.explore(models["tsd"], "badges")
+    for wrong in ([1, 2], [(image[:2], None)], [(image * 255, {})]):
+        with pytest.raises(InputError, match=r"item 0 of dataset: image must (be|hold) "):
             tsdlab.explore(models["tsd"], wrong)
-    for wrong in ([image], [1, 2], [(image, None)]):
-        with pytest.raises(InputError, match=r"items of dataset must be \(image, target\), .* item 0 is not"):
-            tsdlab.explore(models["tsd"], wrong)
+    for names in (3, "star", [1, 2, 3, 4, 5, 6], []):
+        with pytest.raises(InputError, match="names must be a list of the names of the 6 classes, got"):
+            tsdlab.explore(models["tsd"], image, names=names)
+    with pytest.raises(InputError, match=r'target\["boxes"\] must be .*, got 1'):
+        tsdlab.explore(models["tsd"], (image, {"boxes": 1}))
     with pytest.raises(ValueError, match="no image"):
         tsdlab.explore(models["tsd"], [])
     with pytest.raises(ValueError, match="image must be"):
-        tsdlab.explore(models["tsd"], image[0])
+        tsdlab.explore(models["tsd"], image[:2])
     with pytest.raises(ValueError, match="knows 6 classes, but there are 2 names"):
         tsdlab.explore(models["tsd"], image, names=["a", "b"])
     with pytest.raises(ValueError, match="has no 'zoom'; what can be set is focus"):
@@ -225,7 +229,7 @@ def test_an_image_without_objects(models, dataset):
     assert explorer.answer.tsd.label == int(explorer.answer.tsd.scores[1:].argmax()) + 1
     assert "image/png" in explorer._repr_mimebundle_()[0]
     with pytest.raises(ValueError, match="no image has"):
-        explorer.category = "1"
+        explorer.category = "star"
     explorer.order = "disagreement"
     assert explorer._image["conflict"] is None
 
@@ -356,3 +360,35 @@ def test_importing_tsdlab_imports_neither_anywidget_nor_matplotlib():
 def test_a_box_is_put_in_order():
     assert valid_box([5, 6, 1, 2]) == (1, 2, 5, 6)
     assert valid_box(torch.tensor([1, 2, 3, 4])) == (1, 2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"image_index": 3, "level": "9"},
+        {"category": "star", "size": "large", "image_index": 2, "opacity": 7},
+        {"focus": "tsd", "order": "disagreement", "image_index": 1, "proposal": [1, 2, 3, "x"]},
+        {"image_index": 4, "proposal": [1, 2, 30, 40], "layers": ["nothing"]},
+        {"category": "moon", "size": "tiny"},
+    ],
+)
+def test_several_fields_are_set_together_or_not_at_all(models, dataset, refused):
+    explorer = tsdlab.explore(models["tsd"], dataset, image_index=1, proposal=(5, 6, 70, 80), level="1", scan=2)
+    before = {name: getattr(explorer, name) for name in explorer.fields()}
+    answer, image = explorer._answer, explorer._image
+    with pytest.raises(InputError):
+        explorer.assign(refused)
+    assert before == {name: getattr(explorer, name) for name in explorer.fields()}
+    image["conflict"] = explorer._image["conflict"]  # what was found out meanwhile stays known
+    assert explorer._image == image and explorer._answer == answer
+    assert explorer.answer.proposal.tolist() == [5, 6, 70, 80]
+    explorer._receive(explorer, {"serial": 1, "set": refused}, [])
+    assert before == {name: getattr(explorer, name) for name in explorer.fields()}
+
+
+def test_a_huge_value_is_shortened_in_the_message(explorer):
+    for field in ("proposal", "level", "layers", "opacity", "image_index"):
+        for huge in ("x" * 10**6, list(range(10**5)), 10**6000):
+            with pytest.raises(InputError) as raised:
+                setattr(explorer, field, huge)
+            assert len(str(raised.value)) < 600 and str(raised.value).isprintable()

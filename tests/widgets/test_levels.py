@@ -266,7 +266,7 @@ def test_the_page_gets_json_and_python_takes_the_page_s_lists(small, view):
     assert view.size == (30, 50) and view.selected == 5
     json.dumps([view._shown, view._opened], allow_nan=False)
     # Without salient parts their columns are not offered, and NaN is not sent.
-    boxes = {"boxes": torch.tensor([[0.0, 0, 30, 30]])}
+    boxes = {"boxes": [[0, 0, 30, 30]], "labels": [1]}
     plain = LevelsView(small, [(torch.rand(3, 80, 80), boxes)] * 3, Explorer(), selected=2)
     json.dumps([plain._fixed, plain._shown, plain._opened], allow_nan=False)
     assert [column["name"] for column in plain._fixed["columns"]] == ["classification_offset"]
@@ -311,8 +311,10 @@ def test_what_cannot_be_shown_is_said(model, dataset, table, tiny_config):
     with pytest.raises(ValueError, match="no proposal overlaps an object in the first 1 images"):
         nothing = [(torch.rand(3, 64, 64), {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)})]
         follow_dataset(model, nothing, images=3)
-    with pytest.raises(ValueError, match="must be a CocoDataset, got a list"):
+    with pytest.raises(ValueError, match="no proposal overlaps an object"):
         tsdlab.explore_levels(model, nothing)
+    with pytest.raises(ValueError, match=r"dataset must be a data set .* got int"):
+        tsdlab.explore_levels(model, 3)
     with pytest.raises(ValueError, match=r"does not know|has 2 classes without names"):
         tsdlab.explore_levels(build_detector(replace(tiny_config, num_classes=2)), dataset)
     for images in (0, 1.5, "2", True):

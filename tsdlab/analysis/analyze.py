@@ -7,8 +7,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Any
 
-from torch import distributed
-from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torch import distributed, nn
 
 from tsdlab.analysis.displacement import (
     Displacements,
@@ -20,8 +19,7 @@ from tsdlab.analysis.displacement import (
 )
 from tsdlab.analysis.misalignment import Misalignment, misalignment, tally_misalignment
 from tsdlab.analysis.statistics import REPLICATES, Estimate, Tally
-from tsdlab.data.coco import CocoDataset
-from tsdlab.evaluation import model_labels
+from tsdlab.data.items import as_items
 from tsdlab.models.build import as_detector
 from tsdlab.models.probe import Probe
 from tsdlab.progress import progress_bar
@@ -61,8 +59,8 @@ def _revived(value: Any) -> Any:
 
 
 def analyze(
-    model: GeneralizedRCNN,
-    dataset: CocoDataset,
+    model: nn.Module,
+    dataset: Any,
     images: int | None = None,
     replicates: int = REPLICATES,
     progress: bool = True,
@@ -75,7 +73,7 @@ def analyze(
     Args:
         model: a tsdlab detector, or any Faster R-CNN of torchvision; its labels are matched to those of the dataset in
             the same way as by `tsdlab.evaluate`.
-        dataset: the images and their objects.
+        dataset: the images and their objects; see `tsdlab.data.items.Items`.
         images: use only the first images, this many; None uses all.
         replicates: of the bootstrap.
         progress: show a progress bar.
@@ -85,15 +83,14 @@ def analyze(
     """
     check_value("images", images, Count | None)
     model = as_detector(model)
-    to_model = model_labels(model, dataset)
+    items = as_items(dataset).for_model(model)
     tally = Tally(replicates)
     together = distributed.is_available() and distributed.is_initialized()
     rank, world = (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
-    count = len(dataset) if images is None else min(images, len(dataset))
+    count = len(items) if images is None else min(images, len(items))
     mine = itertools.islice(range(count), rank, None, world)
     for index in progress_bar(mine, "analyze", len(range(rank, count, world)), shown=progress and rank == 0):
-        image, target = dataset[index]
-        target["labels"] = to_model[target["labels"]]
+        image, target = items[index]
         tally.begin(index)
         observe(tally, Probe(model, image), target)
     whole = tally.gather()

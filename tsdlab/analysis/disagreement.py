@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
-from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torch import Tensor, nn
 from torchvision.ops import box_iou
 
+from tsdlab.data.items import as_items
+from tsdlab.errors import InputError
 from tsdlab.models.boxes import paired_iou
+from tsdlab.models.build import as_detector
 from tsdlab.models.probe import trace
 
 BELONGS = 0.5  # a proposal belongs to the object it overlaps most, from this IoU on
@@ -39,17 +42,23 @@ class ReadProposal:
     second: Reading
 
 
-def read_proposals(
-    first: GeneralizedRCNN, second: GeneralizedRCNN, images: Sequence[tuple[Tensor, dict[str, Tensor]]]
-) -> Iterator[ReadProposal]:
+def read_proposals(first: nn.Module, second: nn.Module, images: Any) -> Iterator[ReadProposal]:
     """Every RPN proposal of `second` that belongs to an object, read by both detectors.
 
     Args:
         first, second: detectors with the same classes; both are asked about the same boxes.
-        images: images [3, H, W] in 0…1 with their targets ("boxes" [N, 4] and "labels" [N]), such as a `CocoDataset`.
+        images: images with their objects, such as a `CocoDataset`; see `tsdlab.data.items.Items`.
+
+    Raises:
+        InputError: the detectors or the images cannot be used, or name their classes differently.
     """
-    for index in range(len(images)):
-        image, target = images[index]
+    first, second = as_detector(first), as_detector(second)
+    own = [[category.name for category in model.categories] for model in (first, second)]
+    if first.config.num_classes != second.config.num_classes or (all(own) and own[0] != own[1]):
+        raise InputError("first and second must know the same classes in the same order")
+    items = as_items(images).for_model(first if first.categories else second)
+    for index in range(len(items)):
+        image, target = items[index]
         if len(target["boxes"]) == 0:
             continue
         by_second = trace(second, image)

@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from tsdlab.analysis.columns import COLUMNS, DIRECTIONS, EDGES, Moved
 from tsdlab.analysis.statistics import Estimate, Tally
-from tsdlab.data.coco import CocoDataset
+from tsdlab.data.items import as_items
 from tsdlab.errors import InputError
 from tsdlab.models.build import as_detector
 from tsdlab.models.probe import Probe
@@ -68,13 +67,13 @@ class Displacements:
 
 
 def measure_displacement(
-    model: GeneralizedRCNN, dataset: CocoDataset, images: int = 100, min_iou: float = 0.5, progress: bool = True
+    model: nn.Module, dataset: Any, images: int = 100, min_iou: float = 0.5, progress: bool = True
 ) -> Displacements:
     """Follow ΔC and ΔR of the proposals that overlap an object, over the first `images` of the dataset.
 
     Args:
         model: a detector whose head moves its regions: TSD with one displacement per proposal for localization.
-        dataset: objects may have a "salient_bbox".
+        dataset: see `tsdlab.data.items.Items`; objects may have a "salient_bbox".
         images: how many of its images.
         min_iou: a proposal belongs to the object that it overlaps most, if their IoU is at least this.
         progress: show a progress bar.
@@ -93,15 +92,18 @@ def measure_displacement(
 
 
 def follow_images(
-    model: GeneralizedRCNN, dataset: CocoDataset, images: int = 100, min_iou: float = 0.5, progress: bool = True
+    model: nn.Module, dataset: Any, images: int = 100, min_iou: float = 0.5, progress: bool = True
 ) -> Iterator[tuple[int, tuple[str, ...], Followed]]:
     """Yield for each image its index, the names of the pooled levels, and the proposals followed in it.
+
+    Labels are those of the model.
 
     Arguments and errors are those of `measure_displacement`.
     """
     model = as_detector(model)
-    for index in progress_bar(range(min(images, len(dataset))), "displacement", shown=progress):
-        image, target = dataset[index]
+    items = as_items(dataset).for_model(model)
+    for index in progress_bar(range(min(images, len(items))), "displacement", shown=progress):
+        image, target = items[index]
         probe = Probe(model, image)
         yield index, probe.pooled, follow(probe.trace(), target, min_iou)
 

@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from tsdlab.analysis.measures import ObjectMaps
 from tsdlab.analysis.misalignment import window
 from tsdlab.analysis.sensitivity import SensitivityMaps, differentiate, gradient_maps, sensitivity_maps
-from tsdlab.data.coco import CocoDataset
-from tsdlab.evaluation import model_labels
+from tsdlab.data.items import Items, as_items
 from tsdlab.models.build import as_detector
 from tsdlab.models.detector import Detector
 from tsdlab.models.probe import Probe
@@ -57,36 +55,34 @@ class _Candidate:
     level: str
 
 
-def choose_examples(
-    model: GeneralizedRCNN, dataset: CocoDataset, images: int = CANDIDATES, count: int = EXAMPLES
-) -> list[Example]:
+def choose_examples(model: nn.Module, dataset: Any, images: int = CANDIDATES, count: int = EXAMPLES) -> list[Example]:
     """The `count` objects whose tasks disagree most, at most one per image, from the first `images` of the data set.
 
     Disagreement is the distance between the two gradient peaks in box sizes, for the first branch, on the level that
     the object's box is pooled from. Objects that the detector finds come first, because the maps of others mean little.
     """
     model = as_detector(model)
+    items = as_items(dataset).for_model(model)
     candidates = [
         candidate
-        for index in range(min(images, len(dataset)))
-        for candidate in _candidates(model, dataset, index)
+        for index in range(min(images, len(items)))
+        for candidate in _candidates(model, items, index)
         if candidate.peak_distance == candidate.peak_distance  # not NaN, the distance of a flat map
     ]
     best: dict[int, _Candidate] = {}
     for candidate in sorted(candidates, key=lambda c: (c.found, c.peak_distance), reverse=True):
         best.setdefault(candidate.image, candidate)
-    return [_example(model, dataset, candidate) for candidate in list(best.values())[:count]]
+    return [_example(model, items, candidate) for candidate in list(best.values())[:count]]
 
 
-def _candidates(model: Detector, dataset: CocoDataset, index: int) -> Iterator[_Candidate]:
-    image, target = dataset[index]
+def _candidates(model: Detector, items: Items, index: int) -> Iterator[_Candidate]:
+    image, target = items[index]
     if not len(target["boxes"]):
         return
     probe = Probe(model, image)
     trace = probe.trace()
     levels = probe.ask(target["boxes"]).levels.tolist()
-    labels = model_labels(model, dataset)[target["labels"]].tolist()
-    for i, (box, label) in enumerate(zip(target["boxes"], labels)):
+    for i, (box, label) in enumerate(zip(target["boxes"], target["labels"].tolist())):
         level = probe.pooled[levels[i]]
         maps = differentiate(probe, box, label, window(box, probe.image_size), proposals=trace.proposals)
         first = next(iter(maps.levels[level].values()))
@@ -95,15 +91,15 @@ def _candidates(model: Detector, dataset: CocoDataset, index: int) -> Iterator[_
         yield _Candidate(found, ObjectMaps(first, maps.grid, box, None).peak_distance(), index, i, label, level)
 
 
-def _example(model: Detector, dataset: CocoDataset, candidate: _Candidate) -> Example:
-    image, target = dataset[candidate.image]
+def _example(model: Detector, items: Items, candidate: _Candidate) -> Example:
+    image, target = items[candidate.image]
     box, label = target["boxes"][candidate.object], candidate.label
     return Example(
         image=candidate.image,
-        image_id=dataset.image_ids[candidate.image],
+        image_id=items.image_ids[candidate.image],
         object=candidate.object,
         label=label,
-        category=dataset.categories[int(target["labels"][candidate.object]) - 1].name,
+        category=items.names[label - 1],
         level=candidate.level,
         peak_distance=candidate.peak_distance,
         pixels=image,

@@ -13,11 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from tsdlab.errors import InputError
+from tsdlab.data.items import as_target
+from tsdlab.errors import InputError, shown
 from tsdlab.models.boxes import paired_iou
 from tsdlab.models.probe import Probe
 from tsdlab.structures import Answer, BranchTrace
@@ -38,10 +40,9 @@ class GroundTruth:
 
     @classmethod
     def of(cls, target: Mapping[str, Any]) -> GroundTruth:
-        """The objects of a data set's target; no objects if it has no "boxes"."""
-        if "boxes" not in target:
-            return cls()
-        return cls(target["boxes"].cpu(), target["labels"].cpu(), target.get("salient_boxes"))
+        """The objects of a data set's target; see `tsdlab.data.items.as_target`."""
+        target = as_target(target)
+        return cls(target["boxes"], target["labels"], target.get("salient_boxes"))
 
 
 @dataclass(frozen=True)
@@ -162,17 +163,17 @@ def valid_box(value: object) -> Box:
     Raises:
         InputError: it is anything else.
     """
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor | np.ndarray):
         value = value.tolist()
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 4:
-        raise InputError(f"a proposal must be four numbers (x1, y1, x2, y2), got {value!r}")
+        raise InputError(f"a proposal must be four numbers (x1, y1, x2, y2), got {shown(value)}")
     try:
         x1, y1, x2, y2 = (float(number) for number in value)
-    except (TypeError, ValueError):
-        raise InputError(f"a proposal must be four numbers (x1, y1, x2, y2), got {value!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"a proposal must be four numbers (x1, y1, x2, y2), got {shown(value)}") from None
     # Beyond a million pixels, float32 no longer holds fractions of a pixel.
     if not all(math.isfinite(v) and abs(v) <= 1e6 for v in (x1, y1, x2, y2)):
-        raise InputError(f"the numbers of a proposal must be finite and within ±1,000,000 pixels, got {value!r}")
+        raise InputError(f"the numbers of a proposal must be finite and within ±1,000,000 pixels, got {shown(value)}")
     return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
 
 

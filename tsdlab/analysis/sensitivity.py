@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops import box_iou
 
-from tsdlab.errors import InputError
+from tsdlab.data.images import as_numbers
+from tsdlab.errors import InputError, shown
 from tsdlab.models.boxes import paired_iou
 from tsdlab.models.probe import Probe
 from tsdlab.structures import Answer
@@ -85,9 +86,9 @@ class SensitivityMaps:
 
 
 def sensitivity_maps(
-    model: GeneralizedRCNN,
-    image: Tensor,
-    box: Tensor,
+    model: nn.Module,
+    image: Any,
+    box: Any,
     label: int,
     *,
     source: Source = "rpn",
@@ -100,7 +101,7 @@ def sensitivity_maps(
 
     Args:
         model: a tsdlab detector, or any Faster R-CNN of torchvision.
-        image: [3, H, W] in 0…1.
+        image: [3, H, W] in 0…1, or what else `tsdlab.data.images.as_image` takes.
         box: [4] xyxy, pixels: the object's ground truth.
         label: its class, 1…C.
         source: the proposal of a coordinate. "rpn": the one that the RPN makes from its most likely anchor there, as in
@@ -117,7 +118,7 @@ def sensitivity_maps(
     """
     _check_choice("source", source, Source)
     probe = Probe(model, image)
-    check_object(probe, box, label)
+    box = check_object(probe, box, label)
     answers = ask_everywhere(probe, pooling) if source == "rpn" else _ask_slid(probe, box, pooling)
     return build_maps(answers, box, label, Grid.over_image(probe.image_size, cells), sigma, aggregation)
 
@@ -212,9 +213,9 @@ def _gaussian(places: Tensor, low: Tensor, high: Tensor, sigma: float) -> Tensor
 
 
 def gradient_maps(
-    model: GeneralizedRCNN,
-    image: Tensor,
-    box: Tensor,
+    model: nn.Module,
+    image: Any,
+    box: Any,
     label: int,
     *,
     pooling: Pooling = "assigned",
@@ -235,7 +236,7 @@ def gradient_maps(
         maps, because their units differ.
     """
     probe = Probe(model, image)
-    check_object(probe, box, label)
+    box = check_object(probe, box, label)
     return differentiate(probe, box, label, Grid.over_image(probe.image_size, cells), pooling)
 
 
@@ -291,17 +292,20 @@ def _gradient(values: Tensor, features: Tensor, places: Tensor) -> Tensor:
     return F.grid_sample(length, places, align_corners=False, padding_mode="border")[0, 0].cpu()
 
 
-def check_object(probe: Probe, box: Tensor, label: int) -> None:
-    """Raise InputError unless `box` [4] has an area on the image and `label` is a class of the model."""
+def check_object(probe: Probe, box: Any, label: int) -> Tensor:
+    """`box` as a tensor [4]; InputError unless it has an area on the image and `label` is a class of the model."""
     classes = probe.model.config.num_classes
-    if not 1 <= label <= classes:
-        raise InputError(f"label must be 1…{classes}, got {label}")
-    if box.shape != (4,):
-        raise InputError(f"box must be [4] xyxy, got {tuple(box.shape)}")
+    if not isinstance(label, int | np.integer | Tensor) or not 1 <= label <= classes:
+        raise InputError(f"label must be 1…{classes}, got {shown(label)}")
+    box = as_numbers(box)
+    if box is None or box.shape != (4,):
+        raise InputError(f"box must be [4] xyxy, got {shown(box) if box is None else tuple(box.shape)}")
+    box = box if box.is_floating_point() else box.float()
     height, width = probe.image_size
     x1, y1, x2, y2 = box.tolist()
     if not (min(x2, width) > max(x1, 0) and min(y2, height) > max(y1, 0)):  # NaN fails too
         raise InputError(f"box {[round(v, 1) for v in box.tolist()]} has no area on the image of {width}×{height}")
+    return box
 
 
 def _check_choice(name: str, value: str, choices: Any) -> None:

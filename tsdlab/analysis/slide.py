@@ -7,13 +7,14 @@ own box, moved step by step, so that only the place changes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from tsdlab.data.images import as_numbers
 from tsdlab.errors import InputError
 from tsdlab.models.boxes import paired_iou
-from tsdlab.models.detector import Detector
 from tsdlab.models.probe import trace
 
 
@@ -39,9 +40,7 @@ class SlideMaps:
         return torch.stack([self.shifts[column], self.shifts[row]])
 
 
-def slide_box(
-    model: Detector, image: Tensor, box: Tensor, label: int, reach: float = 0.5, steps: int = 25
-) -> SlideMaps:
+def slide_box(model: nn.Module, image: Any, box: Any, label: int, reach: float = 0.5, steps: int = 25) -> SlideMaps:
     """Ask `model` about `box`, moved to steps × steps places, in one pass over the image.
 
     Args:
@@ -57,8 +56,9 @@ def slide_box(
     """
     if steps % 2 == 0:
         raise InputError(f"steps must be odd, so that the box's own place is among them; got {steps}")
-    if box.shape != (4,):
-        raise InputError(f"box must be [4] xyxy, got {tuple(box.shape)}")
+    box = as_numbers(box)
+    if box is None or box.shape != (4,):
+        raise InputError(f"box must be [4] xyxy, got {box if box is None else tuple(box.shape)}")
     shifts = torch.linspace(-reach, reach, steps)
     places = torch.cartesian_prod(shifts, shifts).flip(1)  # [S², 2] (dx, dy), row by row
     slid = box + (places * (box[2:] - box[:2])).repeat(1, 2)

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torch import nn
 
 from tsdlab.analysis.columns import COLUMNS
 from tsdlab.analysis.displacement import ALL_LEVELS, Followed, follow_images
-from tsdlab.data.coco import CocoDataset
-from tsdlab.errors import InputError
+from tsdlab.data.items import as_items
+from tsdlab.errors import InputError, shown, shown_value
+from tsdlab.models.build import as_detector
 from tsdlab.ops.sampling import bin_centres
 from tsdlab.ranges import Count, check_value
 
@@ -141,9 +142,7 @@ class FollowedTable:
         return self.followed.shift.numpy()[chosen].mean(axis=0) if chosen.any() else None
 
 
-def follow_dataset(
-    model: GeneralizedRCNN, dataset: CocoDataset, images: int = 100, progress: bool = True
-) -> FollowedTable:
+def follow_dataset(model: nn.Module, dataset: Any, images: int = 100, progress: bool = True) -> FollowedTable:
     """Follow the proposals that overlap an object (IoU ≥ 0.5), over the first `images` of the data set.
 
     Raises:
@@ -153,14 +152,15 @@ def follow_dataset(
     parts: list[Followed] = []
     numbers: list[int] = []
     levels: tuple[str, ...] = ()
-    for index, pooled, followed in follow_images(model, dataset, images, progress=progress):
+    model = as_detector(model)
+    items = as_items(dataset)
+    for index, pooled, followed in follow_images(model, items, images, progress=progress):
         levels = pooled
         parts.append(followed)
         numbers += [index] * len(followed.levels)
     if not numbers:
         raise InputError(f"no proposal overlaps an object in the first {len(parts)} images of the data set")
-    names = tuple(category.name for category in dataset.categories)
-    return FollowedTable(np.array(numbers, dtype=np.int64), _joined(parts), levels, names)
+    return FollowedTable(np.array(numbers, dtype=np.int64), _joined(parts), levels, items.for_model(model).names)
 
 
 def check_column(name: Any) -> str:
@@ -181,9 +181,9 @@ def check_size(size: Any) -> tuple[float, float]:
     try:
         low, high = (float(end) for end in size)
     except (TypeError, ValueError):
-        raise InputError(f"size must be two numbers of pixels, got {size!r}") from None
+        raise InputError(f"size must be two numbers of pixels, got {shown(size)}") from None
     if not low <= high:
-        raise InputError(f"size must be (smallest, largest), got {size!r}")
+        raise InputError(f"size must be (smallest, largest), got {shown(size)}")
     return low, high
 
 
@@ -213,7 +213,7 @@ def _mean(values: np.ndarray) -> float | None:
 def _one_of(what: str, value: Any, allowed: Iterable[str]) -> str:
     if isinstance(value, str) and value in allowed:
         return value
-    raise InputError(f"there is no {what} {value!r}; there are {', '.join(allowed)}")
+    raise InputError(f"there is no {what} {shown_value(value)}; there are {shown(', '.join(allowed), 600)}")
 
 
 def _joined(parts: list[Followed]) -> Followed:

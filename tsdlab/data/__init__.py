@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from tsdlab.data.check import SplitReport as SplitReport
     from tsdlab.data.check import check_folder as check_folder
     from tsdlab.data.coco import CocoDataset as CocoDataset
+    from tsdlab.data.images import as_image as as_image
+    from tsdlab.data.images import inspect_image as inspect_image
     from tsdlab.data.images import read_image as read_image
     from tsdlab.data.loading import batch_loader as batch_loader
     from tsdlab.data.loading import collate as collate
@@ -29,10 +31,12 @@ _HOMES = {
     "DataError": "tsdlab.errors",
     "SplitReport": "tsdlab.data.check",
     "TrainingBatches": "tsdlab.data.sampling",
+    "as_image": "tsdlab.data.images",
     "batch_loader": "tsdlab.data.loading",
     "check_folder": "tsdlab.data.check",
     "collate": "tsdlab.data.loading",
     "draw_scene": "tsdlab.data.badges",
+    "inspect_image": "tsdlab.data.images",
     "make_badges": "tsdlab.data.badges",
     "read_image": "tsdlab.data.images",
     "train_transforms": "tsdlab.data.transforms",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch import nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
@@ -63,15 +66,32 @@ def from_torchvision(model: GeneralizedRCNN, head: HeadName = "tsd", num_classes
     return detector.train(model.training)
 
 
-def as_detector(model: GeneralizedRCNN) -> Detector:
+def as_detector(model: nn.Module) -> Detector:
     """`model` itself if it is a `Detector`; a torchvision Faster R-CNN as a `Detector` with a sibling head.
 
-    A torchvision model is copied. To use it for many images, convert it once with this function.
+    What training wraps around a model is taken off: data parallelism, Fabric, `torch.compile`, averaging. A torchvision
+    model is copied, with its attribute `categories` if it has one. To use it for many images, convert it once with this
+    function.
 
     Raises:
         ValueError: it is neither; says why.
     """
-    return model if isinstance(model, Detector) else from_torchvision(model, head="sibling")
+    model = unwrapped(model)
+    if isinstance(model, Detector):
+        return model
+    detector = from_torchvision(model, head="sibling")
+    detector.categories = tuple(getattr(model, "categories", ()))
+    return detector
+
+
+def unwrapped(model: Any) -> Any:
+    """The model inside DistributedDataParallel, DataParallel, Fabric, `torch.compile` or AveragedModel."""
+    while isinstance(model, nn.Module) and not isinstance(model, GeneralizedRCNN):
+        inner = getattr(model, "_orig_mod", getattr(model, "module", None))
+        if not isinstance(inner, nn.Module):
+            break
+        model = inner
+    return model
 
 
 def _parts(config: Config, weights_backbone: str | None) -> Parts:

@@ -72,13 +72,14 @@ class Detector(GeneralizedRCNN):
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside the block; afterwards the mode that the model was in."""
-    was_training = model.training
+    """Eval mode inside the block; afterwards every module is in the mode that it was in."""
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        for module in training:
+            module.training = True
 
 
 def _resizing_to(transform: GeneralizedRCNNTransform, min_size: int) -> GeneralizedRCNNTransform:

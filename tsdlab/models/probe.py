@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 from torchvision.ops import clip_boxes_to_image
 
+from tsdlab.data.images import as_image
+from tsdlab.data.items import as_boxes
 from tsdlab.errors import InputError
 from tsdlab.models.boxes import decode
 from tsdlab.models.build import as_detector
@@ -43,7 +44,7 @@ class Probe:
 
     Args:
         model: a `Detector`, or a Faster R-CNN of torchvision (see `tsdlab.models.build.as_detector`).
-        image: [3, H, W] in 0…1.
+        image: [3, H, W] in 0…1, or any other form that `tsdlab.data.images.as_image` takes.
 
     Attributes:
         image_size: (height, width) of the image.
@@ -56,13 +57,8 @@ class Probe:
     """
 
     @torch.no_grad()
-    def __init__(self, model: GeneralizedRCNN, image: Tensor) -> None:
-        if not isinstance(image, Tensor):
-            raise InputError(f"image must be one tensor [3, H, W], got a {type(image).__name__}")
-        if image.dim() != 3 or image.shape[0] != 3 or image.numel() == 0:
-            raise InputError(f"image must be [3, H, W], got {tuple(image.shape)}")
-        if not image.is_floating_point():
-            raise InputError(f"image must hold floating-point numbers in 0…1, got {image.dtype}")
+    def __init__(self, model: nn.Module, image: Any) -> None:
+        image = as_image(image)
         self.model = as_detector(model)
         self.image_size: tuple[int, int] = (image.shape[1], image.shape[2])
         some_weights = next(self.model.parameters())
@@ -110,7 +106,7 @@ class Probe:
         return found
 
     @torch.no_grad()
-    def ask(self, boxes: Tensor, level: str | Sequence[str] | None = None) -> Answer:
+    def ask(self, boxes: Any, level: str | Sequence[str] | None = None) -> Answer:
         """What every branch predicts for proposals `boxes` [K, 4].
 
         Args:
@@ -121,6 +117,7 @@ class Probe:
         Raises:
             ValueError: `boxes` has another shape, or regions are not pooled from a level of that name.
         """
+        boxes = as_boxes(boxes)
         answer: Answer = _joined(
             [
                 self.answer(
@@ -167,7 +164,7 @@ class Probe:
         if proposals is None:
             boxes, scores = self.propose()
         else:
-            boxes = proposals
+            boxes = as_boxes(proposals)
             scores = self._ratio.new_full((len(boxes),), torch.nan)
         with torch.no_grad():
             answer, output, rois = self._answer(self._pool, boxes)
@@ -183,10 +180,7 @@ class Probe:
         )
 
     def _answer(self, pool: RegionPooler, proposals: Tensor) -> tuple[Answer, HeadOutput, Tensor]:
-        if not isinstance(proposals, Tensor):
-            raise InputError(f"proposals must be a tensor [K, 4], got {type(proposals).__name__}")
-        if proposals.dim() != 2 or proposals.shape[1] != 4:
-            raise InputError(f"proposals must be [K, 4] xyxy, got {tuple(proposals.shape)}")
+        proposals = as_boxes(proposals)
         proposals, rois = proposals.to(self._ratio), self._rois(proposals)
         with evaluating(self.model):
             output: HeadOutput = self.model.roi_heads.head(pool, rois, all_branches=True)
@@ -211,13 +205,13 @@ class Probe:
         return BranchTrace(output.logits, output.scores(), on_image.unflatten(0, (-1, classes)))
 
 
-def trace(model: GeneralizedRCNN, image: Tensor, proposals: Tensor | None = None) -> DetectionTrace:
+def trace(model: nn.Module, image: Any, proposals: Any = None) -> DetectionTrace:
     """Run `model` on one image and keep every intermediate result.
 
     Args:
         model: a `Detector`, or a Faster R-CNN of torchvision. It runs in eval mode; its mode is restored afterwards.
-        image: [3, H, W] in 0…1.
-        proposals: [K, 4] xyxy in pixels of `image` to use instead of the RPN's.
+        image: [3, H, W] in 0…1, or any other form that `tsdlab.data.images.as_image` takes.
+        proposals: [K, 4] xyxy in pixels of `image` to use instead of the RPN's: a tensor, an array or lists.
 
     Returns:
         The trace, in pixels of `image`.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from traitlets import HasTraits, TraitType
 
-from tsdlab.errors import InputError
+from tsdlab.errors import InputError, shown, shown_value
 
 # (name, value, state) → the value as it is kept; raises InputError if the value is not allowed.
 Rule = Callable[[str, Any, Any], Any]
@@ -68,15 +68,32 @@ class State(HasTraits):
         return tuple(name for items in declared for name, value in items if isinstance(value, Field))
 
     def assign(self, values: Mapping[str, Any]) -> None:
-        """Set several fields, in the order in which they are declared.
+        """Set several fields, in the order in which they are declared: all of them or, if one is refused, none.
 
         Raises:
             InputError: there is no field of a name, or a value is not allowed.
         """
         self._check_names(values)
-        for name in self.fields():
-            if name in values:
-                setattr(self, name, _frozen(values[name]))
+        before = {name: getattr(self, name) for name in self.fields()}
+        try:
+            for name in self.fields():
+                if name in values:
+                    setattr(self, name, _frozen(values[name]))
+        except InputError:
+            self._restore(before)
+            raise
+
+    def _restore(self, values: Mapping[str, Any]) -> None:
+        """Set all fields to values that they have had together, whatever the rules say on the way."""
+        choices, self.choices = self.choices, None
+        try:
+            with self.hold_trait_notifications():
+                for name, value in values.items():
+                    setattr(self, name, value)
+            for name, value in values.items():  # those that others have reset
+                setattr(self, name, value)
+        finally:
+            self.choices = choices
 
     def call(self, function: str, *arguments: str) -> str:
         """A line of Python that calls `function` with `arguments` and with every field that has not its default."""
@@ -95,7 +112,9 @@ class State(HasTraits):
                 raise self._no_field(name)
 
     def _no_field(self, name: str) -> InputError:
-        return InputError(f"{type(self).__name__} has no {name!r}; what can be set is {', '.join(self.fields())}")
+        return InputError(
+            f"{type(self).__name__} has no {shown_value(name)}; what can be set is {', '.join(self.fields())}"
+        )
 
 
 def _frozen(value: Any) -> Any:
@@ -113,8 +132,8 @@ def one_of(allowed: Allowed, optional: bool = False) -> Rule:
         known = allowed(state) if callable(allowed) else allowed
         if (optional and value is None) or (isinstance(value, str) and value in known):
             return value
-        listed = ", ".join(map(repr, known))
-        raise InputError(f"{name} must be {'None or ' if optional else ''}one of {listed}; got {value!r}")
+        listed = shown(", ".join(map(shown_value, known)), 600)
+        raise InputError(f"{name} must be {'None or ' if optional else ''}one of {listed}; got {shown_value(value)}")
 
     return rule
 
@@ -124,7 +143,9 @@ def some_of(allowed: Sequence[str]) -> Rule:
 
     def rule(name: str, value: Any, state: Any) -> tuple[str, ...]:
         if isinstance(value, str) or not isinstance(value, Sequence) or any(entry not in allowed for entry in value):
-            raise InputError(f"{name} must be a list of some of {', '.join(map(repr, allowed))}; got {value!r}")
+            raise InputError(
+                f"{name} must be a list of some of {', '.join(map(repr, allowed))}; got {shown_value(value)}"
+            )
         return tuple(entry for entry in allowed if entry in value)
 
     return rule
@@ -135,7 +156,7 @@ def number(low: float, high: float) -> Rule:
 
     def rule(name: str, value: Any, state: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not low <= value <= high:
-            raise InputError(f"{name} must be a number in {low}…{high}, got {value!r}")
+            raise InputError(f"{name} must be a number in {low}…{high}, got {shown_value(value)}")
         return float(value)
 
     return rule
@@ -149,9 +170,8 @@ def index(length: Callable[[Any], int], optional: bool = False) -> Rule:
             return None
         count = length(state)
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < count:
-            raise InputError(
-                f"{name} must be {'None or ' if optional else ''}a whole number in 0…{count - 1}, got {value!r}"
-            )
+            allowed = f"{'None or ' if optional else ''}a whole number in 0…{count - 1}"
+            raise InputError(f"{name} must be {allowed}, got {shown_value(value)}")
         return int(value)
 
     return rule

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,9 @@ import numpy as np
 from torch import Tensor
 
 from tsdlab.analysis.proposal import GroundTruth
-from tsdlab.errors import InputError
+from tsdlab.data.items import as_items
+from tsdlab.errors import InputError, shown, shown_value
+from tsdlab.models.detector import Detector
 
 # The sizes of COCO, by area in pixels²; and thirds of this data set's objects, for data in which all are small to COCO.
 SIZES = ("small", "medium", "large", "smallest third", "middle third", "largest third")
@@ -23,30 +25,37 @@ class Gallery:
     """Images with their objects: `gallery[index]` is (pixels [3, H, W] in 0…1, `GroundTruth`).
 
     Args:
-        dataset: anything with a length whose items are `(image, target)`, or one image, or one such pair.
-        classes: C, the number of classes that the detectors know.
-        names: names of the classes 1…C. By default the data set's categories, or numbers if it has none.
+        dataset: what `Items` takes.
+        model: a detector; labels of the data become its labels. Several detectors must have the same classes.
+        names: names of the classes 1…C. By default the model's, else the data set's categories, or numbers if it has
+            none. A first name for the background, which torchvision's lists of names have, is left out.
 
     Attributes:
         names: names of the classes 1…C.
         variable: what a line of Python calls the data, "dataset" or "image".
 
     Raises:
-        InputError: there is no image, or there are not as many names as classes.
+        InputError: there is no image, or the classes of model, data and names do not fit.
     """
 
-    def __init__(self, dataset: Any, classes: int, names: Sequence[str] | None = None) -> None:
-        self._items, self.variable = _items(dataset)
-        self.names = _class_names(dataset, classes, names)
+    def __init__(self, dataset: Any, model: Detector, names: Sequence[str] | None = None) -> None:
+        items = as_items(dataset)
+        classes = model.config.num_classes
+        names = None if names is None else _check_names(names, classes)
+        self._items = items.for_model(model, names)
+        self.names = list(self._items.names)
+        self.variable = "image" if items.is_one_image else "dataset"
+        if len(self.names) != classes:
+            raise InputError(
+                f"the model knows {classes} classes, but there are {len(self.names)} names (the categories of the "
+                f"data, or names=): {shown(', '.join(self.names))}"
+            )
 
     def __len__(self) -> int:
         return len(self._items)
 
     def __getitem__(self, index: int) -> tuple[Tensor, GroundTruth]:
-        item = self._items[index]
-        if not isinstance(item, tuple | list) or len(item) != 2 or not isinstance(item[1], Mapping):
-            raise InputError(f"the items of dataset must be (image, target), target a dict; item {index} is not")
-        pixels, target = item
+        pixels, target = self._items[index]
         return pixels, GroundTruth.of(target)
 
     def passing(self, category: str | None, size: str | None) -> list[int]:
@@ -56,7 +65,7 @@ class Gallery:
         images, labels, areas = self._objects
         fits = np.ones(len(images), dtype=bool)
         if category is not None:
-            fits &= labels == self.names.index(category) + 1
+            fits &= np.isin(labels, [label for label, name in enumerate(self.names, 1) if name == category])
         if size is not None and len(areas):
             number = SIZES.index(size)
             edges = _COCO_AREAS if number < 3 else [*np.quantile(areas, _THIRDS[:3]), math.inf]
@@ -67,9 +76,8 @@ class Gallery:
     def _objects(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Image, label and area of every object of the data set, [objects] each."""
         images, labels, areas = [], [], []
-        read = getattr(self._items, "target", lambda index: self._items[index][1])
         for index in range(len(self)):
-            truth = GroundTruth.of(target := read(index))
+            truth = GroundTruth.of(target := self._items.target(index))
             images += [index] * len(truth.labels)
             labels += truth.labels.tolist()
             sides = truth.boxes[:, 2:] - truth.boxes[:, :2]
@@ -77,31 +85,11 @@ class Gallery:
         return np.array(images, dtype=np.int64), np.array(labels, dtype=np.int64), np.array(areas, dtype=np.float64)
 
 
-def _items(dataset: Any) -> tuple[Any, str]:
-    """The items (image, target), and what to call the data in a line of Python."""
-    if isinstance(dataset, Tensor):
-        return [(dataset, {})], "image"
-    if isinstance(dataset, tuple) and len(dataset) == 2 and isinstance(dataset[1], Mapping):
-        return [dataset], "image"
-    has_items = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
-    if not has_items or isinstance(dataset, str | np.ndarray):
-        raise InputError(
-            f"dataset must be a data set, an image [3, H, W] (a tensor) or a pair (image, target), got "
-            f"{type(dataset).__name__}"
-        )
-    if len(dataset) == 0:
-        raise InputError("dataset has no image")
-    return dataset, "dataset"
-
-
-def _class_names(dataset: Any, classes: int, names: Sequence[str] | None) -> list[str]:
-    if names is None:
-        categories = getattr(dataset, "categories", None)
-        names = [category.name for category in categories] if categories else [str(i + 1) for i in range(classes)]
-    if len(names) != classes:
-        some = ", ".join(names[:8])
-        raise InputError(
-            f"the model knows {classes} classes, but there are {len(names)} names (the categories of the data, or "
-            f"names=): {some}"
-        )
-    return list(names)
+def _check_names(names: Any, classes: int) -> list[str]:
+    """Names of the classes 1…C as a list."""
+    listed = list(names) if isinstance(names, Iterable) and not isinstance(names, str | Mapping) else []
+    if not listed or not all(isinstance(name, str) for name in listed):
+        raise InputError(f"names must be a list of the names of the {classes} classes, got {shown_value(names)}")
+    if len(listed) == classes + 1 and listed[0].strip("_").lower() == "background":
+        del listed[0]
+    return listed

@@ -20,7 +20,7 @@ from tsdlab.analysis.proposal import (
 )
 from tsdlab.analysis.sensitivity import Grid, Pooling, ask_everywhere, build_maps
 from tsdlab.errors import InputError
-from tsdlab.models.build import as_detector
+from tsdlab.models.build import as_detector, unwrapped
 from tsdlab.models.detector import Detector
 from tsdlab.models.probe import Probe
 from tsdlab.ranges import Count, check_value
@@ -131,8 +131,8 @@ class Session:
     def __init__(self, model: Any, dataset: Any, names: Sequence[str] | None, scan: int) -> None:
         self.several = isinstance(model, Mapping)
         self.detectors = _detectors(model)
-        classes = next(iter(self.detectors.values())).config.num_classes
-        self.gallery = Gallery(dataset, classes, names)
+        named = (detector for detector in self.detectors.values() if detector.categories)
+        self.gallery = Gallery(dataset, next(named, next(iter(self.detectors.values()))), names)
         check_value("scan", scan, Count)
         self.scan = scan
         self._conflicts: dict[tuple[str, int], Conflict | None] = {}
@@ -200,7 +200,7 @@ def _detectors(model: Any) -> dict[str, Detector]:
     if not models or not all(isinstance(name, str) for name in models):
         raise InputError("model must be a detector, or a mapping of names to detectors with at least one entry")
     for name, each in models.items():
-        if not isinstance(each, GeneralizedRCNN):
+        if not isinstance(unwrapped(each), GeneralizedRCNN):
             which = f"model {name!r}" if name else "model"
             raise InputError(f"{which} must be a detector, got {type(each).__name__}")
     detectors = {name: as_detector(each) for name, each in models.items()}
@@ -209,4 +209,7 @@ def _detectors(model: Any) -> dict[str, Detector]:
     counts = {name: detector.config.num_classes for name, detector in detectors.items()}
     if len(set(counts.values())) > 1:
         raise InputError(f"all models must know the same number of classes; their numbers are {counts}")
+    named = {tuple(category.name for category in each.categories) for each in detectors.values() if each.categories}
+    if len(named) > 1:
+        raise InputError("all models must know the same classes in the same order; they are named differently")
     return detectors

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torch import nn
 from traitlets import Dict, observe
 
 from tsdlab.analysis.proposal import GroundTruth, ProposalAnswer
@@ -21,7 +21,7 @@ from tsdlab.widgets.protocol import PageWidget
 
 
 def explore(
-    model: GeneralizedRCNN | Mapping[str, GeneralizedRCNN],
+    model: nn.Module | Mapping[str, nn.Module],
     dataset: Any,
     *,
     names: Sequence[str] | None = None,
@@ -32,9 +32,10 @@ def explore(
 
     Args:
         model: a detector of tsdlab or a Faster R-CNN of torchvision; or several by name, to see them side by side.
-        dataset: anything with a length whose items are `(image, target)` as those of `CocoDataset`; or one image
-            [3, H, W] in 0…1; or one pair of image and target.
-        names: names of the classes 1…C; the data set's categories by default.
+        dataset: a `CocoDataset`, a data set of torchvision, a list of images, one image, …: see
+            `tsdlab.data.items.Items`.
+        names: names of the model's classes 1…C; by default the model's own, or the data set's categories. Classes of
+            the data are matched to those of the model by name.
         scan: how many images the model is asked about at most to sort them by disagreement.
         state: any fields of the explorer to start from, such as `image_index=3, level="1"`; see `Explorer`.
 
@@ -77,7 +78,7 @@ class Explorer(ExplorerState, PageWidget):
 
     def __init__(
         self,
-        model: GeneralizedRCNN | Mapping[str, GeneralizedRCNN],
+        model: nn.Module | Mapping[str, nn.Module],
         dataset: Any,
         *,
         names: Sequence[str] | None = None,

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from tsdlab.analysis.tables import FollowedTable
-from tsdlab.data.coco import CocoDataset
+from tsdlab.data.items import as_items
 
 _KEPT = 12  # images; examples often stay the same while a filter is dragged
 _ROOM = 1.16  # side of a crop in sizes of what it shows
@@ -35,8 +35,8 @@ class Crops:
         dataset: the data set they come from.
     """
 
-    def __init__(self, table: FollowedTable, dataset: CocoDataset) -> None:
-        self._table, self._dataset = table, dataset
+    def __init__(self, table: FollowedTable, dataset: Any) -> None:
+        self._table, self._dataset = table, as_items(dataset)
         self._items: dict[int, tuple[Tensor, dict[str, Any]]] = {}  # by image, the one used last at the end
 
     def __getitem__(self, row: int) -> Crop:

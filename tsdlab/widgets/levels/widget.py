@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torch import nn
 from traitlets import Dict, Unicode, observe
 
 from tsdlab.analysis.tables import FollowedTable, follow_dataset
-from tsdlab.data.coco import CocoDataset
-from tsdlab.errors import InputError
-from tsdlab.evaluation import model_labels
+from tsdlab.data.items import as_items
 from tsdlab.models.build import as_detector
 from tsdlab.widgets.levels.crops import Crops
 from tsdlab.widgets.levels.messages import chosen_message, row_message, table_message
@@ -27,7 +25,7 @@ IMAGES = 100  # by default; following their proposals takes a minute or two on a
 
 
 def explore_levels(
-    model: GeneralizedRCNN, dataset: CocoDataset, images: int = IMAGES, explorer: Any = None, **state: Any
+    model: nn.Module, dataset: Any, images: int = IMAGES, explorer: Any = None, **state: Any
 ) -> LevelsView:
     """Linked views of what TSD's displacements do on each level of the pyramid.
 
@@ -36,7 +34,8 @@ def explore_levels(
 
     Args:
         model: a detector whose head moves its regions: TSD with one displacement per proposal for localization.
-        dataset: the images and objects. If they have a "salient_bbox", the columns of the salient part have values.
+        dataset: the images and objects: a `CocoDataset`, or what `tsdlab.data.items.Items` takes. If the objects have
+            a "salient_bbox", the columns of the salient part have values.
         images: how many of its images are used, from the first on.
         explorer: where a selected proposal is opened: anything with the fields `image_index` and `proposal`, such as
             what `tsdlab.explore(model, dataset)` returns. If None, the view makes an explorer when the first proposal
@@ -44,20 +43,19 @@ def explore_levels(
         state: any fields of the view to start from, such as `level="1"`; see `LevelsView`.
 
     Raises:
-        InputError: the model moves nothing or knows other classes, the data is not a `CocoDataset`, no proposal
-            overlaps an object, or a field cannot be used; the message says which.
+        InputError: the model moves nothing or knows other classes, the data cannot be used, no proposal overlaps an
+            object, or a field cannot be used; the message says which.
     """
-    if not isinstance(dataset, CocoDataset):
-        raise InputError(f"dataset must be a CocoDataset, got a {type(dataset).__name__}")
-    model_labels(as_detector(model), dataset)  # refuses other classes now, not when the first point is clicked
-    table = follow_dataset(model, dataset, images)
+    items = as_items(dataset)
+    detector = as_detector(model)
+    table = follow_dataset(detector, items, images)
 
     def make_explorer() -> Any:
         from tsdlab.widgets.explorer.widget import explore
 
         return explore(model, dataset)
 
-    return LevelsView(table, dataset, explorer, make_explorer, images, **state)
+    return LevelsView(table, items, explorer, make_explorer, images, **state)
 
 
 class LevelsView(LevelsState, PageWidget):
@@ -93,7 +91,7 @@ class LevelsView(LevelsState, PageWidget):
     def __init__(
         self,
         table: FollowedTable,
-        dataset: CocoDataset,
+        dataset: Any,
         explorer: Any = None,
         make_explorer: Callable[[], Any] | None = None,
         images: int = IMAGES,

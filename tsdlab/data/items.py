@@ -1,0 +1,354 @@
+"""Images with their objects in whatever form people have them: data sets of any library, lists, one image."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Subset
+from torchvision.datasets import CocoDetection
+from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
+from torchvision.tv_tensors._dataset_wrapper import VisionDatasetTVTensorWrapper
+
+from tsdlab.data import values
+from tsdlab.data.annotations import Annotations
+from tsdlab.data.coco import CocoDataset, Target
+from tsdlab.data.images import as_image, as_numbers
+from tsdlab.data.values import id_order
+from tsdlab.errors import InputError, shown
+from tsdlab.structures import Category
+
+# What a target may have instead of objects.
+_NO_OBJECTS = {"image_id", "labels", "iscrowd", "area"}
+
+
+class Items(Sequence):
+    """Images with their objects: `items[i]` is (pixels [3, H, W] in 0…1, target), the target as that of `CocoDataset`.
+
+    Args:
+        dataset: one of
+
+            - a `CocoDataset`;
+            - torchvision's `CocoDetection`, also through `wrap_dataset_for_transforms_v2`;
+            - a `Subset` or `ConcatDataset` of these;
+            - anything else with a length whose items are `(image, target)`, images, or mappings with "image" and the
+              target's fields;
+            - one such pair, or one image.
+
+            An image is what `as_image` takes. A target is a mapping with "boxes" [N, 4] xyxy in pixels and "labels" [N]
+            in 1…C, as tensors, arrays or lists; or empty.
+
+    Attributes:
+        categories: what the labels of the data set mean, label i is categories[i − 1]; () if it does not say so.
+        names: names of the classes 1…C: of the data set, or of the model after `for_model`; () if unknown.
+        image_ids: the id of every image in its annotation file; its index if it has none, or if ids are not unique.
+        is_one_image: whether `dataset` is one image, with or without its target.
+        name: what messages call the data set.
+
+    Raises:
+        InputError: it is none of these or has no image; when an item is read, if that cannot be used.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.is_one_image = _is_image(dataset) or (_is_pair(dataset) and _is_image(dataset[0]))
+        if self.is_one_image:
+            dataset = [dataset]
+        elif not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")) or isinstance(dataset, Mapping):
+            raise InputError(
+                "dataset must be a data set whose items are (image, target), a list of images, an image "
+                f"([3, H, W] in 0…1, a PIL image or a path) or a pair (image, target), got {type(dataset).__name__}"
+            )
+        self._places = list(_places(dataset))  # (source, index in it) of every item
+        if not self._places:
+            raise InputError("dataset has no image")
+        sources = list({id(source): source for source, _ in self._places}.values())
+        self.categories = _categories(sources[0])
+        for source in sources[1:]:
+            if _categories(source) != self.categories:
+                raise InputError("the parts of dataset have different categories; labels would mean different classes")
+        self.names = tuple(category.name for category in self.categories)
+        self.name = shown(str(getattr(sources[0], "annotation_file", "the data set")))
+        ids = getattr(sources[0], "image_ids", getattr(sources[0], "ids", None))
+        own = [] if ids is None or len(sources) > 1 else [ids[place] for _, place in self._places]
+        self.image_ids: list[Any] = own if len(own) == len(set(own)) > 0 else list(range(len(self._places)))
+        self._to_model: Tensor | None = None
+        self._grouped: dict[int, dict[int, list[int]]] = {}
+
+    def for_model(self, model: Any, names: Sequence[str] | None = None) -> Items:
+        """The same items with the labels that `model` has for their classes; see `model_labels`."""
+        items = copy.copy(self)
+        items._to_model = model_labels(model, self, names)
+        own = names or [category.name for category in model.categories] or self.names
+        items.names = tuple(own or (str(label) for label in range(1, 1 + model.config.num_classes)))
+        return items
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:  # type: ignore[override]
+        source, place = self._places[index]
+        image, target = _split(source[place])
+        try:
+            return as_image(image), self._target(source, place, target, index)
+        except InputError as error:
+            raise error if self.is_one_image else type(error)(f"item {index} of dataset: {error}") from error
+
+    def target(self, index: int) -> Target:
+        """The target of `items[index]`, without its image where the data set keeps both apart."""
+        source, place = self._places[index]
+        if isinstance(source, CocoDataset):
+            return self._target(source, place, source.target(place), index)
+        if isinstance(source, CocoDetection):
+            coco = source.coco
+            return self._target(source, place, coco.loadAnns(coco.getAnnIds(source.ids[place])), index)
+        return self[index][1]
+
+    @property
+    def image_sizes(self) -> list[tuple[int, int] | None]:
+        """(width, height) of every image in pixels; None where that is not known without reading it."""
+        return [s.image_sizes[place] if isinstance(s, CocoDataset) else None for s, place in self._places]
+
+    def named_by(self, model: Any) -> Items:
+        """The same items with categories: if the data set has none, those of the labels of `model`."""
+        if self.categories:
+            return self
+        items = copy.copy(self)
+        items.names = self.for_model(model).names
+        items.categories = tuple(Category(label, name) for label, name in enumerate(items.names, 1))
+        return items
+
+    @property
+    def annotations(self) -> Annotations:
+        """What COCO's evaluation counts; crowds and boxes without an area are among it if the data set has them."""
+        rows = [(index, *row) for index in range(len(self)) for row in self._rows(index)]
+        images, labels, boxes, areas, crowds = zip(*rows) if rows else ((), (), (), (), ())
+        return Annotations(
+            ids=list(range(1, 1 + len(rows))),
+            images=np.array(images, dtype=np.int64),
+            labels=np.array(labels, dtype=np.int64),
+            boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
+            area=np.array(areas, dtype=np.float64),
+            crowd=np.array(crowds, dtype=bool),
+            salient_boxes=None,
+        )
+
+    def _rows(self, index: int) -> Iterator[tuple[int, list[float], float, bool]]:
+        """Label, box (x, y, width, height), area and whether it is a crowd, of every annotation of an image."""
+        source, place = self._places[index]
+        if isinstance(source, CocoDataset):
+            content = source.content.annotations
+            for row in self._rows_of(source).get(place, ()):
+                yield int(content.labels[row]), content.boxes[row], content.area[row], content.crowd[row]
+        elif isinstance(source, CocoDetection) and not isinstance(source, VisionDatasetTVTensorWrapper):
+            labels = {category.id: label for label, category in enumerate(self.categories, 1)}
+            for a in source.coco.loadAnns(source.coco.getAnnIds(source.ids[place])):
+                yield labels[a["category_id"]], a["bbox"], _area(a), bool(values.flag(a.get("iscrowd")))
+        else:
+            target = self[index][1]
+            for (x1, y1, x2, y2), label in zip(target["boxes"].tolist(), target["labels"].tolist()):
+                yield label, [x1, y1, x2 - x1, y2 - y1], (x2 - x1) * (y2 - y1), False
+
+    def _rows_of(self, source: CocoDataset) -> dict[int, list[int]]:
+        """The annotations of every image of a data set, by its index there."""
+        if id(source) not in self._grouped:
+            grouped: dict[int, list[int]] = {}
+            for row, image in enumerate(source.content.annotations.images.tolist()):
+                grouped.setdefault(image, []).append(row)
+            self._grouped[id(source)] = grouped
+        return self._grouped[id(source)]
+
+    def _target(self, source: Any, place: int, target: Any, index: int) -> Target:
+        coco = getattr(source, "coco", None)  # of CocoDetection, and of torchvision's wrapper around it
+        if coco is not None and isinstance(target, list):
+            target = _from_annotations(target)
+        elif coco is not None and "boxes" in target and "iscrowd" not in target:  # the wrapper leaves it out
+            annotations = coco.loadAnns(coco.getAnnIds(source.ids[place]))
+            if len(annotations) == len(target["boxes"]):
+                target = {**target, "iscrowd": [int(bool(values.flag(a.get("iscrowd")))) for a in annotations]}
+        found = dict(target) if isinstance(source, CocoDataset) else as_target(target)
+        if coco is not None:
+            found["labels"] = _from_ids(found["labels"], self.categories)
+        classes = len(self.categories) or (0 if self._to_model is None else len(self._to_model) - 1)
+        check_labels(found["labels"], classes)
+        if self._to_model is not None:
+            found["labels"] = self._to_model[found["labels"]]
+        return found
+
+
+def model_labels(model: Any, dataset: Items | CocoDataset, names: Sequence[str] | None = None) -> Tensor:
+    """[1 + C] the model's label for each label of the dataset.
+
+    They are matched by the names in `model.categories`; if that is empty by `names` of the model's classes 1…C, unless
+    those are other names of as many classes; else by position. Labels without a name are the model's.
+
+    Raises:
+        InputError: the dataset has a category that the model does not know.
+    """
+    classes: int = model.config.num_classes
+    own = [category.name for category in model.categories] or list(names or ())
+    theirs = [category.name for category in dataset.categories]
+    where = shown(str(dataset.name if isinstance(dataset, Items) else dataset.annotation_file))
+    by_name = {name: label for label, name in reversed(list(enumerate(own, 1)))}
+    unknown = [name for name in theirs if name not in by_name]
+    same_number = not model.categories and len(theirs) == classes
+    if not theirs or own == theirs or (same_number and (unknown or not own)):
+        return torch.arange(1 + classes)
+    if not own:
+        raise InputError(
+            f"the model has {classes} classes without names, {where} has {len(theirs)}; set model.categories to a "
+            "tuple with one tsdlab.structures.Category per label"
+        )
+    if unknown:
+        raise InputError(
+            f"the model does not know the categories {shown(', '.join(unknown))} of {where}; it knows "
+            f"{shown(', '.join(own))}"
+        )
+    return torch.tensor([0, *(by_name[name] for name in theirs)])
+
+
+def as_items(dataset: Any) -> Items:
+    """`Items` of whatever data set it is; the same if it is `Items` already."""
+    return dataset if isinstance(dataset, Items) else Items(dataset)
+
+
+def as_target(target: Any, name: str = "target") -> Target:
+    """The objects of an image as `CocoDataset` gives them; crowds are left out.
+
+    Args:
+        target: a mapping with "boxes" and "labels", and maybe "iscrowd", "area", "salient_boxes" and others; None or a
+            mapping without "boxes" if there are no objects.
+        name: how a message calls it.
+
+    Raises:
+        InputError: it is something else; says what.
+    """
+    target = {} if target is None else target
+    if not isinstance(target, Mapping):
+        raise InputError(f'{name} must be a dict with "boxes" and "labels", got {type(target).__name__}')
+    if "boxes" not in target:
+        if unknown := set(map(str, target)) - _NO_OBJECTS:
+            raise InputError(
+                f'{name} must have "boxes" and "labels", it has {shown(", ".join(sorted(unknown)))}. '
+                "torchvision.datasets.wrap_dataset_for_transforms_v2 gives the data sets of torchvision such targets"
+            )
+        target = {**target, "boxes": [], "labels": []}
+    boxes = as_boxes(target["boxes"], f'{name}["boxes"]').cpu().float()
+    found: Target = {**target, "boxes": boxes, "labels": _whole(target, "labels", len(boxes), name)}
+    for field in ("area", "salient_boxes"):
+        if field in target:
+            value = target[field]
+            found[field] = as_boxes(value, f'{name}["{field}"]').cpu() if field != "area" else as_numbers(value)
+            if found[field] is None or len(found[field]) != len(boxes):
+                raise InputError(f'{name}["{field}"] must have one entry for each of the {len(boxes)} boxes')
+    if "iscrowd" in target and len(boxes):
+        single = _whole(target, "iscrowd", len(boxes), name) == 0
+        for field in ("boxes", "labels", "area", "salient_boxes", "iscrowd"):
+            if field in found:
+                value = as_numbers(found[field])
+                found[field] = value[single] if value is not None else value
+    return found
+
+
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Raise InputError unless all labels are in 1…classes; with `classes` 0, unless they are at least 1."""
+    wrong = labels[(labels < 1) | ((labels > classes) if classes else False)]
+    if len(wrong):
+        allowed = f"1…{classes}" if classes else "1 or more"
+        raise InputError(f"labels must be {allowed} (0 is background), got {int(wrong[0])}")
+
+
+def as_boxes(value: Any, name: str = "proposals") -> Tensor:
+    """Boxes in any usual form as `[K, 4]` xyxy of a floating-point type: a tensor, an array, lists, `BoundingBoxes`.
+
+    Raises:
+        InputError: they have another shape, or are not finite.
+    """
+    if isinstance(value, BoundingBoxes) and value.format != BoundingBoxFormat.XYXY:
+        from torchvision.transforms.v2.functional import convert_bounding_box_format
+
+        value = convert_bounding_box_format(value, new_format=BoundingBoxFormat.XYXY)
+    boxes = as_numbers(value)
+    if boxes is None or boxes.is_complex():
+        raise InputError(f"{name} must be numbers [K, 4] xyxy, got {shown(value, 80)}")
+    boxes = boxes if isinstance(value, Tensor) and boxes.is_floating_point() else boxes.float()
+    if boxes.numel() == 0 and boxes.dim() <= 2 and boxes.shape[-1] in (0, 4):
+        boxes = boxes.reshape(0, 4)
+    if boxes.dim() != 2 or boxes.shape[1] != 4:
+        got = tuple(boxes.shape) if boxes.dim() else boxes.item()
+        raise InputError(f"{name} must be [K, 4] xyxy, got {got}")
+    if not boxes.isfinite().all():
+        raise InputError(f"{name} must be finite, got {shown(boxes[~boxes.isfinite().all(dim=1)][0].tolist())}")
+    return boxes
+
+
+def _is_image(value: Any) -> bool:
+    return isinstance(value, Tensor | np.ndarray | Image.Image | str | Path)
+
+
+def _is_pair(value: Any) -> bool:
+    """Whether it is an image and its target, not two images."""
+    return isinstance(value, tuple | list) and len(value) == 2 and (value[1] is None or not _is_image(value[1]))
+
+
+def _split(item: Any) -> tuple[Any, Any]:
+    """Image and target of an item: a pair, a mapping with "image" and the target's fields, or an image alone."""
+    if isinstance(item, Mapping) and "image" in item:
+        return item["image"], {name: value for name, value in item.items() if name != "image"}
+    return (item[0], item[1]) if _is_pair(item) else (item, None)
+
+
+def _places(dataset: Any) -> Iterator[tuple[Any, int]]:
+    """Where every item comes from: through subsets and concatenations to the data set that holds it."""
+    if isinstance(dataset, Subset):
+        inner = list(_places(dataset.dataset))
+        yield from (inner[int(index)] for index in dataset.indices)
+    elif isinstance(dataset, ConcatDataset):
+        for part in dataset.datasets:
+            yield from _places(part)
+    else:
+        yield from ((dataset, index) for index in range(len(dataset)))
+
+
+def _categories(source: Any) -> tuple[Category, ...]:
+    coco = getattr(source, "coco", None)
+    if coco is not None:
+        return tuple(Category(key, coco.cats[key]["name"]) for key in sorted(coco.cats, key=id_order))
+    return tuple(getattr(source, "categories", None) or ())
+
+
+def _from_annotations(annotations: list[dict[str, Any]]) -> Target:
+    """The objects of one image of COCO's format; their labels are still ids of categories."""
+    objects = [a for a in annotations if not values.flag(a.get("iscrowd")) and min(a["bbox"][2:]) > 0]
+    boxes = torch.tensor([a["bbox"] for a in objects]).reshape(-1, 4).float()
+    boxes[:, 2:] += boxes[:, :2]
+    return {"boxes": boxes, "labels": [a["category_id"] for a in objects], "area": [_area(a) for a in objects]}
+
+
+def _area(annotation: dict[str, Any]) -> float:
+    """Pixels²; that of the box if the annotation has none."""
+    found = values.area(annotation.get("area"))
+    return annotation["bbox"][2] * annotation["bbox"][3] if found is None else found
+
+
+def _from_ids(ids: Tensor, categories: tuple[Category, ...]) -> Tensor:
+    """Labels 1…C for ids of categories."""
+    labels = {category.id: label for label, category in enumerate(categories, 1)}
+    return torch.tensor([labels[key] for key in ids.tolist()], dtype=torch.int64)
+
+
+def _whole(target: Mapping[str, Any], field: str, count: int, name: str) -> Tensor:
+    """An entry of a target as int64 [count]."""
+    if field not in target:
+        raise InputError(f'{name} has "boxes" but no "{field}"')
+    values = as_numbers(target[field])
+    if values is None or (values.is_floating_point() and not torch.equal(values, values.round())):
+        raise InputError(f'{name}["{field}"] must be whole numbers, got {shown(target[field], 80)}')
+    if values.numel() != count:
+        raise InputError(f'{name} has {count} boxes, but {values.numel()} entries in "{field}"')
+    return values.reshape(-1).cpu().long()
