@@ -192,7 +192,7 @@ class Endless(Dataset):
         ([{"image": IMAGE, "objects": {"bbox": []}}], "it has objects"),
         ([(IMAGE * 300 + 300, {})], "item 0 of dataset: image must hold"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_no_data_set_is_refused_in_one_line(dataset: object, says: str) -> None:
     with pytest.raises(InputError, match=says) as raised:
