@@ -154,8 +154,8 @@ def _detecting(model: Any) -> Detector | AugmentedDetector:
         return model
     if not isinstance(model, GeneralizedRCNN):
         raise InputError(
-            f"model must be a detector of tsdlab or a Faster R-CNN of torchvision, got {type(model).__name__}; "
-            "tsdlab.load_detector reads one"
+            f"model must be a detector of tsdlab, got {type(model).__name__}; tsdlab.load_detector reads one from a "
+            "file, and a Faster R-CNN of torchvision will do"
         )
     return as_detector(model)
 
