@@ -11,6 +11,7 @@ from timm.models.senet import SEBottleneck, SENet
 from torch import Tensor, nn
 
 from tsdlab.config import BackboneConfig
+from tsdlab.errors import InputError
 from tsdlab.models.backbones import build_backbone
 from tsdlab.models.build import build_detector
 from tsdlab.models.deformable import DeformableConv2d, make_deformable
@@ -133,6 +134,43 @@ def test_a_deformable_detector_trains_all_its_offsets(precise: bool) -> None:
     offsets = {name: p for name, p in model.named_parameters() if ".offset." in name and "body" in name}
     assert len(offsets) == 2 * 2 * 2  # stages, convolutions of their one block, weight and bias
     assert [name for name, p in offsets.items() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_035", "mobilenetv3_small_050", "resnet10t", "convnext_atto"])
+@pytest.mark.parametrize("stages", [(1, 2, 3, 4), (2, 3)])
+def test_every_trained_parameter_of_a_timm_network_has_a_gradient(name: str, stages: tuple[int, ...]) -> None:
+    """timm leaves modules behind the last feature map; distributed training would wait for their gradients."""
+    model = build_backbone(backbone_config(f"timm:{name}", stages=stages)).train()
+    levels = model(torch.rand(2, 3, 64, 96))
+    sum(level.square().sum() for level in levels.values()).backward()
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert [n for n, p in model.named_parameters() if not p.requires_grad and p.grad is not None] == []
+    frozen = {n.split(".")[2] for n, p in model.named_parameters() if not p.requires_grad}
+    behind = {"mobilenetv2_035": {"5", "6"}, "mobilenetv3_small_050": {"4", "5"}} if stages == (2, 3) else {}
+    assert frozen == behind.get(name, set())
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("swin_tiny_patch4_window7_224", r"96 × 160 pixels: Input height \(96\) doesn't match model"),
+        ("coatnet_nano_rw_224", "96 × 160 pixels: The size of tensor"),
+        ("dla34", "96 × 160 pixels: maps are .*, not"),
+        ("inception_v4", "96 × 160 pixels: maps are .*, not"),
+    ],
+)
+def test_a_timm_network_for_other_images_is_refused_when_it_is_built(name: str, reason: str) -> None:
+    with pytest.raises(InputError, match=rf"timm model '{name}' cannot be used for images of {reason}.* of any size"):
+        build_backbone(backbone_config(f"timm:{name}", stages=(3,)))
+
+
+@pytest.mark.parametrize(
+    "name", ["hf-hub:timm/resnet18.a1_in1k", "local-dir:/tmp", "https://example.org/x", "", "resnet9"]
+)
+def test_only_timms_own_models_are_built(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.socket.connect", None)
+    with pytest.raises(InputError, match=r"backbone\.name: timm makes no feature backbone .* no such model"):
+        build_backbone(backbone_config(f"timm:{name}"))
 
 
 def test_the_stem_of_a_timm_network_can_be_frozen_alone() -> None:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torchvision.models import WeightsEnum
 from torchvision.models.detection import (
     FasterRCNN_MobileNet_V3_Large_320_FPN_Weights,
     FasterRCNN_ResNet50_FPN_Weights,
 )
 
-from tsdlab.config import BackboneConfig, HeadName, PublishedName
+from tsdlab.config import BackboneConfig, Config, HeadName, PublishedName
+from tsdlab.errors import WeightsError
+from tsdlab.models.build import build_detector
+from tsdlab.models.start import start_from
 from tsdlab.models.torchvision_start import published_model
-from tsdlab.models.torchvision_weights import import_torchvision, torchvision_model
+from tsdlab.models.torchvision_weights import import_torchvision, read_state_dict, torchvision_model
 from tsdlab.models.weights import load_detector
 from tsdlab.structures import Category
 
@@ -110,6 +116,91 @@ def test_a_state_dict_may_lie_beside_the_optimizers(torchvision_file: Path, tmp_
     torch.save({"model": state, "epoch": 3}, tmp_path / "checkpoint.pth")
     model = torchvision_model(tmp_path / "checkpoint.pth", "fasterrcnn_resnet50_fpn")
     assert torch.equal(model.rpn.head.conv[0][0].weight, state["rpn.head.conv.0.0.weight"])
+
+
+class Wrapped(torch.nn.Module):
+    """A whole model, as `torch.save(model)` pickles it."""
+
+
+PREFIXES = ["", "module.", "_orig_mod.", "module._orig_mod.", "model.", "ema.module.", "net.detector."]
+
+
+@pytest.fixture(scope="module")
+def mobilenet_state() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return published_model(MOBILENET, 3, BackboneConfig()).state_dict()
+
+
+def is_read(path: Path, state: dict[str, torch.Tensor], exact: bool = True) -> None:
+    found = read_state_dict(path)
+    assert found.keys() == state.keys()
+    assert all(v.dtype == (torch.int64 if "tracked" in k else torch.float32) for k, v in found.items())
+    assert all(torch.equal(v, found[k]) if exact else torch.allclose(v, found[k], atol=1e-2) for k, v in state.items())
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("nested", ["{}", "model", "state_dict", "model_state_dict", "ema", "a/b/c"])
+def test_a_state_dict_is_found_wherever_it_lies(
+    prefix: str, nested: str, mobilenet_state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    some = ("roi_heads.box_predictor.cls_score.weight", "rpn.head.bbox_pred.bias", "backbone.fpn.inner_blocks.0.0.bias")
+    state = {name: mobilenet_state[name] for name in some}
+    content: Any = {f"{prefix}{name}": value for name, value in state.items()}
+    content |= {"n_averaged": torch.tensor(3)} if "module" in prefix else {}
+    for key in reversed([] if nested == "{}" else nested.split("/")):
+        content = {"epoch": 3, 5: "five", "optimizer": {"state": {0: torch.zeros(2)}}, key: content, "args": [1]}
+    torch.save(content, tmp_path / "w.pth")
+    is_read(tmp_path / "w.pth", state)
+
+
+def test_a_state_dict_in_other_formats(mobilenet_state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    torch.save(mobilenet_state, path, _use_new_zipfile_serialization=False)
+    is_read(path, mobilenet_state)
+    save_file(mobilenet_state, path)  # whatever its name says
+    is_read(path, mobilenet_state)
+    torch.save({k: v.half() if v.is_floating_point() else v for k, v in mobilenet_state.items()}, path)
+    is_read(path, mobilenet_state, exact=False)
+    torch.save({k: torch.nn.Parameter(v) for k, v in mobilenet_state.items() if "tracked" not in k}, path)
+    is_read(path, mobilenet_state)
+    compiled = {k.replace("backbone.", "backbone._orig_mod."): v for k, v in mobilenet_state.items()}
+    torch.save(compiled, path)
+    is_read(path, mobilenet_state)
+    torch.save({**mobilenet_state, "roi_heads.mask_head.mask_fcn1.weight": torch.zeros(2)}, path)
+    is_read(path, mobilenet_state)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (Wrapped(), "holds more than tensors and numbers, such as a whole model; save a state dict"),
+        ({"model": Wrapped()}, "holds more than tensors and numbers, such as a whole model; save a state dict"),
+        ([torch.zeros(2)], "holds a list; save"),
+        (torch.zeros(2), "holds a Tensor; save"),
+        (3, "holds a int; save"),
+        ({}, "is not the state dict of a torchvision Faster R-CNN"),
+        ({"model": [1]}, "is not the state dict of a torchvision Faster R-CNN"),
+        ({"roi_heads.box_predictor.cls_score.weight": 3}, "cls_score.weight is a int, not a tensor"),
+        ({"roi_heads.box_predictor.cls_score.weight": torch.zeros(3)}, "it must be [1 + classes, features]"),
+        ({"roi_heads.box_predictor.cls_score.weight": torch.zeros(1, 3)}, "it must be [1 + classes, features]"),
+        ({"roi_heads.box_predictor.cls_score.weight": torch.full((3, 3), math.nan)}, "are NaN or infinite"),
+        ({"roi_heads.box_predictor.cls_score.weight": torch.zeros(3, 3).long()}, "is torch.int64, not torch.float32"),
+        ({"roi_heads.box_predictor.cls_score.weight": torch.eye(3).to_sparse()}, "is sparse or quantized"),
+    ],
+)
+def test_what_holds_no_state_dict_is_refused_in_one_line(content: Any, message: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=re.escape(message)) as caught:
+        read_state_dict(tmp_path / "w.pth")
+    assert str(caught.value).startswith(str(tmp_path / "w.pth")) and "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_tsdlab_says_what_to_give(tiny_config: Config, tmp_path: Path) -> None:
+    model = build_detector(tiny_config)
+    content = {"config": {}, "categories": [], "step": 1, "model": model.state_dict(), "optimizer": {}, "rng": []}
+    torch.save(content, tmp_path / "checkpoint.pt")
+    with pytest.raises(WeightsError, match=r"is a checkpoint of tsdlab; give the run's weights\.safetensors"):
+        start_from(model, tmp_path / "checkpoint.pt", ())
 
 
 def test_another_state_dict_is_refused(torchvision_file: Path, tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import warnings
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
+from textwrap import shorten
 from typing import Any
 
 import timm
@@ -116,19 +118,25 @@ class TimmBackboneWithFPN(nn.Module):
     def __init__(self, config: BackboneConfig, strides: tuple[int, ...], pretrained: bool) -> None:
         super().__init__()
         name = config.name.removeprefix("timm:")
-        make = partial(timm.create_model, name, features_only=True)
+        if not timm.is_model(name):  # "hf-hub:" and "local-dir:" names need a network or a folder, to load weights too
+            raise InputError(f"backbone.name: timm makes no feature backbone {name!r}: it has no such model")
+        make: Callable[..., Any] = partial(timm.create_model, name, features_only=True)
         try:
-            trial: Any = make(pretrained=False)
-        except (RuntimeError, ValueError, OSError) as error:  # OSError: a model of the Hugging Face Hub, no network
+            with torch.device("meta"):  # without memory and time
+                offered = make(pretrained=False).feature_info.reduction()
+        except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"backbone.name: timm makes no feature backbone {name!r}: {reason}") from error
-        offered = trial.feature_info.reduction()
         missing = sorted(set(strides) - set(offered))
         if missing:
             raise InputError(
                 f"timm model {name!r} has features at strides {offered}, but backbone.stages needs strides {missing}"
             )
-        self.body: Any = make(pretrained=pretrained, out_indices=[offered.index(s) for s in strides])
+        indices = [offered.index(stride) for stride in strides]
+        unused = _try_sides(name, partial(make, pretrained=False, out_indices=indices), strides)
+        self.body: Any = make(pretrained=pretrained, out_indices=indices)
+        for parameter in unused:  # distributed training waits for the gradient of every other parameter
+            self.body.get_parameter(parameter).requires_grad_(False)
         self._freeze(min(_STAGES - config.trainable_stages, config.stages[-1] + 1))  # deeper ones are not built
         if config.norm == "frozen":
             self.body = freeze_batch_norm_2d(self.body)
@@ -167,3 +175,40 @@ class TimmBackboneWithFPN(nn.Module):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         levels = OrderedDict((str(i), f) for i, f in enumerate(self.body(images)))
         return self.fpn(levels)
+
+
+# Small and large; some networks have tables for the positions in images up to a size.
+_SIDES = ((96, 160), (640, 1056))
+
+
+def _try_sides(name: str, make: Callable[[], Any], strides: tuple[int, ...]) -> list[str]:
+    """Check that a timm network takes images whose sides are any multiples of 32, as detectors do.
+
+    timm cuts a network after its last feature map, but not exactly: some modules behind it stay.
+
+    Returns:
+        The names of the parameters that the feature maps do not depend on.
+
+    Raises:
+        InputError: it does not take such images, or its maps are not [N, C, height / stride, width / stride].
+    """
+    for device in ("meta", "cpu"):  # meta takes no memory and no time, but lacks some operators
+        with torch.device(device):
+            body = make().eval()
+            try:
+                for height, width in _SIDES:
+                    maps = body(torch.zeros(1, 3, height, width))
+                    shapes = [tuple(m.shape) for m in maps]
+                    channels = body.feature_info.channels()
+                    wanted = [(1, c, height // s, width // s) for c, s in zip(channels, strides)]
+                    if shapes != wanted:
+                        raise InputError(f"maps are {shapes}, not {wanted}")
+            except Exception as error:  # an assertion, a reshape, an index …
+                reason, fault = f"{height} × {width} pixels: {' '.join(str(error).split())}", error
+                continue
+        sum(m.sum() for m in maps).backward()
+        return [parameter for parameter, value in body.named_parameters() if value.grad is None]
+    raise InputError(
+        f"backbone.name: timm model {name!r} cannot be used for images of {shorten(reason, 300)}. Take a network for "
+        "images of any size, with a map for each stride, as most convolutional networks are"
+    ) from fault
