@@ -170,6 +170,7 @@ def test_a_state_dict_in_other_formats(mobilenet_state: dict[str, torch.Tensor],
     is_read(path, mobilenet_state)
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse")
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -105,7 +105,7 @@ def test_any_value_at_any_place_of_the_header(data: st.DataObject, sound: Path, 
     values = json.loads(json.dumps(read_header(sound).as_dict()))
     place = data.draw(st.sampled_from(leaves(values)))
     bad = changed(values, place, data.draw(st.sampled_from(VALUES)))
-    path = written(tmp_path / "w.safetensors", sound, bad)
+    path = written(tmp_path / "w.safetensors", sound, json.dumps(bad))
     try:
         model = load_detector(path)
     except WeightsError as error:
