@@ -153,7 +153,7 @@ def test_a_second_writer_is_told_who_is_inside_and_a_kill_lets_it_in(tmp_path: P
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="there is no fork")
 def test_a_forked_process_that_outlives_the_writer_does_not_keep_others_out(tmp_path: Path) -> None:
-    program = HOLD.replace('print("inside"', "import os\n    child = os.fork()\n    child and print(child")
+    program = HOLD.replace('print("inside"', "import os\n    os.fork() or print(os.getpid()")
     with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         child = int(process.stdout.readline())

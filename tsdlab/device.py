@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from tsdlab.errors import InputError
+from tsdlab.ranges import check_value
 
 if TYPE_CHECKING:
     import torch
@@ -22,10 +23,11 @@ def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
     """The device that was asked for; "auto" is CUDA where there is one.
 
     Raises:
-        InputError: "cuda" was asked for, and torch sees none.
+        InputError: "cuda" was asked for, and torch sees none; or the name is another one.
     """
     import torch
 
+    check_value("device", device, Device)
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
         raise InputError("device is cuda, but torch sees no CUDA device")

@@ -12,6 +12,7 @@ from tyro.conf import arg
 
 from tsdlab.config import Config
 from tsdlab.device import Device
+from tsdlab.ranges import NonEmptyText
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,13 @@ class Train:
 
     config: Annotated[Config, arg(name="")]
     data: Path
-    """Folder in COCO format, with splits train and val."""
+    """Folder in COCO format."""
     out: Path
     """Folder of the run: checkpoint, logs, weights."""
+    train_split: NonEmptyText = "train"
+    """Name of the split to train on."""
+    val_split: NonEmptyText = "val"
+    """Name of the split to evaluate on."""
     resume: bool = False
     """Continue the run in OUT exactly where it was last saved."""
     weights: Annotated[str | None, arg(metavar="WEIGHTS")] = None
@@ -47,6 +52,8 @@ class Train:
                 weights_backbone="DEFAULT" if self.imagenet else None,
                 tensorboard=self.tensorboard,
                 device=self.device,
+                train_split=self.train_split,
+                val_split=self.val_split,
             )
         except TrainingInterrupted as stopped:
             print(f"tsdlab: {stopped}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Stopping a run with SIGTERM or Ctrl-C: it finishes its step, saves, and ends."""
+"""Stopping a run with Ctrl-C, SIGTERM or SIGHUP: it finishes its step, saves, and ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 
 class TrainingInterrupted(Exception):
-    """SIGTERM or Ctrl-C ended the run; everything up to `step` is saved.
+    """Ctrl-C, SIGTERM or SIGHUP ended the run; everything up to `step` is saved.
 
     Attributes:
         signum: the signal's number.
@@ -25,7 +25,7 @@ class TrainingInterrupted(Exception):
 
 
 class StopRequest:
-    """A signal handler that remembers the first SIGTERM or Ctrl-C, so that the run can finish its step and save.
+    """A signal handler that remembers the first signal, so that the run can finish its step and save.
 
     The second signal raises KeyboardInterrupt: press Ctrl-C again to quit without saving.
 
@@ -58,15 +58,19 @@ class StopRequest:
 
 @contextmanager
 def catch_signals() -> Iterator[StopRequest]:
-    """Inside the block, SIGTERM and Ctrl-C set the yielded request; the previous handlers are restored at its end.
+    """Inside the block, Ctrl-C, SIGTERM and SIGHUP set the yielded request; afterwards the previous handlers are back.
 
-    In any thread but the main one nothing is caught: Python lets only the main thread set handlers.
+    SIGHUP, which comes when the terminal is closed, stays ignored under nohup. In any thread but the main one nothing
+    is caught: Python lets only the main thread set handlers.
     """
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    previous = {signum: signal.signal(signum, stop) for signum in (signal.SIGTERM, signal.SIGINT)}
+    signals = [signal.SIGTERM, signal.SIGINT]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not on Windows
+        signals.append(signal.SIGHUP)
+    previous = {signum: signal.signal(signum, stop) for signum in signals}
     try:
         yield stop
     finally:

@@ -9,15 +9,18 @@ import os
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from tsdlab.errors import InputError
-from tsdlab.files import atomic_write
+from tsdlab.errors import CheckpointError, InputError
+from tsdlab.files import atomic_write, naming
 from tsdlab.progress import PROGRESS_INTERVAL
 
 Losses = dict[str, float]  # by name, "total" included
+
+LOSSES, METRICS = "log.csv", "metrics.csv"
+_START = "step,"  # of every log
 
 
 class CsvLog:
@@ -30,17 +33,39 @@ class CsvLog:
         """Add a row, after a header if the file is new."""
         text = io.StringIO()
         writer = csv.DictWriter(text, list(row), lineterminator="\n")
-        if not self.path.exists():
-            writer.writeheader()
+        writer.writeheader()
+        header = text.getvalue()
+        if self.path.exists():
+            with self.path.open("rb") as existing:
+                same = existing.readline() == header.encode()
+            if not same:
+                self._refuse(f"its columns are not {header.strip()}")
+            text.seek(0)
+            text.truncate()
         writer.writerow(row)
-        with self.path.open("a", encoding="utf-8") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(text.getvalue())
 
     def flush(self) -> None:
         """Wait until the rows are on the disk."""
         if self.path.exists():
-            with self.path.open("rb") as file:
+            with naming(self.path), self.path.open("rb") as file:
                 os.fsync(file.fileno())
+
+    def check(self, last: int) -> None:
+        """Check the file of a run of `last` steps.
+
+        Raises:
+            CheckpointError: it is not the log of such a run; it stays as it is.
+        """
+        lines = self._lines()
+        columns = lines[0].count(",") if lines else 0
+        for number, line in enumerate(lines[1:], start=2):
+            step = line.split(",")[0]
+            if line.count(",") != columns or not step.isdecimal() or not step.isascii() or len(step) > 18:
+                self._refuse(f"line {number} is not a row of it")
+            if int(step) > last:
+                self._refuse(f"line {number} is of step {step}, and the run has {last} steps")
 
     def last_step(self) -> int | None:
         """The step of the last row; None without rows."""
@@ -63,9 +88,23 @@ class CsvLog:
 
     def _lines(self) -> list[str]:
         """The complete lines, header included."""
-        if not self.path.exists():
+        if not os.path.lexists(self.path):
             return []
-        return [line for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+        if not self.path.is_file():  # a pipe would make us wait for ever
+            self._refuse("it is not a file")
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            self._refuse("it is not text")
+        if not text.startswith(_START) and not _START.startswith(text):
+            self._refuse("it does not start with a column step")
+        return [f"{line}\n" for line in text.split("\n")[:-1]]
+
+    def _refuse(self, reason: str) -> NoReturn:
+        raise CheckpointError(
+            f"{self.path} is not the log of this run: {reason}. Restore it from a copy, or move it away to go on "
+            "without its rows"
+        )
 
 
 class RunLogs:
@@ -78,7 +117,7 @@ class RunLogs:
     """
 
     def __init__(self, out: Path, writes: bool, tensorboard: bool) -> None:
-        self._losses, self._metrics = CsvLog(out / "log.csv"), CsvLog(out / "metrics.csv")
+        self._losses, self._metrics = CsvLog(out / LOSSES), CsvLog(out / METRICS)
         self._writes = writes
         self._board = _open_tensorboard(out / "tensorboard") if tensorboard and writes else None
 
@@ -98,6 +137,11 @@ class RunLogs:
     def last_evaluated_step(self) -> int | None:
         """The step of the last evaluation in the log; None before the first."""
         return self._metrics.last_step()
+
+    def check(self, last: int) -> None:
+        """Check both files of a run of `last` steps; see `CsvLog.check`."""
+        self._losses.check(last)
+        self._metrics.check(last)
 
     def truncate(self, step: int) -> None:
         """Remove everything that was logged after `step`."""

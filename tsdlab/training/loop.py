@@ -27,6 +27,7 @@ from torch import Tensor
 from tsdlab.config import Config, config_to_dict
 from tsdlab.data.check import require_trainable
 from tsdlab.data.coco import CocoDataset
+from tsdlab.data.fingerprint import fingerprint
 from tsdlab.data.loading import batch_loader
 from tsdlab.data.sampling import TrainingBatches
 from tsdlab.data.transforms import train_transforms
@@ -38,13 +39,16 @@ from tsdlab.models.build import build_detector
 from tsdlab.models.detector import Detector
 from tsdlab.models.start import start_from
 from tsdlab.provenance import versions
+from tsdlab.randomness import drawing_from
+from tsdlab.ranges import NonEmptyText, check_value
 from tsdlab.structures import Category
+from tsdlab.training.checkpoint import refuse_part
 from tsdlab.training.interrupt import StopRequest, TrainingInterrupted, catch_signals
 from tsdlab.training.logs import Losses, ProgressLine, RunLogs, require_tensorboard
-from tsdlab.training.processes import any_process, launch
+from tsdlab.training.processes import any_process, launch, only_run
 from tsdlab.training.schedule import learning_rate
-from tsdlab.training.state import TrainingState, load_previous, refuse_existing
-from tsdlab.training.validation import WEIGHTS, Validation
+from tsdlab.training.state import CHECKPOINT, CONFIG, RESULT, WEIGHTS, TrainingState, load_previous, refuse_existing
+from tsdlab.training.validation import Validation
 
 OnStep = Callable[[int, Losses], None]
 
@@ -71,8 +75,10 @@ def train(
     weights_backbone: str | None = None,
     tensorboard: bool = False,
     device: Device = "auto",
+    train_split: str = "train",
+    val_split: str = "val",
 ) -> TrainResult:
-    """Train a detector on the `train` split of a COCO-format folder and evaluate it on `val`.
+    """Train a detector on one split of a COCO-format folder and evaluate it on another.
 
     Under torchrun every process calls this with the same arguments; the batch is divided among them. On the CPU a
     resumed run has exactly the weights and logs of a run that was never stopped. The allocator of the calling process
@@ -80,7 +86,7 @@ def train(
 
     Args:
         config: what to build and how to train it; `num_classes` is taken from the data.
-        data: folder with `annotations/instances_{train,val}.json` and the images.
+        data: folder with `annotations/instances_<split>.json` and the images of both splits.
         out: folder of the run: checkpoint, logs and weights (docs/training.md lists the files).
         resume: continue the run in `out`; if there is none yet, start it.
         progress: print a progress bar and each evaluation.
@@ -93,45 +99,53 @@ def train(
             are given.
         tensorboard: also log to `out/tensorboard`; needs the tensorboard package.
         device: "auto" uses CUDA if it is available. Mixed precision needs CUDA.
+        train_split, val_split: names of the splits. If they are the same one, the metrics say nothing about other
+            images.
 
     Raises:
+        BusyFolderError: another run writes to `out`.
         DataError: the data cannot be used.
+        LoaderError: a process that loads images has died; the last checkpoint is intact.
+        OSError: a file cannot be read or written, such as on a full disk; the last checkpoint is intact.
         InputError: the config, the device or the weights cannot be used, or `out` holds a run and `resume` is False.
         CheckpointError: with `resume`, the run in `out` has another config or other data, or cannot be read.
         NonFiniteLossError: training has diverged; the last checkpoint is from before that.
-        TrainingInterrupted: SIGTERM or Ctrl-C; the state was saved.
+        TrainingInterrupted: Ctrl-C, SIGTERM or SIGHUP; the state was saved.
     """
     data, out = Path(data), Path(out)
+    check_value("train_split", train_split, NonEmptyText)
+    check_value("val_split", val_split, NonEmptyText)
     if tensorboard:
         require_tensorboard()
-    dataset, val = _open_data(config, data)
-    config = replace(config, num_classes=len(dataset.categories))
-    if not resume:
-        refuse_existing(out)
-    previous = load_previous(out, config, dataset) if resume else None
-
     fabric = launch(config.train, device)
-    if resume and previous is None:
-        fabric.print(f"nothing to resume in {out}: training from the start")
-    start = {} if previous else _starting_point(weights, weights_backbone)
-    torch.manual_seed(config.train.seed)  # every process builds the same model …
-    model = _build_model(fabric, config, start, dataset.categories, fresh=previous is None)
-    model.categories = dataset.categories
-    torch.manual_seed(config.train.seed + fabric.global_rank)  # … and draws its own samples
+    with only_run(fabric, out):
+        if not resume:
+            refuse_existing(out)
+        dataset, val = _open_data(config, data, train_split, val_split)
+        if train_split == val_split:
+            fabric.print(f"note: {train_split} is the split for training and for evaluation; metrics will be too high")
+        config = replace(config, num_classes=len(dataset.categories))
+        read = [fingerprint(dataset), fingerprint(val)]
+        previous = load_previous(out, config, read) if resume else None
+        if resume and previous is None:
+            fabric.print(f"nothing to resume in {out}: training from the start")
+        if previous is not None and "data" not in previous:
+            fabric.print("note: an older version saved this run, without what it read; the data may have changed")
+        start = {} if previous else _starting_point(weights, weights_backbone)
+        with drawing_from({"cpu": torch.Generator().manual_seed(config.train.seed)}):
+            model = _build_model(fabric, config, start, dataset.categories, fresh=previous is None)
+        model.categories = dataset.categories
+        with catch_signals() as stop:
+            state = TrainingState(fabric, config, read, model)
+            run = _Run(fabric, config, dataset, val, state, out, stop, progress and fabric.is_global_zero, tensorboard)
+            run.begin(start, previous)
+            return run.finish(on_step)
 
-    if fabric.is_global_zero:
-        out.mkdir(parents=True, exist_ok=True)
-    with catch_signals() as stop:
-        state = TrainingState(fabric, config, dataset, model)
-        run = _Run(fabric, config, dataset, val, state, out, stop, progress and fabric.is_global_zero, tensorboard)
-        run.begin(start, previous)
-        return run.finish(on_step)
 
-
-def _open_data(config: Config, data: Path) -> tuple[CocoDataset, CocoDataset]:
-    """The `train` and `val` splits, judged as by `tsdlab data check`."""
+def _open_data(config: Config, data: Path, train_split: str, val_split: str) -> tuple[CocoDataset, CocoDataset]:
+    """The two splits, judged as by `tsdlab data check`."""
     transforms = train_transforms(config.train.flip, config.train.scale_jitter, fill=config.image.mean)
-    dataset, val = CocoDataset(data, "train", transforms), CocoDataset(data, "val")
+    dataset, val = CocoDataset(data, train_split, transforms), CocoDataset(data, val_split)
     require_trainable(dataset, val)
     return dataset, val
 
@@ -181,13 +195,15 @@ class _Run:
     def begin(self, start: dict[str, str], previous: dict | None) -> None:
         """Restore the `previous` checkpoint, or save a first one, after which resuming needs no `weights`."""
         if previous is not None:
-            self.state.restore(previous)
-        self.logs.truncate(self.state.step)  # rows after the checkpoint, or of a run whose checkpoint is gone
-        if previous is None:
+            self.logs.check(self.config.train.steps)
+            self.validation.check(self.config, previous["step"])
+            self.state.restore(previous, self.out / CHECKPOINT)
+            self.logs.truncate(self.state.step)  # rows after the checkpoint
+        else:
             self.state.started_from = start
             self.save()
         if self.fabric.is_global_zero:
-            write_json(self.out / "config.json", config_to_dict(self.config))
+            write_json(self.out / CONFIG, config_to_dict(self.config))
 
     def finish(self, on_step: OnStep | None) -> TrainResult:
         """Train and evaluate until all steps are done."""
@@ -238,7 +254,8 @@ class _Run:
         train, state = self.config.train, self.state
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(train, state.step)
-        losses = state.wrapped(images, targets)
+        with state.random:
+            losses = state.wrapped(images, targets)
         total = torch.stack(list(losses.values())).sum()
         values = [float(v) for v in torch.stack([*losses.values(), total]).tolist()]
         named = dict(zip([*losses, "total"], values))
@@ -263,6 +280,8 @@ class _Run:
     def log(self, line: ProgressLine) -> None:
         """Log the mean losses since the last row, and start the next one."""
         window, step = self.state.window, self.state.step
+        if any(losses.keys() != window[-1].keys() for losses in window):
+            refuse_part(self.out / CHECKPOINT, "window has other losses than this model")
         mean = {name: math.fsum(losses[name] for losses in window) / len(window) for name in window[0]}
         self.state.window = []
         self.logs.add_losses(step, learning_rate(self.config.train, step - 1), mean, line.images_per_s())
@@ -287,7 +306,7 @@ class _Run:
         best, last = self.validation.best_and_last()
         if self.fabric.is_global_zero:
             content = {"best": best.as_dict(), "last": last.as_dict(), "config": config_to_dict(self.config)}
-            write_json(self.out / "metrics.json", {**content, "versions": versions()})
+            write_json(self.out / RESULT, {**content, "versions": versions()})
         return TrainResult(self.out, self.out / WEIGHTS, best.step, best.metrics, last.metrics)
 
     def raise_diverged(self, what: str, losses: Losses) -> NoReturn:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +14,8 @@ from torch import nn
 
 from tsdlab.config import TrainConfig
 from tsdlab.device import Device, resolve_device
-from tsdlab.errors import InputError
+from tsdlab.errors import InputError, TsdlabError
+from tsdlab.files import only_writer
 
 
 def launch(train: TrainConfig, device: Device) -> Fabric:
@@ -36,6 +40,22 @@ def launch(train: TrainConfig, device: Device) -> Fabric:
     if not cuda and train.precision != "32-true":
         fabric.print(f"{train.precision} needs CUDA; on the CPU training runs in 32-true")
     return fabric
+
+
+@contextmanager
+def only_run(fabric: Fabric, out: Path) -> Iterator[None]:
+    """`only_writer(out)` for all processes: the first one holds the lock, and an error of its reaches the others."""
+    with ExitStack() as held:
+        error: Exception | None = None
+        if fabric.is_global_zero:
+            try:
+                held.enter_context(only_writer(out))
+            except (TsdlabError, OSError) as caught:
+                error = caught
+        (error, *_) = gather(fabric, error)
+        if error is not None:
+            raise error
+        yield
 
 
 def gather(fabric: Fabric, value: Any) -> list[Any]:

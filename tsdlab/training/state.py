@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tsdlab.config import HEADS, Config, config_from_dict, config_to_dict
-from tsdlab.data.coco import CocoDataset
+from tsdlab.data.fingerprint import Fingerprint, changes
 from tsdlab.errors import CheckpointError, InputError, NonFiniteLossError
 from tsdlab.models.detector import Detector
-from tsdlab.training.checkpoint import load_checkpoint, rng_state, save_checkpoint, set_rng_state
-from tsdlab.training.logs import Losses
+from tsdlab.randomness import drawing_from
+from tsdlab.training.checkpoint import load_checkpoint, refuse_part, require_like, save_checkpoint
+from tsdlab.training.logs import LOSSES, METRICS, Losses
 from tsdlab.training.processes import gather
 from tsdlab.training.schedule import build_optimizer
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, CONFIG = "checkpoint.pt", "config.json"
+WEIGHTS, LAST_WEIGHTS, RESULT = "weights.safetensors", "last.safetensors", "metrics.json"
 
 # A resumed run may change these fields: they change neither the weights nor the logs.
 _FREE_ON_RESUME = {"train.workers", "train.checkpoint_every"}
@@ -35,10 +38,14 @@ class TrainingState:
         step: completed steps.
         started_from: arguments of `train` that name the initial weights; empty for random weights.
         window: losses of the steps since the last row of `log.csv`.
+        random: what this process draws from while it trains. No other thread of the process draws from it.
+
+    Args:
+        data: what the run reads, by split.
     """
 
-    def __init__(self, fabric: Fabric, config: Config, dataset: CocoDataset, model: Detector) -> None:
-        self._fabric, self._config, self._dataset = fabric, config, dataset
+    def __init__(self, fabric: Fabric, config: Config, data: list[Fingerprint], model: Detector) -> None:
+        self._fabric, self._config, self._data = fabric, config, data
         self.model = model
         self.optimizer = build_optimizer(config.train, model)
         self.wrapped, self.wrapped_optimizer = fabric.setup(model, self.optimizer)
@@ -49,6 +56,12 @@ class TrainingState:
         self.step = 0
         self.started_from: dict[str, str] = {}
         self.window: list[Losses] = []
+        self._generators = {"cpu": torch.Generator()}
+        if fabric.device.type != "cpu":
+            self._generators[fabric.device.type] = torch.Generator(fabric.device)
+        for generator in self._generators.values():
+            generator.manual_seed(config.train.seed + fabric.global_rank)
+        self.random = drawing_from(self._generators)
 
     @property
     def evaluated_model(self) -> Detector:
@@ -66,13 +79,12 @@ class TrainingState:
                 raise NonFiniteLossError(
                     f"weights are not finite after step {self.step}; the checkpoint was not replaced"
                 )
-        generators = gather(self._fabric, rng_state())
+        generators = gather(self._fabric, self._generator_states())
         if not self._fabric.is_global_zero:
             return
         content = {
             "config": config_to_dict(self._config),
-            "categories": [dataclasses.asdict(c) for c in self._dataset.categories],
-            "images": len(self._dataset),
+            "data": [split.as_dict() for split in self._data],
             "step": self.step,
             "start": self.started_from,
             "model": self.model.state_dict(),
@@ -84,8 +96,13 @@ class TrainingState:
         }
         save_checkpoint(out / CHECKPOINT, content)
 
-    def restore(self, content: dict[str, Any]) -> None:
-        """Continue from the content of a checkpoint, as `load_previous` returns it."""
+    def restore(self, content: dict[str, Any], path: Path) -> None:
+        """Continue from the content of the checkpoint at `path`, as `load_previous` returns it.
+
+        Raises:
+            CheckpointError: a part is missing, or of another type or shape than this run writes; nothing was changed.
+        """
+        self._require_parts(content, path)
         self.step = content["step"]
         # An older checkpoint has no "start", or calls the weights "init".
         start = content.get("start", {})
@@ -99,55 +116,144 @@ class TrainingState:
         self.window = content["window"]
         generators = content["rng"]
         if len(generators) == self._fabric.world_size:
-            set_rng_state(generators[self._fabric.global_rank])
+            for device, state in generators[self._fabric.global_rank].items():
+                generator = self._generators.get("cpu" if device == "torch" else device)
+                if generator is not None and state is not None:
+                    generator.set_state(state)
         else:
             self._fabric.print(
                 f"saved by {len(generators)} processes, resumed by {self._fabric.world_size}: the run continues with "
                 "new random numbers"
             )
 
+    def _generator_states(self) -> dict[str, Tensor]:
+        """The generators' states, by type of device; "torch" is that of the CPU."""
+        return {"torch" if d == "cpu" else d: generator.get_state() for d, generator in self._generators.items()}
+
+    def _require_parts(self, content: dict[str, Any], path: Path) -> None:
+        """Check every part of a checkpoint."""
+        needed = {"model", "optimizer", "precision", "ema", "rng", "window"}
+        if not needed <= content.keys():
+            refuse_part(path, f"it has no {', '.join(sorted(needed - content.keys()))}")
+        start = content.get("start", {})
+        if not isinstance(start, dict) or not all(isinstance(text, str) for pair in start.items() for text in pair):
+            refuse_part(path, "start must hold texts by name")
+        require_like(path, "model", content["model"], self.model.state_dict())
+        self._require_optimizer(content["optimizer"], path)
+        require_like(path, "ema", content["ema"], None if self.average is None else self.average.state_dict())
+        precision = self._fabric.strategy.precision.state_dict()
+        require_like(path, "precision", content["precision"], (precision and content["precision"] and precision) or {})
+        self._require_window(content["window"], path)
+        generators = content["rng"]
+        if not isinstance(generators, list) or not generators:
+            refuse_part(path, "rng must be a list with the generators of each process")
+        like = self._generator_states()
+        for rank, states in enumerate(generators):
+            if not isinstance(states, dict) or "torch" not in states:
+                refuse_part(path, f"rng[{rank}] must hold the generators of a process")
+            for device in like.keys() & states.keys():
+                if states[device] is not None or device == "torch":
+                    require_like(path, f"rng[{rank}][{device}]", states[device], like[device])
+
+    def _require_optimizer(self, found: Any, path: Path) -> None:
+        like = self.optimizer.state_dict()
+        if not isinstance(found, dict) or not isinstance(found.get("state"), dict):
+            refuse_part(path, "optimizer must be a dict with a state")
+        require_like(path, "optimizer[param_groups]", found.get("param_groups"), like["param_groups"])
+        for group, mine in zip(found["param_groups"], like["param_groups"]):
+            if {**group, "lr": 0, "initial_lr": 0} != {**mine, "lr": 0, "initial_lr": 0}:
+                refuse_part(path, "optimizer[param_groups] has other options than this run")
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        names = _names_of_state(self.optimizer)
+        for index, values in found["state"].items():
+            name = f"optimizer[state][{index!s:.20}]"
+            if type(index) is not int or not 0 <= index < len(parameters):
+                refuse_part(path, f"{name} belongs to no parameter")
+            scalar, full = torch.zeros(()), parameters[index].detach()
+            require_like(path, name, values, {n: scalar if n == "step" else full for n in names})
+
+    def _require_window(self, window: Any, path: Path) -> None:
+        if not isinstance(window, list) or len(window) > self._config.train.log_every:
+            refuse_part(path, "window must be a list of the losses since the last row of the log")
+        for position, losses in enumerate(window):
+            first = window[0] if isinstance(window[0], dict) else {}
+            require_like(path, f"window[{position}]", losses, {"total": 0.0, **dict.fromkeys(first, 0.0)})
+
+
+def _names_of_state(optimizer: torch.optim.Optimizer) -> list[str]:
+    """What the optimizer remembers for each parameter that had a gradient."""
+    scratch = torch.nn.Parameter(torch.zeros(1))
+    scratch.grad = torch.zeros(1)
+    options = {name: value for name, value in optimizer.param_groups[0].items() if name != "params"}
+    probe = type(optimizer)([{"params": [scratch], **options}])  # type: ignore[call-arg]
+    probe.step()
+    return list(probe.state[scratch])
+
 
 # Whether a folder can be resumed ----------------------------------------------------------------------------
 
 
 def refuse_existing(out: Path) -> None:
-    """Raises InputError if `out` is a file or holds a run already."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; --out names the folder of the run")
-    if any((out / name).exists() for name in (CHECKPOINT, "config.json", "weights.safetensors")):
-        raise InputError(f"{out} holds a run already; continue it with --resume, or choose another --out")
+    """Raises InputError if `out` holds a run already, or a file that a run would replace."""
+    for name in (CHECKPOINT, CONFIG, WEIGHTS, LAST_WEIGHTS, LOSSES, METRICS, RESULT):
+        if os.path.lexists(out / name):
+            raise InputError(f"{out} holds a run already ({name}); continue it with --resume, or choose another --out")
 
 
-def load_previous(out: Path, config: Config, dataset: CocoDataset) -> dict[str, Any] | None:
+def load_previous(out: Path, config: Config, data: list[Fingerprint]) -> dict[str, Any] | None:
     """The content of the checkpoint in `out`; None if no run has started there.
 
     Raises:
         CheckpointError: the checkpoint cannot be read, or it is of another config or other data.
     """
     path = out / CHECKPOINT
-    if not path.is_file():
-        if (out / "weights.safetensors").exists():
-            raise CheckpointError(f"{out} has weights but no {CHECKPOINT} to resume from; choose another --out")
+    if not os.path.lexists(path):
+        for name in (WEIGHTS, LAST_WEIGHTS, LOSSES, METRICS, RESULT, CONFIG):
+            if os.path.lexists(out / name):
+                raise CheckpointError(f"{out} has {name} but no {CHECKPOINT} to resume from; choose another --out")
         return None
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not a file; --resume needs the checkpoint that the run wrote")
     content = load_checkpoint(path)
-    if not {"config", "step", "model"} <= content.keys():
-        raise CheckpointError(f"{path} is not the checkpoint of a run")
-    changed = _changed_fields(config_from_dict(content["config"]), config)
+    for name, kind in (("config", dict), ("step", int), ("model", dict)):
+        if not isinstance(content.get(name), kind) or isinstance(content[name], bool):
+            found = f"is a {type(content[name]).__name__}" if name in content else "is missing"
+            raise CheckpointError(f"{path} is not the checkpoint of a run: {name} {found}")
+    changed = changed_fields(_config_in(path, content["config"]), config)
     if changed:
         raise CheckpointError(
             f"{out} was trained with another config: {'; '.join(changed)}. To continue it, give the options it was "
             "started with; to train further from its weights, start another run with --weights"
         )
-    if content["categories"] != [dataclasses.asdict(c) for c in dataset.categories]:
-        raise CheckpointError(f"{out} was trained on other categories than those of {dataset.annotation_file}")
-    if content["images"] != len(dataset):
-        raise CheckpointError(
-            f"{out} was trained on {content['images']} images; {dataset.annotation_file} has {len(dataset)}"
-        )
+    if not 0 <= content["step"] <= config.train.steps:
+        refuse_part(path, f"step is {content['step']!s:.30}, and the run has {config.train.steps} steps")
+    if "data" in content:
+        different = changes(_fingerprints_in(path, content["data"]), data)
+        if different:
+            raise CheckpointError(
+                f"{out} was trained on other data: {'; '.join(different)}. To continue it, restore the data; to train "
+                "on the new data, start another run with --weights"
+            )
     return content
 
 
-def _changed_fields(before: Config, now: Config) -> list[str]:
+def _config_in(path: Path, values: dict[str, Any]) -> Config:
+    try:
+        return config_from_dict(values)
+    except (InputError, ValueError, TypeError, KeyError, AttributeError) as error:
+        refuse_part(path, f"config cannot be read ({error})")
+
+
+def _fingerprints_in(path: Path, values: Any) -> list[Fingerprint]:
+    if not isinstance(values, list) or len(values) != 2:
+        refuse_part(path, "data must describe two splits")
+    try:
+        return [Fingerprint.from_dict(split) for split in values]
+    except InputError as error:
+        refuse_part(path, f"data {error}")
+
+
+def changed_fields(before: Config, now: Config) -> list[str]:
     """The fields that a resumed run must not change and that differ, in words.
 
     Fields added to `Config` after the run was saved have their defaults in `before`. Options of other heads may differ.

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning_fabric import Fabric
 
-from tsdlab.config import TrainConfig
+from tsdlab.config import Config, TrainConfig
 from tsdlab.data.coco import CocoDataset
 from tsdlab.errors import CheckpointError
 from tsdlab.evaluation import Metrics, collect_detections, measure
 from tsdlab.models.weights import read_header, save_weights
-from tsdlab.training.logs import RunLogs, print_above_bar
+from tsdlab.training.logs import METRICS, RunLogs, print_above_bar
 from tsdlab.training.processes import any_process, gather, share_buffers
-from tsdlab.training.state import TrainingState
-
-WEIGHTS, LAST_WEIGHTS = "weights.safetensors", "last.safetensors"
+from tsdlab.training.state import LAST_WEIGHTS, WEIGHTS, TrainingState, changed_fields
 
 
 class Evaluated(NamedTuple):
@@ -31,10 +30,10 @@ class Evaluated(NamedTuple):
 
 
 class Validation:
-    """Evaluates a run on the `val` split and keeps two weights files: the best so far and the last.
+    """Evaluates a run on a split and keeps two weights files: the best so far and the last.
 
     Args:
-        val: the split that decides which weights are the best.
+        val: the data that decide which weights are the best.
         out: folder of the run, where the weights files go.
         logs: get a row for each evaluation.
         progress: print a progress bar and the result.
@@ -45,6 +44,28 @@ class Validation:
     ) -> None:
         self._fabric, self._train, self._val, self._out = fabric, train, val, out
         self._logs, self._progress = logs, progress
+
+    def check(self, config: Config, step: int) -> None:
+        """Check the weights files of a run that was saved after `step` steps, before it is resumed.
+
+        Raises:
+            CheckpointError: one is missing, is of another run, or does not say how it was evaluated.
+            WeightsError: one cannot be read.
+        """
+        evaluated = self._logs.last_evaluated_step()
+        for name in (WEIGHTS, LAST_WEIGHTS):
+            path = self._out / name
+            if os.path.lexists(path):
+                found = _evaluated(path)
+                changed = changed_fields(read_header(path).config, config)
+                if changed or found is None or not 0 <= found.step <= config.train.steps:
+                    reason = changed[0] if changed else "its step is not one of this run"
+                    raise CheckpointError(f"{path} belongs to another run ({reason}); restore the file from a copy")
+            elif evaluated is not None and evaluated <= step:
+                raise CheckpointError(
+                    f"{path} is missing, and {METRICS} says that it was evaluated; restore it, or remove {METRICS} to "
+                    "look for the best weights anew"
+                )
 
     def is_due(self, step: int) -> bool:
         """Whether the run is evaluated after `step` steps: every `train.eval_every` steps, and at the end."""
@@ -109,4 +130,10 @@ def _evaluated(weights: Path) -> Evaluated | None:
     if not weights.is_file():
         return None
     origin = read_header(weights).origin
-    return Evaluated(origin["step"], Metrics.from_dict(origin["metrics"]))
+    try:
+        step, metrics = origin["step"], Metrics.from_dict(origin["metrics"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        step, metrics = None, None
+    if type(step) is not int or metrics is None:
+        raise CheckpointError(f"{weights} does not say after which step it was evaluated; restore it from a copy")
+    return Evaluated(step, metrics)
