@@ -20,6 +20,7 @@ SLOW = ("torch", "torchvision", "timm", "numba", "scipy", "matplotlib", "lightni
         "import tsdlab.cli; tsdlab.cli.main(['train', '--help'])",
         "import tsdlab.cli; tsdlab.cli.main(['train', 'badges-tiny', '--help'])",
         "import tsdlab.cli; tsdlab.cli.main(['data', 'make', '--help'])",
+        "import tsdlab.cli; tsdlab.cli.main(['data', 'import', '--help'])",
         "import tsdlab.cli; tsdlab.cli.main(['eval', '--data', 'd', '--batchsize', '3'])",
         "import tsdlab.cli; tsdlab.cli.main(['train', 'badges', '--data', 'd', '--out', 'o', '--train.steps', '0'])",
     ],

@@ -1,4 +1,4 @@
-"""`tsdlab data`: make a data set, or check one."""
+"""`tsdlab data`: make a data set, import one from another format, or check one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from tsdlab.data.badges.config import BadgesConfig
 from tsdlab.errors import DataError
-from tsdlab.ranges import NonEmptyText
+from tsdlab.ranges import FractionBelowOne, NonEmptyText, Seed
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,37 @@ class MakeData:
         from tsdlab.data.badges import make_badges
 
         print(f"wrote {make_badges(self.dir, self.config)}")
+
+
+@dataclass(frozen=True)
+class ImportData:
+    """Write a data set in another format as a new folder in COCO's format.
+
+    SRC is Pascal VOC, YOLO, COCO in its own layout or Roboflow's, CVAT for images, or LabelMe. It is only read.
+    """
+
+    source: Annotated[Positional[Path], arg(metavar="SRC", help="Folder with images and labels.")]
+    dir: Annotated[Positional[Path], arg(metavar="DIR", help="Folder to make.")]
+    format: Annotated[
+        Literal["coco", "cvat", "labelme", "voc", "yolo"] | None,
+        arg(help="Format of SRC. If it is not given, it is recognized."),
+    ] = None
+    images: Literal["copy", "hardlink", "link"] = "copy"
+    """How images get into DIR. Links take no space; hard links need the same disk, and an edit of one file changes
+    both; other links need SRC to stay where it is."""
+    val: FractionBelowOne = 0.2
+    """Fraction of images drawn for the split val, if SRC has none."""
+    seed: Seed = 0
+    """Seed of that draw."""
+    skip: bool = False
+    """Leave out labels and images that cannot be read, instead of stopping."""
+
+    def run(self, line: str) -> None:
+        from tsdlab.data.imports import import_data
+
+        print(*import_data(self.source, self.dir, self.format, self.images, self.val, self.seed, self.skip), sep="\n")
+        print(f"wrote {self.dir}")
+        CheckData(self.dir).run(line)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from tyro.conf import OmitSubcommandPrefixes, subcommand
 
 import tsdlab
 from tsdlab.cli.analyze import Analyze
-from tsdlab.cli.data import CheckData, MakeData
+from tsdlab.cli.data import CheckData, ImportData, MakeData
 from tsdlab.cli.detect import Detect
 from tsdlab.cli.evaluate import Eval
 from tsdlab.cli.train import Train, summary
@@ -50,7 +50,10 @@ def _command(cls: Any) -> _Command:
 _TSDLAB = _Group(
     str(tsdlab.__doc__),
     {
-        "data": _Group("Make a data set, or check one.", {"make": _command(MakeData), "check": _command(CheckData)}),
+        "data": _Group(
+            "Make a data set, import one from another format, or check one.",
+            {"make": _command(MakeData), "import": _command(ImportData), "check": _command(CheckData)},
+        ),
         "train": _Group(
             "Train a detector: choose a preset, then override any field of its config.",
             {
