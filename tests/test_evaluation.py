@@ -124,6 +124,21 @@ def test_as_in_coco_the_best_hundred_detections_of_an_image_count(objects: int, 
         assert metrics.numbers()[f"AR_{most}"] == pytest.approx(100 * min(most, objects) / objects)
 
 
+def test_the_size_of_an_object_is_its_area_in_the_file(tiny_data: Path, tmp_path: Path) -> None:
+    """In COCO that is the area of its mask: here a large box around something small."""
+    content = json.loads((tiny_data / "annotations/instances_val.json").read_text())
+    content["annotations"] = [
+        {"id": 1, "image_id": 11, "category_id": 3, "bbox": [2, 3, 60, 50], "area": 500, "iscrowd": 0},
+        {"id": 2, "image_id": 12, "category_id": 3, "bbox": [4, 5, 40, 50], "area": 1100, "iscrowd": 0},
+    ]
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/instances_val.json").write_text(json.dumps(content))
+    (tmp_path / "val").symlink_to(tiny_data / "val")
+    found = [{"image_id": 11, "category_id": 3, "bbox": [2, 3, 60, 50], "score": 0.9}]
+    metrics = measure(CocoDataset(tmp_path, "val"), found)
+    assert (metrics.AR_small, metrics.AR_medium) == pytest.approx((100, 0)) and math.isnan(metrics.AR_large)
+
+
 def test_per_class_numbers_average_to_the_whole(tiny_data: Path) -> None:
     dataset = CocoDataset(tiny_data, "train")
     metrics = measure(dataset, noisy_detections(dataset))

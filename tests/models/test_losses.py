@@ -68,9 +68,10 @@ def test_classification_constraint_by_hand(label, sibling, tsd, expected):
 
 
 def test_classification_constraint_is_the_mean_over_all_rois():
-    sibling, answer = output([(0.4, 0.6), (0.85, 0.15)]), output([(0.3, 0.7), (0.72, 0.28)])
-    classification, _ = progressive_constraint(answer, sibling, samples([1, 0]), 0.2, 0.2)
-    assert classification.item() == pytest.approx((0.1 + 0.28) / 2, rel=1e-4)
+    sibling = output([(0.4, 0.6), (0.85, 0.15), (0.3, 0.7)])
+    answer = output([(0.3, 0.7), (0.72, 0.28), (0.6, 0.4)])
+    classification, _ = progressive_constraint(answer, sibling, samples([1, 0, 0]), 0.2, 0.2)
+    assert classification.item() == pytest.approx((0.1 + 0.28 + 0) / 3, rel=1e-4)
 
 
 def test_localization_constraint_by_hand():

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,15 @@ from torch import Tensor
 
 from tsdlab import memory
 from tsdlab.config import Config
+from tsdlab.data.coco import CocoDataset
+from tsdlab.data.sampling import TrainingBatches
 from tsdlab.errors import DataError, NonFiniteLossError
 from tsdlab.models.build import build_detector
 from tsdlab.models.detector import Detector
 from tsdlab.models.weights import load_detector, read_header
 from tsdlab.training import train
 from tsdlab.training.checkpoint import load_checkpoint
+from tsdlab.training.loop import _open_data
 from tsdlab.training.schedule import learning_rate
 
 WriteSplit = Callable[[Path, str, int, int], None]
@@ -63,6 +67,80 @@ def test_it_learns(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None
     losses = [float(row["total"]) for row in log]
     assert sum(losses[-5:]) / 5 < 0.7 * losses[0]
     assert result.last.AP50 > 4  # random weights find nothing
+
+
+def test_a_row_of_the_log_is_the_mean_since_the_row_before(
+    tiny_config: Config, tiny_data: Path, tmp_path: Path
+) -> None:
+    losses: list[dict[str, float]] = []
+    train(
+        with_train(tiny_config, eval_every=0),
+        tiny_data,
+        tmp_path / "run",
+        progress=False,
+        on_step=lambda step, values: losses.append(values),
+    )
+    for row, steps in zip(rows(tmp_path / "run/log.csv"), (losses[:5], losses[5:10], losses[10:]), strict=True):
+        for name in losses[0]:
+            assert float(row[name]) == pytest.approx(sum(values[name] for values in steps) / len(steps), rel=1e-9)
+
+
+def test_a_step_moves_the_weights_by_the_learning_rate_of_the_step(
+    tiny_config: Config, tiny_data: Path, tmp_path: Path
+) -> None:
+    """Every gradient is clipped to the same length, and there is neither momentum nor decay."""
+    config = with_train(
+        tiny_config,
+        **{"optimizer": "sgd", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "clip_norm": 0.02},
+        **{"steps": 4, "warmup_steps": 2, "warmup_factor": 0.5, "milestones": (0.75,)},
+        **{"checkpoint_every": 1, "eval_every": 0},
+    )
+    out, states = tmp_path / "run", []
+
+    def read_previous(step: int, losses: dict[str, float]) -> None:
+        states.append(load_checkpoint(out / "checkpoint.pt")["model"])
+
+    train(config, tiny_data, out, progress=False, on_step=read_previous)
+    states.append(load_checkpoint(out / "checkpoint.pt")["model"])
+    parameters = [name for name, _ in build_detector(replace(tiny_config, num_classes=2)).named_parameters()]
+    moved = [
+        torch.cat([(after[name] - before[name]).flatten() for name in parameters]).norm().item()
+        for before, after in pairwise(states)
+    ]
+    assert moved == pytest.approx([0.02 * rate for rate in (0.05, 0.075, 0.1, 0.01)], rel=1e-3)
+
+
+def test_a_run_augments_its_images_as_configured(tiny_config: Config, tiny_data: Path) -> None:
+    plain = CocoDataset(tiny_data, "train")[1][0]
+    whole, _ = _open_data(with_train(tiny_config, flip=0.0, scale_jitter=(1.0, 1.0)), tiny_data, "train", "val")
+    assert torch.equal(whole[1][0], plain)
+    mirrored, val = _open_data(with_train(tiny_config, flip=1.0, scale_jitter=(1.0, 1.0)), tiny_data, "train", "val")
+    assert torch.equal(mirrored[1][0], plain.flip(-1))
+    assert torch.equal(val[1][0], CocoDataset(tiny_data, "val")[1][0])
+    shrunk, _ = _open_data(with_train(tiny_config, flip=0.0, scale_jitter=(0.5, 0.5)), tiny_data, "train", "val")
+    padding = (shrunk[1][0] == torch.tensor(tiny_config.image.mean)[:, None, None]).all(dim=0)
+    assert padding.float().mean() == pytest.approx(0.75)  # what the model subtracts: zeros to the backbone
+
+
+def test_the_seed_decides_the_weights_the_images_and_the_samples(
+    tiny_config: Config, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules["tsdlab.training.loop"]
+    weights, drawn, generators = [], [], []
+
+    def seen_batches(*arguments: int, **options: int) -> TrainingBatches:
+        drawn.append(list(TrainingBatches(*arguments, **options)))
+        return TrainingBatches(*arguments, **options)
+
+    monkeypatch.setattr(module, "TrainingBatches", seen_batches)
+    for name, seed in (("a", 3), ("b", 4), ("c", 3)):
+        config = with_train(tiny_config, seed=seed, steps=1, lr=0.0, flip=0.0, eval_every=0)
+        train(config, tiny_data, tmp_path / name, progress=False)
+        state = load_checkpoint(tmp_path / name / "checkpoint.pt")
+        weights.append(state["model"]["rpn.head.conv.0.0.weight"])
+        generators.append(state["rng"][0]["torch"])
+    for values in (weights, [torch.tensor(d) for d in drawn], generators):
+        assert torch.equal(values[0], values[2]) and not torch.equal(values[0], values[1])
 
 
 def test_data_is_checked_before_anything_is_written(
