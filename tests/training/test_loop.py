@@ -92,7 +92,7 @@ def test_a_step_moves_the_weights_by_the_learning_rate_of_the_step(
     config = with_train(
         tiny_config,
         **{"optimizer": "sgd", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "clip_norm": 0.02},
-        **{"steps": 4, "warmup_steps": 2, "warmup_factor": 0.5, "milestones": (0.75,)},
+        **{"steps": 4, "warmup_steps": 2, "warmup_factor": 0.5, "schedule": "step", "milestones": (0.75,)},
         **{"checkpoint_every": 1, "eval_every": 0},
     )
     out, states = tmp_path / "run", []
