@@ -66,6 +66,13 @@ def test_proposals_belong_to_the_object_they_overlap_most(by_hand):
     assert len(follow(trace, target, min_iou=0.95).objects) == 2
 
 
+def test_a_proposal_belongs_to_an_object_from_an_iou_of_a_half_on():
+    box = torch.tensor([[10.0, 10.0, 50.0, 30.0]])
+    proposals = torch.tensor([[10.0, 10.0, 30.0, 30.0], [10.0, 10.0, 29.0, 30.0]])
+    trace = make_trace(proposals, torch.zeros(2).long(), torch.zeros(2, 2), torch.zeros(2, 2))
+    assert torch.equal(follow(trace, {"boxes": box, "labels": torch.tensor([1])}).proposals, proposals[:1])
+
+
 def test_levels_field_and_directions_by_hand(by_hand):
     tally = Tally(10)
     tally.begin(0)

@@ -1,6 +1,7 @@
 """Numbers of maps, of scores against boxes and of NMS, held against what a hand can count."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from scipy.stats import spearmanr
 
 from tsdlab.analysis.analyze import Analysis, observe
 from tsdlab.analysis.displacement import displacements
-from tsdlab.analysis.measures import AGREEMENT, MEASURES
+from tsdlab.analysis.measures import AGREEMENT, MEASURES, ObjectMaps
 from tsdlab.analysis.misalignment import (
     IOU_EDGES,
     _tally_agreement,
@@ -17,7 +18,7 @@ from tsdlab.analysis.misalignment import (
     tally_misalignment,
     window,
 )
-from tsdlab.analysis.sensitivity import Grid
+from tsdlab.analysis.sensitivity import Grid, ask_everywhere, build_maps, differentiate
 from tsdlab.analysis.statistics import Tally
 from tsdlab.models.build import build_detector
 from tsdlab.models.probe import Probe
@@ -57,8 +58,8 @@ def test_agreement_by_hand():
     tally = Tally(0)
     tally.begin(0)
     iou, score = [0.9, 0.8, 0.7, 0.6, 0.95], [0.2, 0.9, 0.4, 0.1, 0.3]
-    near = BOX.expand(5, 4)
-    far = torch.tensor([[0.0, 0.0, 20.0, 20.0]])  # overlaps too little to count, however good its box
+    near = torch.cat([BOX.expand(4, 4), narrowed(0.5)])
+    far = narrowed(0.49)  # overlaps too little to count, however good its box
     trace = make_trace(torch.cat([near, far]), [*score, 1.0], torch.cat([narrowed(*iou), BOX[None]]))
     _tally_agreement(tally, trace, BOX, LABEL)
     found = misalignment(tally).agreement["tsd"]
@@ -143,6 +144,28 @@ def test_awkward_objects_leave_no_nan(tiny_config, boxes):
     assert (found.images, found.objects) == (2, 2 * len(boxes)) and text
     assert (found.maps == {}) == (len(boxes) == 0)
     assert found.moved.keys() == found.maps.keys()
+
+
+def test_maps_are_measured_in_the_objects_window_from_the_proposals_near_it(tiny_config):
+    torch.manual_seed(0)
+    image, box = torch.rand(3, 64, 64), torch.tensor([10.0, 12.0, 40.0, 50.0])
+    probe, tally = Probe(build_detector(tiny_config), image), Tally(0)
+    trace = probe.trace()
+    tally.begin(0)
+    tally_misalignment(tally, probe, trace, {"boxes": box[None], "labels": torch.tensor([LABEL])})
+    grid = Grid((2.5, 2.5, 47.5, 59.5), (32, 32))  # 1.5 times 30 × 38
+    expected = {
+        "proposals": build_maps(ask_everywhere(probe), box, LABEL, grid, 1 / 6, "mean", min_iou=0.1),
+        "gradients": differentiate(probe, box, LABEL, grid, "assigned", trace.proposals),
+    }
+    for method, maps in expected.items():
+        for level, branches in maps.levels.items():
+            for branch, pair in branches.items():
+                found = misalignment(tally).maps[method][level][branch]
+                for name, measure in MEASURES.items():
+                    value = found[name].value
+                    hand = measure.compute(ObjectMaps(pair, grid, box, None))
+                    assert hand == pytest.approx(math.nan if value is None else value, nan_ok=True), (level, name)
 
 
 def test_what_tsd_moves_is_the_difference_to_its_sibling(tiny_config):

@@ -178,9 +178,21 @@ def test_unless_asked_otherwise_three_sigma_reach_the_edge_of_a_proposal():
     middle_of_edge = Grid((right - 0.002, top, right, bottom), (1, 1))
     found = build_maps({"0": one}, BOX, LABEL, middle_of_edge, aggregation="sum").levels["0"]["sibling"]
     assert found.classification.item() == pytest.approx(math.exp(-(3**2) / 2), rel=1e-3)
-    model = make_model(Spot((48.0, 80.0), (80.0, 52.0)))
-    default, sixth = (sensitivity_maps(model, IMAGE, BOX, LABEL, cells=16, **s) for s in ({}, {"sigma": 1 / 6}))
-    assert torch.equal(default.levels["0"]["sibling"].localization, sixth.levels["0"]["sibling"].localization)
+
+
+def test_unless_asked_otherwise_maps_are_the_papers():
+    """The RPN's proposals, pooled as the detector does, and the mean with three sigma to the edge."""
+    model = make_model(Levels())
+
+    def maps(**arguments):
+        return sensitivity_maps(model, IMAGE, BOX, LABEL, **arguments).levels["2"]["sibling"].classification
+
+    papers = {"source": "rpn", "pooling": "assigned", "sigma": 1 / 6, "aggregation": "mean", "cells": 128}
+    default = maps()
+    assert torch.equal(default, maps(**papers))
+    for other in ({"source": "slide"}, {"pooling": "level"}, {"sigma": 0.2}, {"aggregation": "max"}, {"cells": 64}):
+        found = maps(**{**papers, **other})
+        assert found.shape != default.shape or not torch.equal(found, default), other
 
 
 @pytest.mark.parametrize("aggregation", ["mean", "max", "sum"])
@@ -297,6 +309,19 @@ def test_gradients_of_an_object_that_is_not_proposed_are_of_its_own_box():
     far = differentiate(probe, BOX, LABEL, grid, proposals=torch.tensor([[0.0, 0.0, 9.0, 9.0]]))
     own = differentiate(probe, BOX, LABEL, grid, proposals=BOX[None])
     torch.testing.assert_close(far.levels["1"]["sibling"].classification, own.levels["1"]["sibling"].classification)
+
+
+def test_proposals_from_an_iou_of_a_half_on_belong_to_the_object():
+    probe = Probe(make_model(Corners()), IMAGE)
+    grid = Grid.over_image(probe.image_size, 32)
+    x1, y1, x2, y2 = BOX.tolist()
+    half = torch.tensor([x1, y1, (x1 + x2) / 2, y2])
+    less = half - torch.tensor([0.0, 0.0, 1.0, 0.0])
+    both, alone = (
+        differentiate(probe, BOX, LABEL, grid, proposals=torch.stack(proposals)).levels["1"]["sibling"].classification
+        for proposals in ([half, less], [half])
+    )
+    torch.testing.assert_close(both, alone)
 
 
 def test_gradient_maps_asks_the_rpns_proposals():

@@ -67,6 +67,7 @@ def test_values_are_those_of_numpy_and_scipy(images):
     assert tally.mean(("mean",)).value == pytest.approx(x.mean(), rel=1e-12)
     assert [e.value for e in tally.means(("means",))] == pytest.approx([x.mean(), y.mean()], rel=1e-12)
     assert tally.difference(("mean",), ("other",)).value == pytest.approx(x.mean() - other.mean(), rel=1e-9)
+    assert tally.difference(("mean",), ("other",)).count == len(other) < len(x)
     assert tally.pearson(("pairs",)).value == pytest.approx(stats.pearsonr(x, y).statistic, rel=1e-9)
     assert tally.spearman(("pairs",)).value == pytest.approx(stats.spearmanr(x, y).statistic, abs=0.01)
     shares = np.histogram(x, EDGES)[0] / len(x)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from tsdlab.models.boxes import decode
 from tsdlab.models.build import build_detector
-from tsdlab.models.heads.double import DoubleExtOutput, DoubleHead, enlarge, fuse_scores
+from tsdlab.models.heads.double import DoubleExtOutput, DoubleHead, WideningBlock, enlarge, fuse_scores
 from tsdlab.models.heads.sibling import SiblingHead
 from tsdlab.models.probe import trace
 from tsdlab.ops import MultiScaleDeformRoIAlign
@@ -50,12 +50,21 @@ def test_regions_are_the_proposal_and_it_enlarged_both_on_its_level(pool):
 
     recording.assign_levels = pool.assign_levels
     DoubleHead(CONFIG)(recording, ROIS)
-    (fc_rois, fc_levels), (conv_rois, conv_levels) = asked
+    DoubleHead(replace(CONFIG, double=replace(CONFIG.double, box_scale=2.0)))(recording, ROIS)
+    (fc_rois, fc_levels), (conv_rois, conv_levels), _, (twice, _) = asked
+    assert torch.equal(twice[0], torch.tensor([0, -15.0, -5.0, 85.0, 95.0]))
     assert torch.equal(fc_rois, ROIS)
     expected = torch.tensor([[0, 2.5, 12.5, 67.5, 77.5], [1, 16.5, 4.1, 133.5, 141.9]])
     torch.testing.assert_close(conv_rois, expected)
     assert pool.assign_levels(conv_rois).tolist() == [1, 2]
     assert fc_levels.tolist() == conv_levels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(64, 4), (16, 1), (24, 3), (8, 1)])
+def test_convolutions_are_normalized_in_groups_of_sixteen_channels(channels, groups):
+    """Or of as many as divide both: 24 channels have three groups of 8."""
+    norms = [m for m in WideningBlock(channels, channels).modules() if isinstance(m, torch.nn.GroupNorm)]
+    assert [norm.num_groups for norm in norms] == [groups] * 3
 
 
 @BOTH

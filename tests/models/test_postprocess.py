@@ -50,6 +50,12 @@ def test_boxes_are_clipped_and_vanished_ones_dropped():
     assert found["boxes"].tolist() == [[0.0, 0.0, 20.0, 20.0]]
 
 
+def test_boxes_from_a_hundredth_of_a_pixel_on_are_detected():
+    sides = (0.02, 0.5, 0.009)
+    (found,) = run([[0.1, 0.9]] * 3, [[10.0 * i, 5.0, 10.0 * i + side, 9.0] for i, side in enumerate(sides)])
+    assert sorted(found["boxes"][:, 0].tolist()) == [0.0, 10.0]
+
+
 def test_only_the_best_candidates_enter_nms():
     few = replace(CONFIG, pre_nms_top_n=1, score_thresh=0.0)
     (found,) = run([(0.3, 0.7), (0.1, 0.9)], [NEAR, FAR], config=few)
