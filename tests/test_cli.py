@@ -15,7 +15,6 @@ from urllib.error import URLError
 
 import pytest
 import torch
-from PIL import Image
 
 from tsdlab.cli import main
 from tsdlab.config import BackboneConfig, config_from_dict
@@ -283,31 +282,6 @@ def test_eval_sees_images_several_times(finished: Path, tiny_data: Path, tmp_pat
     assert twice["detections"] >= once["detections"] and twice != once
     soft = measured("--score-thresh", 0, "--nms", "gaussian")
     assert soft["detections"] >= once["detections"] and soft != once
-
-
-def test_detect_draws_and_lists(finished: Path, tiny_data: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    shutil.copy(tiny_data / "val/11.png", other / "11.png")
-    twice = tiny_data / "val/11.png"
-    images = [tiny_data / "val/10.png", twice, other / "11.png", twice]
-    out = tmp_path / "out"
-    run("detect", finished / "weights.safetensors", *images, "--out", out, "--score-thresh", 0.0)
-    listed = json.loads((out / "detections.json").read_text())
-    assert [entry["image"] for entry in listed["images"]] == [str(path) for path in images]
-    assert [entry["drawn"] for entry in listed["images"]] == ["10.png", "11.png", "11-2.png", "11-3.png"]
-    first = listed["images"][1]["detections"]
-    assert first and first == listed["images"][2]["detections"] == listed["images"][3]["detections"]
-    assert first[0]["category"] in {"red", "blue"} and len(first[0]["box"]) == 4
-    for entry in listed["images"]:
-        with Image.open(out / entry["drawn"]) as drawn:
-            assert min(drawn.size) >= 500  # 64 px would leave no room for a label
-
-
-def test_detect_names_a_missing_image(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run("detect", finished / "weights.safetensors", tmp_path / "no.png", "--out", tmp_path / "out", exits=1)
-    assert "no.png" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

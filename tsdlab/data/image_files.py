@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from tsdlab.errors import DataError, InputError, MissingFileError, shown
+
+_WANTED = "give image files, folders, patterns, or text files with one image a line"
 
 IMAGE_SUFFIXES = (
     *(".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
@@ -40,3 +45,70 @@ def _files_below(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Pa
             yield from _files_below(folder / entry.name, above | {here})
         else:
             yield folder / entry.name
+
+
+def find_images(words: Sequence[str], leave_out: Path | None = None) -> list[Path]:
+    """The image files that a user means, each once, in the order of `words`.
+
+    Args:
+        words: each an image file; a folder, of which all images are taken, those of its subfolders too; a pattern such
+            as "photos/*.jpg" or "photos/**/*.jpg"; or a text file with one image file a line.
+        leave_out: a folder whose files are not taken from folders and patterns.
+
+    Raises:
+        MissingFileError: there is no such file, or a folder or pattern has no images; names it.
+        InputError: a word is empty or a file is no image.
+    """
+    found: dict[str, Path] = {}
+    barred = None if leave_out is None else leave_out.resolve()
+    for word in words:
+        for path in _images_of(word, barred):
+            found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - Path.resolve would follow links
+    return list(found.values())
+
+
+def _images_of(word: str, barred: Path | None) -> list[Path]:
+    path = Path(word)
+    if not word.strip():
+        raise InputError(f"an empty name of an image; {_WANTED}")
+    if path.is_dir():
+        found = [file for file in files_below(path) if is_image_name(file) and not _is_below(file, barred)]
+    elif path.is_file() or path.is_symlink():
+        if path.suffix.lower() == ".txt":
+            found = _listed(path)
+        elif is_image_name(path) or _is_image(path):
+            found = [path]
+        else:
+            raise InputError(f"{shown(path)} is not an image; {_WANTED}")
+    elif any(character in word for character in "*?["):
+        matches = [Path(name) for name in glob.glob(word, recursive=True)]  # noqa: PTH207 - of any folder
+        matches.sort(key=lambda file: (len(file.parts), file))
+        usable = [file for file in matches if is_image_name(file) and file.is_file() and not _is_below(file, barred)]
+        found = list({file.resolve(): file for file in reversed(usable)}.values())[::-1]  # ** follows links in circles
+    else:
+        raise MissingFileError(f"there is no file or folder {shown(path)}; {_WANTED}")
+    if not found:
+        raise MissingFileError(f"{shown(path)} has no images; {_WANTED}")
+    return found
+
+
+def _listed(file: Path) -> list[Path]:
+    """The lines of a text file: paths as they are, or from the file's folder."""
+    lines = file.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    paths = [Path(line.strip()) for line in lines if line.strip()]
+    return [path if path.exists() or not (file.parent / path).exists() else file.parent / path for path in paths]
+
+
+def _is_below(file: Path, folder: Path | None) -> bool:
+    return folder is not None and file.resolve().is_relative_to(folder)
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a file with an unusual name is an image."""
+    from tsdlab.data.images import inspect_image
+
+    try:
+        inspect_image(path)
+    except DataError:
+        return False
+    return True

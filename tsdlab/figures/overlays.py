@@ -101,6 +101,25 @@ def _place_label(text: Text, box: Tensor, taken: Sequence[Bbox], ax: Axes) -> Bb
     return covered[0]
 
 
+def proposal(
+    image: Tensor,
+    trace: Answer,
+    index: int,
+    ax: Axes | None = None,
+    truth: Tensor | None = None,
+    margin: float = 0.35,
+    pixel: float = 1.0,
+) -> Axes:
+    """Proposal `index` and, if the head moves its regions, where: as `displacement`, for any head."""
+    if trace.classification_points is not None and trace.localization_proposals is not None:
+        return displacement(image, trace, index, ax, truth, margin, pixel)
+    ax = show_image(image, ax, pixel)
+    if truth is not None:
+        draw_box(truth, PALETTE["truth"], ax, "ground truth", linestyle=(0, (1, 1)))
+    draw_box(trace.proposals[index], PALETTE["proposal"], ax, "P: proposal")
+    return _show_around(trace.proposals[index], margin, ax)
+
+
 def displacement(
     image: Tensor,
     trace: Answer,
@@ -145,7 +164,11 @@ def displacement(
         *moved.T, "o", color=PALETTE["classification"], markersize=4, markeredgecolor="white", markeredgewidth=0.5,
         label="P̂_c: bins for the class",
     )  # fmt: skip
-    x1, y1, x2, y2 = proposal.tolist()
+    return _show_around(proposal, margin, ax)
+
+
+def _show_around(box: Tensor, margin: float, ax: Axes) -> Axes:
+    x1, y1, x2, y2 = box.tolist()
     pad = margin * max(x2 - x1, y2 - y1)
     ax.set(xlim=(x1 - pad, x2 + pad), ylim=(y2 + pad, y1 - pad))
     return ax

@@ -13,6 +13,7 @@ from tsdlab.figures.comparison import training_curve as training_curve
 from tsdlab.figures.overlays import detections as detections
 from tsdlab.figures.overlays import displacement as displacement
 from tsdlab.figures.overlays import draw_box as draw_box
+from tsdlab.figures.overlays import proposal as proposal
 from tsdlab.figures.overlays import show_image as show_image
 from tsdlab.figures.pooling import bilinear_weights as bilinear_weights
 from tsdlab.figures.pooling import bin_arrows as bin_arrows

@@ -30,12 +30,6 @@ def draw_explorer(session: Session) -> Figure:
 def _draw_stage(image: OpenImage, answer: ProposalAnswer, ax: Axes) -> None:
     used = answer.levels[answer.level].answer
     truth = None if answer.nearest is None else answer.nearest.box
-    if used.classification_points is None or used.localization_proposals is None:
-        plots.show_image(image.pixels, ax)
-        if truth is not None:
-            plots.draw_box(truth, plots.PALETTE["truth"], ax, "ground truth", linestyle=(0, (1, 1)))
-        plots.draw_box(answer.proposal, plots.PALETTE["proposal"], ax, "P: proposal")
-    else:
-        plots.displacement(image.pixels, used, 0, ax, truth, margin=2.0)
-        height, width = image.pixels.shape[1:]
-        ax.set(xlim=(0, width), ylim=(height, 0))
+    plots.proposal(image.pixels, used, 0, ax, truth)
+    height, width = image.pixels.shape[1:]
+    ax.set(xlim=(0, width), ylim=(height, 0))
