@@ -334,6 +334,15 @@ def test_weights_are_listed_and_shown(
     assert "shipped: mine" in capsys.readouterr().err
 
 
+def test_a_program_replaces_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "w.pt2").write_text("mine")
+    run("weights", "export", "badges-sibling", tmp_path / "w.pt2", exits=1)
+    assert "w.pt2 would be replaced" in capsys.readouterr().err
+    run("weights", "export", "badges-sibling", tmp_path / "w.pth", exits=1)
+    assert "must end in .pt2 or .onnx, got 'w.pth'" in capsys.readouterr().err
+    assert (tmp_path / "w.pt2").read_text() == "mine" and len([*tmp_path.iterdir()]) == 1
+
+
 def test_a_foreign_file_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"w": torch.zeros(1)}, tmp_path / "model.pth")
     run("eval", tmp_path / "model.pth", "--data", tmp_path, exits=1)

@@ -61,6 +61,7 @@ Count = Annotated[int, Range(1, 10**9)]
 CountOrZero = Annotated[int, Range(0, 10**9)]
 BatchSize = Annotated[int, Range(1, 2**16)]  # images
 ImageSide = Annotated[int, Range(32, 2**16)]  # pixels; 32 is one cell of the usual coarsest map
+Side = Annotated[int, Range(1, 2**16)]  # pixels of an image before it is resized
 Channels = Annotated[int, Range(1, 2**16)]
 Workers = Annotated[int, Range(0, 256)]  # processes
 Seed = Annotated[int, Range(0, 2**63 - 1)]

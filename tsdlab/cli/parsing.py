@@ -22,7 +22,7 @@ from tsdlab.cli.data import CheckData, ImportData, MakeData
 from tsdlab.cli.detect import Detect
 from tsdlab.cli.evaluate import Eval
 from tsdlab.cli.train import Train, summary
-from tsdlab.cli.weights import ImportTorchvision, ListWeights, ShowWeights
+from tsdlab.cli.weights import ExportWeights, ImportTorchvision, ListWeights, ShowWeights
 from tsdlab.errors import TsdlabError
 from tsdlab.presets import PRESETS
 from tsdlab.ranges import check_fields
@@ -65,11 +65,12 @@ _TSDLAB = _Group(
         "detect": _command(Detect),
         "analyze": _command(Analyze),
         "weights": _Group(
-            "List the shipped weights, show what is in a file, or import torchvision's.",
+            "List the shipped weights, show what is in a file, import torchvision's, or export a program.",
             {
                 "list": _command(ListWeights),
                 "show": _command(ShowWeights),
                 "import-torchvision": _command(ImportTorchvision),
+                "export": _command(ExportWeights),
             },
         ),
     },

@@ -1,4 +1,4 @@
-"""`tsdlab weights`: the shipped weights, what is in a file, and torchvision's as a file."""
+"""`tsdlab weights`: the shipped weights, what is in a file, torchvision's as a file, a file as a program."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from tsdlab.config import HeadName, PublishedName
+from tsdlab.ranges import Fraction, Side
 
 
 @dataclass(frozen=True)
@@ -64,3 +65,33 @@ class ImportTorchvision:
         require_place(self.out)
         import_torchvision(self.out, self.source, self.head, self.model, self.overwrite)
         print(f"wrote {self.out}")
+
+
+@dataclass(frozen=True)
+class ExportWeights:
+    """Write a detector as a program that runs without tsdlab: torch.export or ONNX."""
+
+    weights: Annotated[Positional[str], arg(metavar="WEIGHTS", help="A shipped name, or a file.")]
+    out: Annotated[Positional[Path], arg(metavar="OUT", help="The .pt2 (torch.export) or .onnx file to write.")]
+    height: Side | None = None
+    """Of the images, in pixels; the program takes images of one size. Without it, the side that the detector resizes
+    images to."""
+    width: Side | None = None
+    score_thresh: Fraction | None = None
+    """Drop detections below this score. Without it, the threshold of the weights."""
+    plain: bool = False
+    """Leave out what no program can do: that the iou head ranks and refines boxes by a predicted IoU."""
+    overwrite: bool = False
+    """Replace OUT if it exists."""
+
+    def run(self, line: str) -> None:
+        from tsdlab.files import claim_outputs
+        from tsdlab.models.export import export_detector
+        from tsdlab.models.weights import find_weights, load_detector
+
+        claim_outputs([self.out], [find_weights(self.weights)], self.overwrite)
+        model = load_detector(self.weights, score_thresh=self.score_thresh)
+        side = model.config.image.min_size
+        height, width = self.height or side, self.width or side
+        export_detector(model, self.out, height, width, self.plain, self.overwrite)
+        print(f"wrote {self.out}, for images {width} pixels wide and {height} high")

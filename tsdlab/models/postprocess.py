@@ -10,7 +10,7 @@ from tsdlab.config import RoIConfig
 from tsdlab.models.boxes import decode
 from tsdlab.structures import HeadOutput
 
-_MIN_SIDE = 1e-2  # pixels, as in torchvision
+MIN_SIDE = 1e-2  # pixels, as in torchvision
 
 
 def candidates_per_image(
@@ -53,7 +53,7 @@ def _candidates(
 def without_slivers(found: dict[str, Tensor], shape: tuple[int, int]) -> dict[str, Tensor]:
     """Clip boxes to an image of (height, width); drop those with a side below 0.01 pixels, and their other values."""
     boxes = clip_boxes_to_image(found["boxes"], shape)
-    big = remove_small_boxes(boxes, _MIN_SIDE)
+    big = remove_small_boxes(boxes, MIN_SIDE)
     return {name: value[big] for name, value in {**found, "boxes": boxes}.items()}
 
 
@@ -88,11 +88,11 @@ def suppress(
         kept = batched_nms(boxes, scores, labels, config.nms_thresh)
         scores = scores[kept]
     else:
-        kept, scores = _soft(boxes, scores, labels, config)
+        kept, scores = soft_nms(boxes, scores, labels, config)
     return kept[: config.detections_per_image], scores[: config.detections_per_image]
 
 
-def _soft(boxes: Tensor, scores: Tensor, labels: Tensor, config: RoIConfig) -> tuple[Tensor, Tensor]:
+def soft_nms(boxes: Tensor, scores: Tensor, labels: Tensor, config: RoIConfig) -> tuple[Tensor, Tensor]:
     """Soft-NMS (Bodla et al., ICCV 2017): a box that overlaps a better one is not removed, its score decays.
 
     Classes do not affect each other, and scores never rise. So one loop over all classes takes the best box each time,

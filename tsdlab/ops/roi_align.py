@@ -113,6 +113,7 @@ class MultiScaleDeformRoIAlign(nn.Module):
         output_size: bins per side.
         sampling_ratio, aligned: as in `deform_roi_align`.
         canonical_size: side (pixels) of the regions that are pooled at stride 16 (Lin et al. 2017, Eq. 1).
+        backend: as in `deform_roi_align`.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class MultiScaleDeformRoIAlign(nn.Module):
         sampling_ratio: int = 2,
         aligned: bool = True,
         canonical_size: int = 224,
+        backend: Backend | None = None,
     ) -> None:
         super().__init__()
         if min(output_size, sampling_ratio, canonical_size) < 1:
@@ -136,6 +138,7 @@ class MultiScaleDeformRoIAlign(nn.Module):
         self.sampling_ratio = sampling_ratio
         self.aligned = aligned
         self.canonical_size = canonical_size
+        self.backend = backend
 
     def assign_levels(self, boxes: Tensor) -> Tensor:
         """[K] int64 index into `strides` for boxes [K, 4] (xyxy, pixels), by √area (Lin et al. 2017, Eq. 1)."""
@@ -196,7 +199,7 @@ class RegionPooler:
             raise InputError(
                 f"levels must be [{rois.shape[0]}] for rois {tuple(rois.shape)}, got {tuple(levels.shape)}"
             )
-        return self.pyramid.pool(rois, levels, size, scheme.sampling_ratio, scheme.aligned, offsets)
+        return self.pyramid.pool(rois, levels, size, scheme.sampling_ratio, scheme.aligned, offsets, scheme.backend)
 
 
 def _choose_backend(features: Tensor, backend: str | None) -> str:
