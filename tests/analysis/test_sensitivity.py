@@ -317,11 +317,12 @@ def test_proposals_from_an_iou_of_a_half_on_belong_to_the_object():
     x1, y1, x2, y2 = BOX.tolist()
     half = torch.tensor([x1, y1, (x1 + x2) / 2, y2])
     less = half - torch.tensor([0.0, 0.0, 1.0, 0.0])
-    both, alone = (
+    both, alone, own = (
         differentiate(probe, BOX, LABEL, grid, proposals=torch.stack(proposals)).levels["1"]["sibling"].classification
-        for proposals in ([half, less], [half])
+        for proposals in ([half, less], [half], [BOX])
     )
     torch.testing.assert_close(both, alone)
+    assert not torch.allclose(alone, own)
 
 
 def test_gradient_maps_asks_the_rpns_proposals():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -48,10 +49,19 @@ def test_without_sizes_and_flip_it_is_the_model(model: Detector) -> None:
     assert_same(detect(AugmentedDetector(model), images), detect(model, images), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("nms", ["hard", "linear", "gaussian"])
-def test_one_pass_at_the_models_own_size_is_the_model(model: Detector, nms: str) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"nms": "hard"},
+        {"nms": "linear"},
+        {"nms": "gaussian"},
+        {"nms_thresh": 0.98},  # almost everything is kept
+        {"nms_thresh": 0.05, "detections_per_image": 3, "score_thresh": 0.0},  # the best candidates are near each other
+    ],
+)
+def test_one_pass_at_the_models_own_size_is_the_model(model: Detector, changes: dict[str, Any]) -> None:
     """Candidates are not suppressed before they meet, and nothing is suppressed twice."""
-    model.roi_heads.config = replace(model.roi_heads.config, nms=nms)
+    model.roi_heads.config = replace(model.roi_heads.config, **changes)
     images = make_images()
     before = model.roi_heads.config
     found = detect(AugmentedDetector(model, min_sizes=[64]), images)
