@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 import tsdlab
+from tsdlab.analysis import examples
 from tsdlab.analysis.examples import choose_examples
 from tsdlab.data import SAMPLE, CocoDataset
 from tsdlab.models.build import build_detector
+from tsdlab.models.probe import Probe
 
 
 def test_examples_are_the_farthest_apart_one_of_an_image(tiny_data, tiny_config):
@@ -37,6 +40,25 @@ def test_an_example_holds_its_object_and_the_maps_of_it(tiny_data, tiny_config):
     for maps in example.maps.values():
         assert torch.equal(maps.box, example.box) and maps.label == example.label
         assert example.level in maps.levels and maps.levels.keys() <= example.strides.keys()
+
+
+@pytest.mark.parametrize(("share", "label", "found"), [(0.51, 0, True), (0.49, 0, False), (1.0, 1, False)])
+def test_a_detection_of_its_class_from_an_iou_of_a_half_on_finds_an_object(
+    share, label, found, tiny_data, tiny_config, monkeypatch
+):
+    dataset = CocoDataset(tiny_data, "val")
+    target = dataset[1][1]
+    box = target["boxes"][:1].clone()
+    box[:, 2] = box[:, 0] + share * (box[:, 2] - box[:, 0])
+    labels = torch.where(target["labels"][:1] == 1, 1 + label, 2 - label)
+
+    class Detecting(Probe):
+        def trace(self, proposals=None):
+            detections = {"boxes": box, "labels": labels, "scores": torch.ones(1)}
+            return replace(super().trace(proposals), detections=detections)
+
+    monkeypatch.setattr(examples, "Probe", Detecting)
+    assert next(examples._candidates(build_detector(tiny_config), dataset, 1)).found is found
 
 
 def test_an_object_that_is_found_comes_before_one_that_is_not():

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -149,8 +150,9 @@ def test_awkward_objects_leave_no_nan(tiny_config, boxes):
 def test_maps_are_measured_in_the_objects_window_from_the_proposals_near_it(tiny_config):
     torch.manual_seed(0)
     image, box = torch.rand(3, 64, 64), torch.tensor([10.0, 12.0, 40.0, 50.0])
-    probe, tally = Probe(build_detector(tiny_config), image), Tally(0)
-    trace = probe.trace()
+    config = replace(tiny_config, roi=replace(tiny_config.roi, nms_thresh=0.8))
+    probe, tally = Probe(build_detector(config), image), Tally(0)
+    trace = probe.trace(box + 4 * torch.randn(20, 4))
     tally.begin(0)
     tally_misalignment(tally, probe, trace, {"boxes": box[None], "labels": torch.tensor([LABEL])})
     grid = Grid((2.5, 2.5, 47.5, 59.5), (32, 32))  # 1.5 times 30 × 38
@@ -166,6 +168,13 @@ def test_maps_are_measured_in_the_objects_window_from_the_proposals_near_it(tiny
                     value = found[name].value
                     hand = measure.compute(ObjectMaps(pair, grid, box, None))
                     assert hand == pytest.approx(math.nan if value is None else value, nan_ok=True), (level, name)
+    survival = []
+    for threshold in (0.8, 0.5):
+        by_hand = Tally(0)
+        by_hand.begin(0)
+        _tally_survival(by_hand, "tsd", trace.branches["tsd"], box[None], [LABEL], threshold)
+        survival.append(misalignment(by_hand).survival["tsd"])
+    assert misalignment(tally).survival["tsd"] == survival[0] != survival[1]
 
 
 def test_what_tsd_moves_is_the_difference_to_its_sibling(tiny_config):

@@ -188,6 +188,7 @@ def test_an_interval_is_of_ninety_five_percent():
     found, half = tally.mean(("x",)), 1.96 * values.std() / 20  # 99%: 2.58, 90%: 1.64
     assert found.low == pytest.approx(values.mean() - half, abs=0.08 * half)
     assert found.high == pytest.approx(values.mean() + half, abs=0.08 * half)
+    assert Tally().replicates == 1000  # with few, the ends of an interval would be drawn by chance
 
 
 def _weights(image, replicates):
