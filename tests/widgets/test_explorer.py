@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -392,3 +393,29 @@ def test_a_huge_value_is_shortened_in_the_message(explorer):
             with pytest.raises(InputError) as raised:
                 setattr(explorer, field, huge)
             assert len(str(raised.value)) < 600 and str(raised.value).isprintable()
+
+
+def test_a_large_photograph_is_sent_as_the_screen_can_show_it(models):
+    """Twelve megapixels with the noise of a camera: 20 MB as PNG. Coordinates are those of the photograph."""
+    rng = np.random.default_rng(0)
+    smooth = np.asarray(Image.fromarray(rng.integers(60, 200, (30, 40, 3), dtype=np.uint8)).resize((4000, 3000)))
+    photograph = smooth + rng.integers(0, 9, smooth.shape, dtype=np.uint8)
+    box = [3000.0, 2000.0, 3800.0, 2900.0]
+    explorer = tsdlab.explore(models["tsd"], (photograph, {"boxes": [box], "labels": [2]}))
+    message = explorer._image
+    assert (message["width"], message["height"]) == (4000, 3000) and message["objects"][0]["box"] == box
+    kind, content = message["url"].split(",")
+    assert kind == "data:image/jpeg;base64" and len(content) < 1_500_000
+    shown = Image.open(io.BytesIO(base64.b64decode(content)))
+    assert shown.size == (1600, 1200)
+    expected = Image.fromarray(photograph).resize(shown.size)
+    assert abs(np.asarray(shown).astype(int) - np.asarray(expected)).mean() < 4
+    explorer.proposal = box
+    assert explorer.answer.nearest.overlap == pytest.approx(1)
+
+
+def test_a_small_image_is_sent_without_loss(explorer, dataset):
+    kind, content = explorer._image["url"].split(",")
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
+    assert kind == "data:image/png;base64"
+    assert (pixels == (dataset[explorer.image_index][0].permute(1, 2, 0) * 255).round().byte().numpy()).all()

@@ -16,6 +16,8 @@ from tsdlab.figures.style import CYCLE, PALETTE
 from tsdlab.ops.sampling import bin_centres
 from tsdlab.structures import Answer
 
+_PHOTOGRAPH = 1000  # pixels; a longer image is smoothed where it is reduced, and the pixels of others stay squares
+
 
 def show_image(image: Tensor, ax: Axes | None = None, pixel: float = 1.0) -> Axes:
     """An image [3, H, W] in 0…1, without ticks.
@@ -28,7 +30,7 @@ def show_image(image: Tensor, ax: Axes | None = None, pixel: float = 1.0) -> Axe
     ax.imshow(
         image.permute(1, 2, 0).clamp(0, 1).cpu().numpy(),
         extent=(0, width, height, 0),
-        interpolation="nearest",
+        interpolation="nearest" if max(image.shape[1:]) < _PHOTOGRAPH else "auto",
     )
     ax.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
     for spine in ax.spines.values():

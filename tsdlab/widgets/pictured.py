@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+_MOST_LOSSLESS = 512**2  # pixels of a picture that is sent as PNG
+
 
 class PicturedWidget(anywidget.AnyWidget):
     """A widget that is stored in a notebook with a picture of its state."""
@@ -27,12 +29,18 @@ class PicturedWidget(anywidget.AnyWidget):
 
 
 def image_url(pixels: np.ndarray, longest: int | None = None) -> str:
-    """RGB [H, W, 3], uint8 or in 0…1, as a data URL; reduced where a side is longer than `longest` pixels."""
+    """RGB [H, W, 3], uint8 or in 0…1, as a data URL; reduced where a side is longer than `longest` pixels.
+
+    A picture that is still large is sent as a JPEG of good quality: of a photograph, a PNG has ten times as many bytes.
+    """
     if pixels.dtype != np.uint8:
         pixels = (pixels.clip(0, 1) * 255).round().astype(np.uint8)
     picture, stored = Image.fromarray(pixels), io.BytesIO()
     if longest is not None:
         picture.thumbnail((longest, longest))
+    if picture.width * picture.height > _MOST_LOSSLESS:
+        picture.save(stored, format="JPEG", quality=90)
+        return f"data:image/jpeg;base64,{_base64(stored)}"
     picture.save(stored, format="PNG")
     return f"data:image/png;base64,{_base64(stored)}"
 

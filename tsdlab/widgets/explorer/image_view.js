@@ -11,7 +11,8 @@ const COARSE = 400; // pixels; the pixels of a smaller image are shown as square
 /** Fit an SVG image element to an image of the data. */
 export function showPicture(element, { url, width, height }) {
   if (element.getAttribute("href") === url) return; // to decode it again would take longer than all else
-  setAttributes(element, { href: url, width, height, style: width < COARSE ? "image-rendering: pixelated" : "" });
+  const style = width < COARSE ? "image-rendering: pixelated" : "";
+  setAttributes(element, { href: url, width, height, preserveAspectRatio: "none", style }); // a large one comes reduced
 }
 
 export class ImageView {

@@ -19,6 +19,7 @@ from tsdlab.widgets.explorer.session import OpenImage, SensitivityMap, Session, 
 from tsdlab.widgets.pictured import image_url
 
 _COLORMAP = "viridis"
+_SCREEN = 1600  # pixels; the longest side of an image when it is sent. Coordinates stay those of the image
 
 
 def session_message(session: Session) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def image_message(image: OpenImage, listed: Sequence[int], names: Sequence[str],
         "listed": len(listed),
         "width": width,
         "height": height,
-        "url": image_url(image.pixels.permute(1, 2, 0).cpu().numpy()),
+        "url": image_url(image.pixels.permute(1, 2, 0).cpu().numpy(), _SCREEN),
         "objects": [
             {"box": box, "name": names[label - 1]} for box, label in zip(truth.boxes.tolist(), truth.labels.tolist())
         ],
