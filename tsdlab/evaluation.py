@@ -25,6 +25,7 @@ from tsdlab.models.build import as_detector, unwrapped
 from tsdlab.models.detector import Detector, evaluating
 from tsdlab.progress import progress_bar
 from tsdlab.ranges import BatchSize, Workers, check_value
+from tsdlab.terminal import name_column
 
 # The order of COCOeval's `stats`.
 _NUMBERS = (
@@ -87,7 +88,7 @@ class Metrics:
         )
 
     def __str__(self) -> str:
-        width = max(len("class"), *(len(name) for name in self.per_class))
+        head, *names = name_column(list(self.per_class), "class")
         lines = [
             f"{self.images} images, {self.detections} detections",
             *([self._cap()] if self.crowded_images else []),
@@ -95,11 +96,11 @@ class Metrics:
             _row([_percent(getattr(self, n)) for n in _NUMBERS[:6]], 10),
             _row([*_NUMBERS[6:]], 10),
             _row([_percent(getattr(self, n)) for n in _NUMBERS[6:]], 10),
-            f"{'class':<{width}}" + _row(["AP", "AP50", "AP75"], 8),
+            head + _row(["AP", "AP50", "AP75"], 8),
         ]
         lines += [
-            f"{name:<{width}}" + _row([_percent(v) for v in values.values()], 8)
-            for name, values in self.per_class.items()
+            name + _row([_percent(v) for v in values.values()], 8)
+            for name, values in zip(names, self.per_class.values())
         ]
         return "\n".join(lines)
 

@@ -25,6 +25,7 @@ from tsdlab.data.images import inspect_image, read_image
 from tsdlab.data.values import Id
 from tsdlab.errors import DataError, shown
 from tsdlab.progress import progress_bar
+from tsdlab.terminal import name_column
 
 _LEAST_SIDE = 2  # pixels
 _LONGEST = 30  # sides; a longer image could vanish when it is resized to 32 pixels, the least that `ImageSide` allows
@@ -56,9 +57,8 @@ class SplitReport:
             lines.append(
                 f"  left out as unusable: the boxes of annotations {listed([shown(repr(id)) for id in self.dropped])}"
             )
-        counts = {shown(name, 60): count for name, count in self.class_counts.items()}
-        width = max(map(len, counts), default=0)
-        lines += [f"  {name:<{width}}  {count:>7}" for name, count in counts.items()]
+        _, *names = name_column(list(self.class_counts))
+        lines += [f"  {name}  {count:>7}" for name, count in zip(names, self.class_counts.values())]
         lines += [f"  PROBLEM {problem}" for problem in self.problems] or ["  no problems"]
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)

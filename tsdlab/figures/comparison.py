@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from tsdlab.analysis.columns import COLUMNS
+from tsdlab.figures.names import drawn, find_fonts
 from tsdlab.figures.style import PALETTE, color_of, plain_axes
 
 Row = Mapping[str, Any]
@@ -31,16 +32,18 @@ def ap_by_iou(rows: Sequence[Row], ax: Axes | None = None, against: str | None =
         against: subtract the mean of this system, so that the lines show what is gained over it, in percentage points.
     """
     ax = ax or plt.gca()
+    texts = drawn(row["system"] for row in rows)
     base = 0.0 if against is None else {row["system"]: _means(row["per_iou"]) for row in rows}[against]
     for i, row in enumerate(rows):
         color = color_of(row["system"], i)
         thresholds = [float(t) for t in row["per_iou"]]
         mean, sd = _means(row["per_iou"]) - base, _sds(row["per_iou"])
-        ax.plot(thresholds, mean, marker=".", color=color, label=row["system"])
+        ax.plot(thresholds, mean, marker=".", color=color, label=texts[i])
         ax.fill_between(thresholds, mean - sd, mean + sd, color=color, alpha=0.15, linewidth=0)
-    ax.set(xlabel="IoU threshold", ylabel="AP" if against is None else f"AP gained over {against}")
+    ax.set(xlabel="IoU threshold", ylabel="AP" if against is None else f"AP gained over {drawn([against])[0]}")
     plain_axes(ax, legend=False)
     ax.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=3, frameon=False, fontsize=9)  # lines are everywhere
+    find_fonts(ax)
     return ax
 
 
@@ -55,7 +58,8 @@ def dose_response(rows: Sequence[Row], number: str = "AP", ax: Axes | None = Non
     """
     ax = ax or plt.gca()
     group, _, name = number.rpartition(".")
-    for i, system in enumerate(dict.fromkeys(r["system"] for r in rows)):
+    systems = list(dict.fromkeys(r["system"] for r in rows))
+    for i, (system, text) in enumerate(zip(systems, drawn(systems))):
         found = [(r, (r[group] or {}).get(name) if group else r[name]) for r in rows if r["system"] == system]
         known = sorted(
             (row["misalignment"], value["mean"] * scale, _sd(row, value) * scale)
@@ -65,10 +69,12 @@ def dose_response(rows: Sequence[Row], number: str = "AP", ax: Axes | None = Non
         if known:
             doses, means, sds = zip(*known)
             ax.errorbar(doses, means, sds, marker="o", markersize=4, capsize=3, color=color_of(system, i),
-                        label=system)  # fmt: skip
+                        label=text)  # fmt: skip
     label = COLUMNS[name].title if name in COLUMNS else name.replace("_", " ")
     ax.set(xlabel="misalignment of badge and box", ylabel=f"{label} (percent)" if group and scale == 100 else label)
-    return plain_axes(ax)
+    plain_axes(ax)
+    find_fonts(ax)
+    return ax
 
 
 def cost_against_ap(rows: Sequence[Row], costs: Mapping[str, float], ax: Axes | None = None) -> Axes:
@@ -86,9 +92,11 @@ def cost_against_ap(rows: Sequence[Row], costs: Mapping[str, float], ax: Axes | 
         # The names of two points that are this near would overlap if both were above their points.
         gaps = [other - places[system] for name, other in places.items() if name != system]
         below = any(abs(dx) < 0.2 and 0 <= dy < 0.08 for dx, dy in gaps)
-        ax.annotate(system, point, (7, -3 if below else 3), textcoords="offset points", fontsize=9,
+        text = drawn([system])[0]
+        ax.annotate(text, point, (7, -3 if below else 3), textcoords="offset points", fontsize=9,
                     va="top" if below else "bottom")  # fmt: skip
     ax.set(xlabel="relative time", ylabel="AP")
+    find_fonts(ax)
     return plain_axes(ax, legend=False)
 
 
@@ -100,15 +108,17 @@ def training_curve(
 ) -> Axes:
     """One curve per run: `key` against "step", as a running mean over `smooth` rows."""
     ax = ax or plt.gca()
+    texts = drawn(logs)
     for i, (run, rows) in enumerate(logs.items()):
         steps = np.array([row["step"] for row in rows], dtype=float)
         values = np.array([row[key] for row in rows], dtype=float)
         window = min(smooth, len(values))
         if window:
             mean = np.convolve(values, np.ones(window) / window, mode="valid")
-            ax.plot(steps[window - 1 :], mean, color=color_of(run, i), label=run)
-    ax.set(xlabel="step", ylabel=key)
+            ax.plot(steps[window - 1 :], mean, color=color_of(run, i), label=texts[i])
+    ax.set(xlabel="step", ylabel=drawn([key])[0])
     plain_axes(ax)
+    find_fonts(ax)
     return ax
 
 
@@ -129,10 +139,11 @@ def average_precision(
     ax = ax or plt.gca()
     columns = np.arange(len(keys))
     width = 0.8 / len(results)
+    texts = drawn(results)
     for i, (model, values) in enumerate(results.items()):
         at = columns + (i - (len(results) - 1) / 2) * width
         heights = [values[key] for key in keys]
-        bars = ax.bar(at, heights, width * 0.94, label=model, color=color_of(model, i))
+        bars = ax.bar(at, heights, width * 0.94, label=texts[i], color=color_of(model, i))
         if errors is None:
             ax.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
         else:
@@ -144,6 +155,7 @@ def average_precision(
     ax.set_yticks([tick for tick in ax.get_yticks() if tick <= 100])
     plain_axes(ax, legend=False)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=len(results), frameon=False, fontsize=9)
+    find_fonts(ax)
     return ax
 
 

@@ -12,6 +12,7 @@ from matplotlib.transforms import Bbox
 from torch import Tensor
 
 from tsdlab.errors import InputError
+from tsdlab.figures.names import drawn, families
 from tsdlab.figures.style import CYCLE, PALETTE
 from tsdlab.ops.sampling import bin_centres
 from tsdlab.structures import Answer
@@ -67,12 +68,14 @@ def detections(
     order = found["scores"].argsort(descending=True)
     order = order[found["scores"][order] >= score_thresh]
     taken: list[Bbox] = []
+    texts = drawn(names)
     for place, (box, label, score) in enumerate(zip(*(found[key][order] for key in ("boxes", "labels", "scores")))):
         color = CYCLE[(int(label) - 1) % len(CYCLE)]
         draw_box(box, color, ax, zorder=2 - place / 1000)  # the best detection is drawn over the others
+        name = texts[int(label) - 1]
         text = ax.text(
-            0, 0, f" {names[int(label) - 1]} {float(score):.2f} ", fontsize=8, color="white", clip_on=True, zorder=3,
-            bbox={"facecolor": color, "edgecolor": "none", "pad": 1.0},
+            0, 0, f" {name} {float(score):.2f} ", fontsize=8, color="white", clip_on=True, zorder=3,
+            bbox={"facecolor": color, "edgecolor": "none", "pad": 1.0}, fontfamily=families(name),
         )  # fmt: skip
         taken.append(_place_label(text, box, taken, ax))
     return ax

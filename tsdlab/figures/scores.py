@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from tsdlab.analysis.slide import SlideMaps
+from tsdlab.figures.names import drawn, find_fonts
 from tsdlab.figures.style import color_of, plain_axes
 from tsdlab.models.boxes import paired_iou
 from tsdlab.structures import BranchTrace
@@ -32,7 +33,8 @@ def class_scores(
         colors: of the branches; by default the colour that belongs to a branch's name.
     """
     ax = ax or plt.gca()
-    classes = ["background", *names]
+    classes = drawn(["background", *names])
+    labels = drawn(branches)
     height = 0.8 / len(branches)
     rows = np.arange(len(classes))
     for i, (branch, answer) in enumerate(branches.items()):
@@ -41,12 +43,13 @@ def class_scores(
             rows + (i - (len(branches) - 1) / 2) * height,
             scores,
             height,
-            label=branch,
+            label=labels[i],
             color=colors[branch] if colors else color_of(branch, i),
         )
     ax.set(yticks=rows, yticklabels=classes, xlim=(0, 1), xlabel="score")
     ax.invert_yaxis()
     plain_axes(ax)
+    find_fonts(ax)
     return ax
 
 

@@ -85,10 +85,19 @@ class Gallery:
         return np.array(images, dtype=np.int64), np.array(labels, dtype=np.int64), np.array(areas, dtype=np.float64)
 
 
+def _is_text(name: str) -> bool:
+    """Whether it can be sent to the page: half a surrogate pair cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _check_names(names: Any, classes: int) -> list[str]:
     """Names of the classes 1…C as a list."""
     listed = list(names) if isinstance(names, Iterable) and not isinstance(names, str | Mapping) else []
-    if not listed or not all(isinstance(name, str) for name in listed):
+    if not listed or not all(isinstance(name, str) and _is_text(name) for name in listed):
         raise InputError(f"names must be a list of the names of the {classes} classes, got {shown_value(names)}")
     if len(listed) == classes + 1 and listed[0].strip("_").lower() == "background":
         del listed[0]

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from tsdlab.analysis.proposal import ProposalAnswer
 from tsdlab.figures import plots
+from tsdlab.figures.names import drawn, find_fonts
 from tsdlab.widgets.explorer.series import list_series
 from tsdlab.widgets.explorer.session import OpenImage, Session
 
@@ -18,12 +19,13 @@ def draw_explorer(session: Session) -> Figure:
     *stages, scores = figure.subplots(1, len(answers) + 1)
     for (name, answer), ax in zip(answers.items(), stages):
         _draw_stage(session.image, answer, ax)
-        ax.set_title(f"{name}, level {answer.level}", fontsize=10)
+        ax.set_title(f"{drawn([name])[0]}, level {answer.level}", fontsize=10)
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, frameon=False, fontsize=8)
     series = list_series(session)
     used = {name: answer.levels[answer.level].answer for name, answer in answers.items()}
     branches = {entry.label: used[entry.model].branches[entry.branch] for entry in series}
     plots.class_scores(branches, 0, session.gallery.names, scores, {entry.label: entry.color for entry in series})
+    find_fonts(figure)
     return figure
 
 

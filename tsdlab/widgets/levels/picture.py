@@ -11,6 +11,7 @@ from tsdlab.analysis.columns import COLUMNS
 from tsdlab.analysis.displacement import ALL_LEVELS
 from tsdlab.analysis.tables import ALL_CATEGORIES, FollowedTable, even_edges, shares
 from tsdlab.figures import plots
+from tsdlab.figures.names import drawn, find_fonts
 from tsdlab.figures.style import PALETTE
 from tsdlab.widgets.levels.crops import Crop, Crops
 from tsdlab.widgets.levels.state import LevelsState
@@ -32,17 +33,18 @@ def draw_levels(table: FollowedTable, state: LevelsState, crops: Crops) -> Figur
     rows = table.examples(chosen, state.x, _EXAMPLES)
     for i in range(_EXAMPLES):
         if i < len(rows):
-            label = table.categories[int(table.followed.labels[rows[i]]) - 1]
+            label = drawn(table.categories)[int(table.followed.labels[rows[i]]) - 1]
             _draw_crop(crops[int(rows[i])], f"{label}, {table.column(state.x)[rows[i]]:.2g}", axes[str(i)])
         else:
             axes[str(i)].set_axis_off()
+    find_fonts(figure)
     return figure
 
 
 def _caption(table: FollowedTable, state: LevelsState, count: int) -> str:
     low, high = state.size
     level = "all levels" if state.level == ALL_LEVELS else f"level {state.level}"
-    category = "all classes" if state.category == ALL_CATEGORIES else state.category
+    category = "all classes" if state.category == ALL_CATEGORIES else drawn([state.category])[0]
     proposals = f"{count} of {len(table)} proposals" if count else "no proposal here"
     return f"{level}, {category}, √area {low:.0f}…{high:.0f} px: {proposals}"
 
