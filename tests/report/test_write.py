@@ -3,10 +3,13 @@
 import json
 import re
 from dataclasses import replace
+from html.parser import HTMLParser
 
 import matplotlib
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tsdlab.analysis.analyze import Analysis, analyze
 from tsdlab.analysis.displacement import Displacements
@@ -15,8 +18,8 @@ from tsdlab.analysis.misalignment import Misalignment
 from tsdlab.analysis.statistics import Estimate
 from tsdlab.data import CocoDataset
 from tsdlab.models.build import build_detector
-from tsdlab.report.page import Source
-from tsdlab.report.pictures import draw_example
+from tsdlab.report.page import Source, page
+from tsdlab.report.pictures import PICTURES, draw_example
 from tsdlab.report.write import write_report
 from tsdlab.structures import Category
 
@@ -121,3 +124,40 @@ def test_nothing_to_measure_is_a_report_too(dataset, tiny_config, tmp_path):
     assert "None of the first images has an object to show" in page
     assert "There was no object to measure" in page
     assert strict((tmp_path / "report.json").read_text())["examples"] == []
+
+
+class Headings(HTMLParser):
+    """The texts of a page's headings, and the names of its elements."""
+
+    def __init__(self):
+        super().__init__()
+        self.headings, self.tags = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        if tag == "h3":
+            self.headings.append("")
+
+    def handle_data(self, data):
+        if self.headings:
+            self.headings[-1] += data
+
+    def handle_endtag(self, tag):
+        if tag == "h3":
+            self.headings.append("")
+
+
+@pytest.fixture(scope="module")
+def example(dataset, tiny_config):
+    return choose_examples(detector(tiny_config, "sibling"), dataset, count=1)[0]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(min_size=1, max_size=30) | st.sampled_from(["<script>alert(1)</script>", "{{ 7 * 7 }}", "]]>", "&amp;"]))
+def test_any_name_of_a_class_stands_on_the_page_as_it_is(written, example, name):
+    pictures = dict.fromkeys(PICTURES, b"")
+    text = page(written[0], SOURCE, {}, [replace(example, category=name, image_id=name)], pictures)
+    parser = Headings()
+    parser.feed(text)
+    assert f"Example 1: {name} in image {name}".split() in [heading.split() for heading in parser.headings]
+    assert "script" not in parser.tags

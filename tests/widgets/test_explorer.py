@@ -3,6 +3,7 @@
 import base64
 import gc
 import io
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
@@ -419,3 +422,23 @@ def test_a_small_image_is_sent_without_loss(explorer, dataset):
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
     assert kind == "data:image/png;base64"
     assert (pixels == (dataset[explorer.image_index][0].permute(1, 2, 0) * 255).round().byte().numpy()).all()
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.text(max_size=30) | st.sampled_from(["$x$", "<script>", "a\nb", "猫", ""]), min_size=6, max_size=6))
+def test_names_of_any_kind_reach_the_page_and_the_line_of_python(models, dataset, names):
+    explorer = tsdlab.explore({"$m_1$": models["sibling"]}, dataset, names=names, image_index=1)
+    sent = json.loads(json.dumps([explorer._fixed, explorer._image, explorer._answer]).encode())
+    assert sent[0]["names"] == ["background", *names] and sent[0]["models"] == ["$m_1$"]
+    labels = explorer.truth.labels.tolist()
+    assert [each["name"] for each in sent[1]["objects"]] == [names[label - 1] for label in labels]
+    wanted = names[labels[0] - 1]
+    explorer.category = wanted
+    assert f"category={wanted!r}" in explorer.python
+    shown = [names[label - 1] for label in explorer.truth.labels.tolist()]
+    assert wanted in shown
+
+
+def test_a_name_that_cannot_be_sent_is_refused(models, dataset):
+    with pytest.raises(InputError, match="names must be a list of the names of the 6 classes"):
+        tsdlab.explore(models["tsd"], dataset, names=["\ud800", *"bcdef"])
