@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +12,6 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from tsdlab.device import Device
-from tsdlab.errors import ExistingFileError
 from tsdlab.ranges import Count, NonEmptyText
 
 
@@ -23,8 +25,8 @@ class Analyze:
     out: Path
     """Folder for report.html, report.json and the figures."""
     split: NonEmptyText = "val"
-    images: Annotated[Count | None, arg(metavar="INT")] = None
-    """Use only the first INT images. Default: all."""
+    images: Annotated[Count | None, arg(metavar="INT", help_behavior_hint="(default: all)")] = None
+    """Use only the first INT images."""
     overwrite: bool = False
     """Replace the files of an older report in OUT."""
     device: Device = "auto"
@@ -34,21 +36,26 @@ class Analyze:
         from tsdlab.analysis.examples import CANDIDATES, choose_examples
         from tsdlab.data.coco import CocoDataset
         from tsdlab.device import joined_processes, resolve_device
-        from tsdlab.files import claim_outputs
+        from tsdlab.evaluation import FEW_IMAGES
+        from tsdlab.files import claim_outputs, only_writer
         from tsdlab.models.weights import find_weights, load_detector
         from tsdlab.report.page import Source
         from tsdlab.report.write import report_files, write_report
 
-        if self.out.exists() and not self.out.is_dir():
-            raise ExistingFileError(f"{self.out} is a file; --out names a folder")
         dataset = CocoDataset(self.data, self.split)
         claim_outputs(report_files(self.out), [find_weights(self.weights), *dataset.files], self.overwrite)
-        with joined_processes() as is_rank_zero:
-            model = load_detector(self.weights, resolve_device(self.device))
+        writes = os.environ.get("RANK", "0") == "0"  # one of the processes of torchrun
+        with only_writer(self.out) if writes else nullcontext():  # now, because measuring can take hours
+            with joined_processes() as is_rank_zero:
+                model = load_detector(self.weights, resolve_device(self.device))
+                analysis = analyze(model, dataset, self.images)
             if is_rank_zero:
-                self.out.mkdir(parents=True, exist_ok=True)  # now, because measuring can take hours
-            analysis = analyze(model, dataset, self.images)
-        if is_rank_zero:
-            examples = choose_examples(model, dataset, min(CANDIDATES, analysis.misalignment.images))
-            source = Source(self.weights, model.config.head, str(dataset.root), dataset.split, line)
-            print(f"wrote {write_report(analysis, examples, source, self.out, self.overwrite)}")
+                images = analysis.misalignment.images
+                examples = choose_examples(model, dataset, min(CANDIDATES, images))
+                source = Source(self.weights, model.config.head, str(dataset.root), dataset.split, line)
+                print(f"wrote {write_report(analysis, examples, source, self.out, self.overwrite)}")
+                if images < FEW_IMAGES:
+                    print(
+                        f"tsdlab: warning: {images} images are few; the report's intervals may be far too narrow",
+                        file=sys.stderr,
+                    )

@@ -38,7 +38,7 @@ class ImportData:
     dir: Annotated[Positional[Path], arg(metavar="DIR", help="Folder to make.")]
     format: Annotated[
         Literal["coco", "cvat", "labelme", "voc", "yolo"] | None,
-        arg(help="Format of SRC. If it is not given, it is recognized."),
+        arg(help="Format of SRC.", help_behavior_hint="(default: recognized)"),
     ] = None
     images: Literal["copy", "hardlink", "link"] = "copy"
     """How images get into DIR. Links take no space; hard links need the same disk, and an edit of one file changes

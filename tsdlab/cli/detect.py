@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tsdlab.models.detector import Detector
 
 _NAMED = 20  # images: so many get a line each, more get a progress bar
+_BATCH = "(default: 8 on a GPU, 1 on a CPU)"
 _LONGEST_NAME = 200  # bytes; file systems allow 255, and a name may get a number and a mark of an unfinished file
 
 
@@ -41,6 +42,7 @@ class Detect:
             metavar="IMAGES",
             help='Image files, folders (with their subfolders), patterns in quotes ("photos/*.jpg"), or text files '
             "with one image a line.",
+            help_behavior_hint="(at least one)",
         ),
     ]
     out: Path
@@ -50,8 +52,8 @@ class Detect:
     draw: Literal["detections", "proposals", "nothing"] = "detections"
     """What is drawn: every detection over the image; for the best detections of an image the proposal and where TSD
     moves it; or nothing."""
-    batch_size: Annotated[BatchSize | None, arg(metavar="INT")] = None
-    """Images that are detected together, if they have the same size. By default 8 on a GPU and 1 on a CPU."""
+    batch_size: Annotated[BatchSize | None, arg(metavar="INT", help_behavior_hint=_BATCH)] = None
+    """Images that are detected together, if they have the same size."""
     overwrite: bool = False
     """Replace the files of an older run in OUT."""
     device: Device = "auto"

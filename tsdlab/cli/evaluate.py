@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +11,8 @@ from tyro.conf import Positional, arg
 
 from tsdlab.device import Device
 from tsdlab.ranges import BatchSize, Fraction, ImageSide, NonEmptyText, Workers
+
+_OF_FILE = "(default: as in the weights file)"
 
 
 @dataclass(frozen=True)
@@ -20,19 +23,21 @@ class Eval:
     data: Path
     """Folder in COCO format."""
     split: NonEmptyText = "val"
-    score_thresh: Annotated[Fraction | None, arg(metavar="FLOAT")] = None
-    """Drop detections below this score. Default: the threshold in the weights file."""
-    nms: Annotated[Literal["hard", "linear", "gaussian"] | None, arg(metavar="RULE")] = None
+    score_thresh: Annotated[Fraction | None, arg(metavar="FLOAT", help_behavior_hint=_OF_FILE)] = None
+    """Drop detections below this score."""
+    nms: Annotated[Literal["hard", "linear", "gaussian"] | None, arg(metavar="RULE", help_behavior_hint=_OF_FILE)] = (
+        None
+    )
     """How overlapping detections are suppressed: hard, or Soft-NMS (linear or gaussian). It also replaces IoU-guided
-    NMS. Default: the rule in the weights file."""
-    min_sizes: tuple[ImageSide, ...] = ()
-    """Shorter sides, in pixels: every image is seen once at each of them. Default: the size in the weights file."""
+    NMS."""
+    min_sizes: Annotated[tuple[ImageSide, ...], arg(help_behavior_hint=_OF_FILE)] = ()
+    """Shorter sides, in pixels: every image is seen once at each of them."""
     flip: bool = False
     """See every image a second time, mirrored."""
     batch_size: BatchSize = 8
     workers: Workers = 0
     """Processes that load images."""
-    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    json: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: none)")] = None
     """File for the metrics, this command and the versions it ran with."""
     overwrite: bool = False
     """Replace the file of --json if it exists."""
@@ -41,7 +46,7 @@ class Eval:
     def run(self, line: str) -> None:
         from tsdlab.data.coco import CocoDataset
         from tsdlab.device import resolve_device
-        from tsdlab.evaluation import evaluate
+        from tsdlab.evaluation import FEW_IMAGES, evaluate
         from tsdlab.files import claim_outputs, require_place, write_json
         from tsdlab.models.augmented import AugmentedDetector
         from tsdlab.models.weights import find_weights, load_detector
@@ -56,5 +61,10 @@ class Eval:
             claim_outputs([self.json], [find_weights(self.weights), *dataset.files], self.overwrite)
         metrics = evaluate(model, dataset, self.batch_size, self.score_thresh, workers=self.workers)
         print(metrics)
+        if metrics.images < FEW_IMAGES:
+            print(
+                f"tsdlab: warning: {metrics.images} images are few; these numbers may be far off those of more images",
+                file=sys.stderr,
+            )
         if self.json is not None:
             write_json(self.json, {"metrics": metrics.as_dict(), "command": line, "versions": versions()})

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
+import inspect
 import io
 import sys
 from collections.abc import Sequence
@@ -23,7 +25,7 @@ from tsdlab.cli.detect import Detect
 from tsdlab.cli.evaluate import Eval
 from tsdlab.cli.train import Train, summary
 from tsdlab.cli.weights import ExportWeights, ImportTorchvision, ListWeights, ShowWeights
-from tsdlab.errors import TsdlabError
+from tsdlab.errors import TsdlabError, shown
 from tsdlab.presets import PRESETS
 from tsdlab.ranges import check_fields
 
@@ -44,7 +46,7 @@ class _Group(NamedTuple):
 
 
 def _command(cls: Any) -> _Command:
-    return _Command(cls.__doc__, cls)
+    return _Command(inspect.cleandoc(cls.__doc__), cls)
 
 
 _TSDLAB = _Group(
@@ -82,8 +84,11 @@ def parse(args: Sequence[str]) -> Any:
 
     Raises:
         InputError: an option is out of its range; names the option.
-        SystemExit: 0 after help, 2 after wrong usage; either has been printed.
+        SystemExit: 0 after help or the version, 2 after wrong usage; either has been printed.
     """
+    if list(args) == ["--version"]:
+        print(f"tsdlab {tsdlab.__version__}")
+        sys.exit(0)
     node: _Command | _Group = _TSDLAB
     words, rest = ["tsdlab"], list(args)
     while isinstance(node, _Group):
@@ -101,6 +106,11 @@ def parse(args: Sequence[str]) -> Any:
 
 def _explain(group: _Group, prog: str, args: list[str]) -> None:
     """Print the choices of a group, because help was asked for or because `args` choose none of them; then exit."""
+    if args and not args[0].startswith("-"):
+        longer = [name for name in group.members if name.startswith(args[0])]
+        near = longer or difflib.get_close_matches(args[0], group.members, n=3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        print(f"{prog}: there is no {shown(args[0], 60)!r}{hint}", file=sys.stderr)
     choices: Any = Union[  # noqa: UP007 (made from a table)
         tuple(
             Annotated[dataclasses.make_dataclass(name, ()), subcommand(name, description=member.description)]

@@ -30,7 +30,7 @@ class Train:
     """Name of the split to evaluate on."""
     resume: bool = False
     """Continue the run in OUT exactly where it was last saved."""
-    weights: Annotated[str | None, arg(metavar="WEIGHTS")] = None
+    weights: Annotated[str | None, arg(metavar="WEIGHTS", help_behavior_hint="(default: nothing)")] = None
     """What to start from: "torchvision" (its COCO detector, network needed), a .pth state dict of that detector, a
     shipped name or a .safetensors file. Output rows of other classes are re-initialized."""
     imagenet: bool = False

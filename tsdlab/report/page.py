@@ -20,6 +20,7 @@ from tsdlab.analysis.examples import CANDIDATES, Example
 from tsdlab.analysis.measures import AGREEMENT, MEASURES
 from tsdlab.analysis.misalignment import METHODS, WINDOW, Misalignment
 from tsdlab.analysis.statistics import Estimate
+from tsdlab.evaluation import FEW_IMAGES
 
 _SUMMARY = ("peak_distance", "classification_energy_on_salient", "localization_energy_on_salient")
 
@@ -82,6 +83,7 @@ def page(
         source=source,
         versions=versions,
         misalignment=found,
+        few_images=FEW_IMAGES,
         summary=_summary(found),
         examples=examples,
         candidates=min(CANDIDATES, found.images),
