@@ -16,6 +16,7 @@ from tsdlab.data.findings import listed
 from tsdlab.data.images import read_image
 from tsdlab.data.values import Id
 from tsdlab.errors import DataError, shown
+from tsdlab.randomness import drawing_from
 from tsdlab.structures import Category
 
 NOT_ANNOTATED = (
@@ -116,6 +117,5 @@ class CocoDataset(Dataset):
             return image, target
         if seed is None:
             return self.transforms(image, target)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would change CUDA's streams too
+        with drawing_from({"cpu": torch.Generator().manual_seed(seed)}):
             return self.transforms(image, target)

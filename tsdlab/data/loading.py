@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from tsdlab.data.coco import CocoDataset, Target
-from tsdlab.errors import TsdlabError
+from tsdlab.errors import LoaderError, TsdlabError
 
 Batch = tuple[list[Tensor], list[Target]]
 
@@ -28,6 +30,7 @@ def batch_loader(dataset: CocoDataset, batches: Iterable[list[Any]], workers: in
 
     Raises:
         TsdlabError, OSError: while iterating, an image cannot be read; the same error with any number of workers.
+        LoaderError: while iterating, a worker has died, or there is no more memory that it can share.
     """
     loader = DataLoader(
         _ErrorsAsItems(dataset),
@@ -50,11 +53,51 @@ class BatchLoader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Any]:
+        batches = self._start()
         batch: Any
-        for batch in self._loader:
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise LoaderError(_why_died(getattr(batches, "_workers", []))) from error
             if isinstance(batch, Exception):
                 raise batch
             yield batch
+
+    def _start(self) -> Iterator[Any]:
+        """Start the workers."""
+        handler = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None  # not on Windows
+        try:
+            batches = iter(self._loader)
+        except OSError as error:
+            raise LoaderError(
+                f"cannot start {self._loader.num_workers} processes that load images ({error.strerror}); {_REMEDY}"
+            ) from error
+        # torch's handler would raise the death of a worker in whatever this process does at that moment. Without it,
+        # the death is noticed when the next batch is needed, after five seconds at most.
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, handler)
+        return batches
+
+
+_REMEDY = "use fewer of them (train.workers of a run, --workers of eval; 0 loads images in the main process)"
+
+
+def _why_died(workers: Sequence[Any]) -> str:
+    """What the end of a worker process says about its cause."""
+    codes = [worker.exitcode for worker in workers if worker.exitcode]
+    if codes and codes[0] < 0:
+        name = signal.Signals(-codes[0]).name
+        cause = {
+            "SIGKILL": "the system does this when memory runs out",
+            "SIGBUS": "shared memory (/dev/shm) may be full",
+        }.get(name, "memory may have run out, or a file made a decoder crash")
+        return f"a process that loads images was ended by {name}: {cause}; {_REMEDY}"
+    return f"a process that loads images has ended before its work was done; {_REMEDY}"
 
 
 class _ErrorsAsItems(Dataset):
@@ -74,7 +117,17 @@ def _collate_unless_error(batch: Sequence[tuple[Tensor, Target] | Exception]) ->
     for item in batch:
         if isinstance(item, Exception):
             return item
-    return collate(batch)  # type: ignore[arg-type]
+    images, targets = collate(batch)  # type: ignore[arg-type]
+    if get_worker_info() is not None:
+        # Left to torch, this happens in a thread, whose error nobody sees: the main process would wait for ever.
+        try:
+            for tensor in (*images, *(value for target in targets for value in target.values())):
+                if isinstance(tensor, Tensor):
+                    tensor.share_memory_()
+        except (RuntimeError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            return LoaderError(f"a process that loads images cannot share an image ({reason}); {_REMEDY}")
+    return images, targets
 
 
 def collate(batch: Sequence[tuple[Tensor, Target]]) -> tuple[list[Tensor], list[Target]]:

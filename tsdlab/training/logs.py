@@ -7,6 +7,7 @@ import importlib.util
 import io
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from tsdlab.errors import CheckpointError, InputError
 from tsdlab.files import atomic_write, naming
-from tsdlab.progress import PROGRESS_INTERVAL
+from tsdlab.progress import PROGRESS_INTERVAL, Bar
 
 Losses = dict[str, float]  # by name, "total" included
 
@@ -35,7 +36,8 @@ class CsvLog:
         writer = csv.DictWriter(text, list(row), lineterminator="\n")
         writer.writeheader()
         header = text.getvalue()
-        if self.path.exists():
+        if os.path.lexists(self.path):
+            self._require_file()
             with self.path.open("rb") as existing:
                 same = existing.readline() == header.encode()
             if not same:
@@ -90,8 +92,7 @@ class CsvLog:
         """The complete lines, header included."""
         if not os.path.lexists(self.path):
             return []
-        if not self.path.is_file():  # a pipe would make us wait for ever
-            self._refuse("it is not a file")
+        self._require_file()
         try:
             text = self.path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
@@ -99,6 +100,11 @@ class CsvLog:
         if not text.startswith(_START) and not _START.startswith(text):
             self._refuse("it does not start with a column step")
         return [f"{line}\n" for line in text.split("\n")[:-1]]
+
+    def _require_file(self) -> None:
+        """A pipe would make us wait for ever, and a device may never end."""
+        if not self.path.is_file():
+            self._refuse("it is not a file")
 
     def _refuse(self, reason: str) -> NoReturn:
         raise CheckpointError(
@@ -176,7 +182,7 @@ class ProgressLine:
     """
 
     def __init__(self, total: int, done: int, batch_size: int, shown: bool) -> None:
-        self._bar = tqdm(desc="train", total=total, initial=done, disable=not shown, mininterval=PROGRESS_INTERVAL)
+        self._bar = Bar(desc="train", total=total, initial=done, disable=not shown, mininterval=PROGRESS_INTERVAL)
         self._batch_size = batch_size
         self.restart_clock()
 
@@ -208,8 +214,9 @@ class ProgressLine:
 
 
 def print_above_bar(text: str) -> None:
-    """Print a line without breaking a progress bar."""
-    tqdm.write(text)
+    """Print a line without breaking a progress bar; the run goes on if nobody can read it."""
+    with suppress(OSError):
+        tqdm.write(text)
 
 
 def require_tensorboard() -> None:

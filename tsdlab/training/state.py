@@ -143,7 +143,7 @@ class TrainingState:
         require_like(path, "ema", content["ema"], None if self.average is None else self.average.state_dict())
         precision = self._fabric.strategy.precision.state_dict()
         require_like(path, "precision", content["precision"], (precision and content["precision"] and precision) or {})
-        self._require_window(content["window"], path)
+        self._require_window(content["window"], content["step"], path)
         generators = content["rng"]
         if not isinstance(generators, list) or not generators:
             refuse_part(path, "rng must be a list with the generators of each process")
@@ -172,8 +172,9 @@ class TrainingState:
             scalar, full = torch.zeros(()), parameters[index].detach()
             require_like(path, name, values, {n: scalar if n == "step" else full for n in names})
 
-    def _require_window(self, window: Any, path: Path) -> None:
-        if not isinstance(window, list) or len(window) > self._config.train.log_every:
+    def _require_window(self, window: Any, step: int, path: Path) -> None:
+        train = self._config.train
+        if not isinstance(window, list) or len(window) != (step % train.log_every if step < train.steps else 0):
             refuse_part(path, "window must be a list of the losses since the last row of the log")
         for position, losses in enumerate(window):
             first = window[0] if isinstance(window[0], dict) else {}
