@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import signal
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +15,7 @@ from coco_folders import image_entry, write_split
 
 from tsdlab.data.coco import CocoDataset
 from tsdlab.data.loading import batch_loader, collate
-from tsdlab.errors import DataError
+from tsdlab.errors import DataError, LoaderError
 
 
 def test_collate_keeps_images_of_any_size(tmp_path: Path) -> None:
@@ -37,3 +42,34 @@ def test_an_error_is_the_same_with_workers(workers: int, tmp_path: Path) -> None
     (root / "train/b.png").write_bytes(b"broken")
     with pytest.raises(DataError, match=r"^[^\n]*b\.png cannot be decoded[^\n]*$"):
         list(batch_loader(dataset, [[0], [0, 1]], workers))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="uses Linux's signals and limits")
+@pytest.mark.parametrize(
+    ("signum", "said"),
+    [
+        (signal.SIGKILL, "SIGKILL: the system does this when memory runs out; use fewer of them"),
+        pytest.param(signal.SIGSEGV, "SIGSEGV: memory may have run out", marks=pytest.mark.slow),
+        pytest.param(signal.SIGBUS, "SIGBUS: shared memory", marks=pytest.mark.slow),
+    ],
+)
+def test_a_worker_that_dies_is_said_where_its_batch_is_due(signum: signal.Signals, said: str, tmp_path: Path) -> None:
+    def die(image: Any, target: Any) -> Any:
+        os.kill(os.getpid(), signum)
+
+    root = write_split(tmp_path, [image_entry(1, "a.png"), image_entry(2, "b.png")])
+    handler = signal.getsignal(signal.SIGCHLD)
+    with pytest.raises(LoaderError, match=said):
+        list(batch_loader(CocoDataset(root, "train", die), [[0], [1]], workers=1))
+    assert signal.getsignal(signal.SIGCHLD) is handler
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="uses Linux's signals and limits")
+def test_shared_memory_that_runs_out_is_an_error(tmp_path: Path) -> None:
+    def fill(image: Any, target: Any) -> Any:  # no shared memory can be made beyond this size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        return image, target
+
+    root = write_split(tmp_path, [image_entry(1, "a.png"), image_entry(2, "b.png")])
+    with pytest.raises(LoaderError, match=r"cannot share an image .*File too large.*; use fewer"):
+        list(batch_loader(CocoDataset(root, "train", fill), [[0], [1]], workers=1))
