@@ -70,7 +70,7 @@ def test_which_tensors_have_rows_for_each_class(head: str, tiny_config: Config) 
 
 
 @pytest.mark.parametrize("head", HEADS)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(
     theirs=st.lists(st.sampled_from(NAMES), min_size=1, unique=True),
     ours=st.lists(st.sampled_from(NAMES), min_size=1, unique=True),
@@ -165,8 +165,7 @@ def test_the_published_classes_are_cocos(tmp_path: Path) -> None:
     assert torch.equal(deltas[8:12], theirs["roi_heads.box_predictor.bbox_pred.bias"][4 * 17 : 4 * 18])
 
 
-@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize(("count", "suffix"), [(2, "pth"), (3, "pth"), (2, "safetensors")])
 def test_without_names_rows_are_taken_in_order_if_there_are_as_many(count: int, suffix: str, tmp_path: Path) -> None:
     theirs = published_model(MOBILENET, 2, BackboneConfig()).state_dict()
     write = torch.save if suffix == "pth" else save_file

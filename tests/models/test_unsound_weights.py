@@ -98,7 +98,7 @@ VALUES = [
 ]
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_value_at_any_place_of_the_header(data: st.DataObject, sound: Path, tmp_path: Path) -> None:
     """A detector of the header's own config, or one line."""

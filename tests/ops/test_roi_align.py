@@ -206,7 +206,7 @@ def pool_and_gradients(pooling, backend):
     return pooled.detach(), [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(gradients, leaves)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(poolings())
 def test_any_pooling(pooling):
     """Every backend equals the reference, and their gradients, which autograd finds in one of them, each other."""
@@ -220,7 +220,7 @@ def test_any_pooling(pooling):
         torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-9)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(poolings(torch.float32), st.sampled_from([torch.float32, torch.float16, torch.bfloat16]))
 def test_backends_differ_by_rounding(pooling, dtype):
     """In lower precision, every backend sums in float32 and rounds once, wherever the RoIs are."""
