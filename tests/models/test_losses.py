@@ -46,6 +46,11 @@ def test_detection_losses_by_hand():
     classification, localization = detection_losses(answer, samples([1, 0], matched=[1.0, 0.0, 11.0, 10.0]))
     assert classification.item() == pytest.approx((-math.log(0.5) - math.log(0.8)) / 2, rel=1e-5)
     assert localization.item() == pytest.approx((1 - 0.5 / 9) / 2, rel=1e-5)  # smooth L1, β = 1/9, over 2 RoIs
+    classification, localization = detection_losses(
+        output([(0.3, 0.5, 0.2)]), samples([1], matched=[1.0, 0.0, 11.0, 10.0])
+    )
+    assert classification.item() == pytest.approx(-math.log(0.5), rel=1e-5)
+    assert localization.item() == pytest.approx(1 - 0.5 / 9, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +119,11 @@ def test_constraint_may_teach_the_sibling_to_be_worse():
     assert classification.item() == pytest.approx(0.6 - 0.5 + 0.2)
     classification.backward()
     torch.testing.assert_close(sibling.logits.grad, torch.tensor([[-0.24, 0.24]]))  # s (1 − s) towards the true class
+    sibling.deltas.requires_grad_()
+    shifted = samples([1], matched=[5.0, 0.0, 15.0, 10.0])
+    _, localization = progressive_constraint(answer, sibling, shifted, None, 0.2, teaches_sibling=True)
+    localization.backward()
+    assert sibling.deltas.grad[0, 1, 0] > 0  # away from the object on its right
 
 
 @pytest.mark.parametrize("labels", [[0, 0], []])
