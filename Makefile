@@ -86,7 +86,7 @@ COMPILE := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.
 lock:  ## renew the two lock files
 	$(PYTHON) -m venv .venv-lock
 	$(call pip_install,.venv-lock) --upgrade uv
-	$(COMPILE) --extra docs --output-file requirements.lock
+	$(COMPILE) --extra docs --extra onnx --output-file requirements.lock
 	$(COMPILE) --resolution lowest-direct --output-file requirements-lowest.lock
 
 clean:  ## remove the environments and everything generated
