@@ -42,7 +42,7 @@ def test_an_example_holds_its_object_and_the_maps_of_it(tiny_data, tiny_config):
         assert example.level in maps.levels and maps.levels.keys() <= example.strides.keys()
 
 
-@pytest.mark.parametrize(("share", "label", "found"), [(0.51, 0, True), (0.49, 0, False), (1.0, 1, False)])
+@pytest.mark.parametrize(("share", "label", "found"), [(0.5, 0, True), (0.49, 0, False), (1.0, 1, False)])
 def test_a_detection_of_its_class_from_an_iou_of_a_half_on_finds_an_object(
     share, label, found, tiny_data, tiny_config, monkeypatch
 ):

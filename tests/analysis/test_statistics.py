@@ -1,6 +1,7 @@
 """Sums against numpy and scipy, intervals against what they promise."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -74,6 +75,7 @@ def test_values_are_those_of_numpy_and_scipy(images):
     assert [e.value for e in tally.shares(("before",))] == pytest.approx(shares)
     left = np.histogram(x[y > 0.5], EDGES)[0] / np.histogram(x, EDGES)[0]
     assert [e.value for e in tally.survival(("after",), ("before",))] == pytest.approx(left)
+    assert [e.count for e in tally.survival(("after",), ("before",))] == np.histogram(x, EDGES)[0].tolist()
     assert {e.count for e in [tally.mean(("mean",)), tally.pearson(("pairs",)), tally.spearman(("pairs",))]} == {len(x)}
 
 
@@ -263,7 +265,9 @@ def test_bins_without_anything_have_no_survivors():
     tally = Tally(10)
     tally.begin(0)
     tally.add_counts(("before",), [0.1, 0.1, 0.9], EDGES)
-    assert [e.value for e in tally.survival(("after",), ("before",))] == [0.0, None, None, 0.0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # 0/0 is expected here
+        assert [e.value for e in tally.survival(("after",), ("before",))] == [0.0, None, None, 0.0]
     tally.add_counts(("after",), [0.1], EDGES)
     found = tally.survival(("after",), ("before",))
     assert [(e.value, e.count) for e in found] == [(0.5, 2), (None, 0), (None, 0), (0.0, 1)]
@@ -284,6 +288,9 @@ def test_tensors_are_taken_too():
     tally.add(("none",), torch.zeros(0, 49))
     tally.add(("none",), torch.ones(2, 49))
     assert tally.mean(("x",)).value == 1.5
+    thirds = torch.full((1000,), 1 / 3)
+    tally.add(("thirds",), thirds)
+    assert tally.mean(("thirds",)).value == pytest.approx(thirds[0].item(), rel=1e-12), "sums have double precision"
     assert [e.value for e in tally.means(("none",))] == [1.0] * 49
 
 

@@ -85,7 +85,7 @@ def test_each_weights_file_holds_the_weights_of_its_step(
             state[4] = load_checkpoint(out / "checkpoint.pt")["model"]
 
     config = with_train(tiny_config, steps=6, eval_every=2, checkpoint_every=4, lr=0.01)
-    train(config, tiny_data, out, on_step=read_checkpoint)
+    result = train(config, tiny_data, out, on_step=read_checkpoint)
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
     assert [line[: len("step 2: AP 10.0")] for line in said] == [
         "step 2: AP 10.0",
@@ -93,6 +93,7 @@ def test_each_weights_file_holds_the_weights_of_its_step(
         "step 6: AP 20.0",
     ]
     assert [line.endswith("  (best so far)") for line in said] == [True, True, False]
+    assert said[2] == f"step 6: {result.last.line()}"
     state[6] = load_checkpoint(out / "checkpoint.pt")["model"]
     weight = "rpn.head.conv.0.0.weight"
     assert not torch.equal(state[4][weight].half(), state[6][weight].half())
