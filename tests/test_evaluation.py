@@ -295,3 +295,57 @@ def test_arguments_that_cannot_be_are_named(tiny_config: Config, tiny_data: Path
         evaluate(model, tiny_data)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="model must be a detector of tsdlab, got str"):
         evaluate("badges-tsd", dataset)  # type: ignore[arg-type]
+
+
+IDS = {
+    "of many digits": lambda id: 12345678901234567 + id,
+    "beyond 64 bits": lambda id: 2**64 + id,
+    "texts": lambda id: f"№{id}",
+    "negative": lambda id: -id,
+}
+
+
+@pytest.mark.parametrize("kind", IDS)
+def test_ids_of_any_size_and_type_change_no_number(kind: str, tiny_data: Path, tmp_path: Path) -> None:
+    plain, rename = CocoDataset(tiny_data, "train"), IDS[kind]
+    content = json.loads(plain.annotation_file.read_text())
+    for entry in content["images"]:
+        entry["id"] = rename(entry["id"])
+    for entry in content["categories"]:
+        entry["id"] = rename(entry["id"])
+    for number, entry in enumerate(content["annotations"]):
+        entry["id"] = rename(number)
+        entry["image_id"], entry["category_id"] = rename(entry["image_id"]), rename(entry["category_id"])
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/instances_train.json").write_text(json.dumps(content))
+    (tmp_path / "train").symlink_to(tiny_data / "train")
+    renamed = CocoDataset(tmp_path, "train")
+    assert renamed.image_ids == [rename(id) for id in plain.image_ids]
+    assert [target["image_id"] for _, target in renamed] == renamed.image_ids
+    detections = [{**d, "score": i / 1000} for i, d in enumerate(noisy_detections(plain))]  # no two are equally sure
+    same = [{**d, "image_id": rename(d["image_id"]), "category_id": rename(d["category_id"])} for d in detections]
+    assert measure(renamed, same).numbers() == pytest.approx(measure(plain, detections).numbers(), nan_ok=True)
+    found = collect_detections(Oracle(renamed), renamed, progress=False)
+    assert {d["image_id"] for d in found} <= set(renamed.image_ids)
+    assert pytest.approx(100) == measure(renamed, found).AP
+
+
+def test_ids_of_results_are_matched_or_named(tiny_data: Path) -> None:
+    dataset = CocoDataset(tiny_data, "train")
+    detections = noisy_detections(dataset)
+    as_text = [{**d, "image_id": str(d["image_id"]), "category_id": str(d["category_id"])} for d in detections]
+    assert str(measure(dataset, as_text)) == str(measure(dataset, detections))
+    with pytest.raises(InputError, match=r"a detection has the image_id 'x', which is not an id of .*train\.json"):
+        measure(dataset, [{**detections[0], "image_id": "x"}])
+
+
+def test_a_cap_of_ap_is_said_where_ap_is_printed(tiny_data: Path, tmp_path: Path) -> None:
+    dataset = CocoDataset(tiny_data, "train")
+    metrics = measure(dataset, noisy_detections(dataset))
+    assert metrics.crowded_images == 0 and "capped" not in f"{metrics}{metrics.line()}"
+    capped = measure(dataset, noisy_detections(dataset), detections_per_image=2)
+    assert capped.numbers() == pytest.approx(metrics.numbers(), nan_ok=True)
+    assert capped.crowded_images == 6
+    for text in (str(capped), capped.line()):
+        assert "AP is capped: 6 of 8 images have more than 2 objects" in text
+    assert str(Metrics.from_dict(json.loads(json.dumps(capped.as_dict())))) == str(capped)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from coco_folders import annotation, image_entry, write_split
 
 from tsdlab.data.check import check_folder
+from tsdlab.data.coco import CocoDataset
 from tsdlab.errors import DataError
 
 
@@ -32,3 +34,84 @@ def test_a_valid_folder_has_no_problems(tmp_path: Path) -> None:
     assert all(report.problems == report.notes == [] and "no problems" in str(report) for report in reports)
     with pytest.raises(DataError, match="is this the folder"):
         check_folder(tmp_path / "elsewhere")
+
+
+def two_splits(root: Path, **changes) -> Path:
+    """Equal splits train and val."""
+    for split in ("train", "val"):
+        write_split(root, split=split, **changes)
+    return root
+
+
+def problems_and_notes(root: Path, **options) -> dict[str, tuple[str, str]]:
+    reports = check_folder(root, progress=False, **options)
+    return {report.split: ("\n".join(report.problems), "\n".join(report.notes)) for report in reports}
+
+
+def test_every_split_is_checked_and_two_are_needed(tmp_path: Path) -> None:
+    write_split(tmp_path, split="train2017")
+    write_split(tmp_path, split="test", annotations=[annotation(bbox=[1, 2, 3])])
+    found = problems_and_notes(tmp_path)
+    assert [*found] == ["test", "train", "train2017", "val"]
+    assert "bbox must be four numbers" in found["test"][0] and found["train2017"] == ("", "")
+    for name in ("train", "val"):
+        assert re.fullmatch(f"the file does not exist; splits with .*{tmp_path.name}: test, train2017", found[name][0])
+    assert [*problems_and_notes(tmp_path, train_split="train2017", val_split="test")] == ["test", "train2017"]
+
+
+def test_a_test_split_needs_no_annotations_but_training_does(tmp_path: Path) -> None:
+    two_splits(tmp_path)
+    write_split(tmp_path, split="test")
+    for split in ("test", "val"):
+        path = tmp_path / f"annotations/instances_{split}.json"
+        path.write_text(path.read_text().replace('"annotations"', '"unknown"'))
+    found = problems_and_notes(tmp_path)
+    assert found["test"] == ("", found["val"][0]) and 'no list "annotations": a test split' in found["val"][0]
+    assert found["train"] == ("", "")
+    with pytest.raises(DataError, match="a test split"):
+        CocoDataset(tmp_path, "test")
+
+
+def test_a_sound_split_is_not_blamed_for_a_broken_one(tmp_path: Path) -> None:
+    write_split(tmp_path, split="train", categories=[{"id": 7, "name": "cat"}, {"id": 3}])
+    write_split(tmp_path, split="val")
+    found = problems_and_notes(tmp_path)
+    assert '"name" is missing' in found["train"][0] and found["val"] == ("", "")
+
+
+def test_classes_are_compared_by_name(tmp_path: Path) -> None:
+    write_split(tmp_path, split="train")
+    write_split(
+        tmp_path,
+        split="val",
+        categories=[{"id": "a", "name": "ant"}, {"id": 3, "name": "cat"}],
+        annotations=[annotation(category_id="a")],
+    )
+    found = problems_and_notes(tmp_path)
+    assert found["train"] == ("", "")
+    assert found["val"] == ("", "the ids of 'ant', 'cat' differ from those of train; names count, not ids")
+
+
+def test_more_objects_than_detections_and_boxes_beyond_the_image_are_noted(tmp_path: Path) -> None:
+    objects = [annotation(i, bbox=(1, 1, 5, 5)) for i in range(101)]
+    two_splits(tmp_path, annotations=[*objects, annotation("wide", image_id=2, bbox=(30, 3, 12, 5))],
+               images=[image_entry(1), image_entry(2, "b.png")])  # fmt: skip
+    problems, notes = problems_and_notes(tmp_path)["train"]
+    assert problems == ""
+    assert "image 1 has 101 objects; AP counts at most 100 detections" in notes
+    assert "the box of annotation 'wide' extends beyond its image and is clipped" in notes
+
+
+def test_pixels_are_read_on_request(tmp_path: Path) -> None:
+    root = two_splits(tmp_path)
+    path = root / "train" / "a.png"
+    path.write_bytes(path.read_bytes()[:60])
+    assert problems_and_notes(root) == {"train": ("", ""), "val": ("", "")}
+    assert "a.png cannot be decoded" in problems_and_notes(root, decode=True)["train"][0]
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name, state in (("file", "is a file"), ("nothing", "does not exist")):
+        with pytest.raises(DataError, match=f"{name} {state}; give the folder that holds annotations/"):
+            CocoDataset(tmp_path / name, "val")

@@ -201,15 +201,17 @@ class _Entries:
     """
 
     def __init__(
-        self, noun: str, key: str, content: Mapping[str, list], fields: Mapping[str, _Field], problems: Findings
+        self, noun: str, key: str, content: dict[str, list], fields: Mapping[str, _Field], problems: Findings
     ) -> None:
         self.noun, self.key, self.problems = noun, key, problems
         self._fields = fields
         self.valid: list[dict[str, Any] | None] = []
         ids: list[Id] = []
         seen: set[Id] = set()
-        for position, entry in enumerate(content[key]):
-            found, is_valid = self._read(position, entry)
+        entries = content.pop(key)
+        for position in range(len(entries)):
+            found, is_valid = self._read(position, entries[position])
+            entries[position] = None  # frees it: a file of a gigabyte is not held twice
             id = found.get("id")
             if id is None:
                 is_valid = False
