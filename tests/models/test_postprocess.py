@@ -153,6 +153,13 @@ def test_iou_guided_nms_is_the_textbooks(seed, most):
     assert kept.tolist() == [i for _, i in expected]
 
 
+def test_soft_nms_decays_from_the_threshold_on_and_keeps_what_is_above_the_score_threshold():
+    boxes, scores = torch.tensor([[0.0, 0.0, 20.0, 20.0], [0.0, 0.0, 20.0, 10.0]]), torch.tensor([0.75, 0.5])
+    for score_thresh, expected in ((0.2, [0.75, 0.25]), (0.25, [0.75])):  # the IoU is 0.5
+        config = replace(CONFIG, nms="linear", nms_thresh=0.5, score_thresh=score_thresh)
+        assert suppress(boxes, scores, torch.tensor([1, 1]), config)[1].tolist() == expected
+
+
 def test_soft_nms_by_hand():
     """SHIFTED overlaps NEAR with IoU 19/21 and FAR not at all."""
     boxes, scores, labels = torch.tensor([NEAR, SHIFTED, FAR]), torch.tensor([0.9, 0.8, 0.5]), torch.tensor([1, 1, 1])
