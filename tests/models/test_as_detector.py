@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
@@ -121,3 +122,15 @@ def test_explore_shows_every_class_under_its_own_name() -> None:
     few = replace(model.config, num_classes=3)
     with pytest.raises(InputError, match="3 classes without names"):
         tsdlab.explore(build_detector(few), own)
+
+
+def test_detect_takes_images_of_every_form() -> None:
+    model = ours()
+    pixels = (IMAGE * 255).round().byte()
+    with torch.no_grad():
+        expected = model.detect([pixels.float() / 255])[0]["boxes"]
+        for form in (pixels, pixels.permute(1, 2, 0).numpy(), Image.fromarray(pixels.permute(1, 2, 0).numpy())):
+            torch.testing.assert_close(model([form])[0]["boxes"], expected)
+        for wrong in (IMAGE, "photo.png"):
+            with pytest.raises(InputError, match=r"images must be a list of images, got one .*; give \[image\]"):
+                model.detect(wrong)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from tsdlab.config import Config, RoIConfig
+from tsdlab.data.images import as_image
 from tsdlab.errors import InputError
 from tsdlab.models.torchvision_start import Parts
 from tsdlab.structures import Category
@@ -43,12 +44,12 @@ class Detector(GeneralizedRCNN):
         return super().forward(images, targets) if self.training else self.detect(images)
 
     def detect(
-        self, images: list[Tensor], postprocessing: RoIConfig | None = None, min_size: int | None = None
+        self, images: Sequence[Any], postprocessing: RoIConfig | None = None, min_size: int | None = None
     ) -> list[dict[str, Tensor]]:
         """Detections of every image, best first.
 
         Args:
-            images: each [3, H, W] in 0…1.
+            images: each [3, H, W] in 0…1 on the model's device, or what else `tsdlab.data.images.as_image` takes.
             postprocessing: its thresholds, NMS and limits replace those of `roi_heads.config`; its other fields are
                 ignored.
             min_size: resize the shorter side of every image to this many pixels, and scale the bound on the longer side
@@ -58,16 +59,26 @@ class Detector(GeneralizedRCNN):
             Per image {"boxes" [D, 4] xyxy in pixels of the input image, "labels" [D] int64, "scores" [D]}.
 
         Raises:
-            ValueError: the model is in training mode.
+            ValueError: the model is in training mode, or an image cannot be used.
         """
         if self.training:
             raise InputError("the detector is in training mode; call model.eval() before it detects")
+        if not isinstance(images, list | tuple):
+            raise InputError(f"images must be a list of images, got one {type(images).__name__}; give [image]")
+        # The values of a tensor of floating-point numbers are not looked at: a GPU would have to wait for that.
+        images = [
+            image if isinstance(image, Tensor) and image.is_floating_point() else self._on_device(as_image(image))
+            for image in images
+        ]
         transform = self.transform if min_size is None else _resizing_to(self.transform, min_size)
         seen, _ = transform(images)
         features = self.backbone(seen.tensors)
         proposals, _ = self.rpn(seen, features)
         detections = self.roi_heads.detect(features, proposals, seen.image_sizes, postprocessing)
         return transform.postprocess(detections, seen.image_sizes, [image.shape[-2:] for image in images])
+
+    def _on_device(self, image: Tensor) -> Tensor:
+        return image.to(next(self.parameters()))
 
 
 @contextmanager
