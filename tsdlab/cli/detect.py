@@ -185,3 +185,4 @@ def _save(figure: Figure, path: Path) -> None:
     quality = {"quality": 92} if path.suffix == ".jpg" else {"compress_level": 3}
     with atomic_write(path) as file:
         figure.savefig(file, format=path.suffix[1:], pil_kwargs=quality)
+    figure.clear()  # its parts refer to each other; without this they wait for the garbage collector

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.ops import box_iou
 
+from tsdlab.figures.names import drawn, families
 from tsdlab.figures.overlays import detections, draw_box, proposal
 from tsdlab.structures import DetectionTrace
 
@@ -58,7 +59,7 @@ def proposals_picture(image: Tensor, trace: DetectionTrace, names: Sequence[str]
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     factor = min(1.0, _PANEL_PIXELS / max(image.shape[1:]))
     small = image if factor == 1 else interpolate(image[None], scale_factor=factor, mode="area")[0]
-    levels = list(trace.features)
+    levels, texts = list(trace.features), drawn(names)
     for ax in axes[count:]:
         ax.set_axis_off()
     if not count:
@@ -69,7 +70,8 @@ def proposals_picture(image: Tensor, trace: DetectionTrace, names: Sequence[str]
         index = int(box_iou(trace.detection.boxes[:, label].cpu(), box[None])[:, 0].argmax())
         proposal(small, trace, index, ax, margin=0.6, pixel=image.shape[2] / small.shape[2])
         draw_box(box, "white", ax, "detection", linewidth=1.2)
-        title = f"{names[label - 1]} {score:.2f}, level {levels[int(trace.levels[index])]}"
-        ax.set_title(title, fontsize=9, parse_math=False)
+        name = texts[label - 1]
+        title = f"{name} {score:.2f}, level {levels[int(trace.levels[index])]}"
+        ax.set_title(title, fontsize=9, fontfamily=families(name))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=4, fontsize=8, facecolor="0.8")
     return figure
