@@ -282,3 +282,11 @@ def test_a_folder_that_somebody_fills_meanwhile_keeps_its_files(tmp_path: Path) 
         (tmp_path / "new").mkdir()
         (tmp_path / "new/theirs").touch()
     assert [path.name for path in tmp_path.rglob("*")] == ["new", "theirs"]
+
+
+def test_errors_of_a_new_folder_name_it_and_not_the_one_beside_it(tmp_path: Path) -> None:
+    for root in (Path("/proc/foo"), tmp_path / "new"):
+        with pytest.raises(OSError) as caught, files.new_folder(root) as partial:
+            (partial / "train/1.png").touch()  # there is no such folder
+        named = root if root.parent == Path("/proc") else root / "train/1.png"
+        assert caught.value.filename == str(named)

@@ -64,8 +64,12 @@ def naming(path: Path, instead_of: Path | None = None) -> Iterator[None]:
         system = error if isinstance(error, OSError) else error.__context__
         if not isinstance(system, OSError) or system.errno is None:
             raise
-        if system.filename is not None and system.filename != str(instead_of):
-            raise
+        name = system.filename
+        if name is not None:
+            # A file in `instead_of`, where that is a folder, is named as a file in `path`.
+            if instead_of is None or not isinstance(name, str) or not Path(name).is_relative_to(instead_of):
+                raise
+            path = path / Path(name).relative_to(instead_of)
         raise OSError(system.errno, system.strerror, str(path)) from error
 
 
@@ -202,11 +206,12 @@ def new_folder(root: Path) -> Iterator[Path]:
     real.parent.mkdir(parents=True, exist_ok=True)
     partial = real.with_name(f".{real.name[:100]}.partial-{os.getpid()}")
     try:
-        partial.mkdir()
-        yield partial
-        if real.exists():
-            real.rmdir()
-        partial.rename(real)
+        with naming(root, instead_of=partial):
+            partial.mkdir()
+            yield partial
+            if real.exists():
+                real.rmdir()
+            partial.rename(real)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

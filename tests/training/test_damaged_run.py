@@ -308,6 +308,14 @@ def test_no_file_is_replaced_that_the_run_did_not_write(
     assert everything(tmp_path) == {name: b"mine"}
 
 
+def test_a_folder_whose_name_weights_cannot_have_is_refused_before_the_work(
+    config: Config, tiny_data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"r\\udcf6n, which is not UTF-8"):
+        train(config, tiny_data, tmp_path / os.fsdecode(b"r\xf6n"), progress=False)
+    assert everything(tmp_path) == {}
+
+
 # Accidents
 
 

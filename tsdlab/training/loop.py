@@ -32,7 +32,7 @@ from tsdlab.data.loading import batch_loader
 from tsdlab.data.sampling import TrainingBatches
 from tsdlab.data.transforms import train_transforms
 from tsdlab.device import Device
-from tsdlab.errors import NonFiniteLossError
+from tsdlab.errors import InputError, NonFiniteLossError, shown
 from tsdlab.evaluation import Metrics
 from tsdlab.files import write_json
 from tsdlab.models.build import build_detector
@@ -113,6 +113,12 @@ def train(
         TrainingInterrupted: Ctrl-C, SIGTERM or SIGHUP; the state was saved.
     """
     data, out = Path(data), Path(out)
+    try:
+        str(out).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"out is {shown(out)}, which is not UTF-8: weights files cannot have such a name; rename it"
+        ) from None
     check_value("train_split", train_split, NonEmptyText)
     check_value("val_split", val_split, NonEmptyText)
     if tensorboard:
