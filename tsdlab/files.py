@@ -18,7 +18,8 @@ from typing import IO, Any
 
 from tsdlab.errors import BusyFolderError, ExistingFileError, MissingFileError
 
-LOCK = ".lock"
+LOCK = ".tsdlab.lock"
+_PATIENCE = 1.0  # seconds: the system may take a moment to end a process that was killed
 # What file systems without locks answer, such as some network and user-space ones.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 
@@ -81,7 +82,7 @@ def only_writer(folder: Path) -> Iterator[None]:
     was made for it and holds nothing is removed again.
 
     Args:
-        folder: what the caller writes to. The file `.lock` in it says who is inside; it means nothing by itself.
+        folder: what the caller writes to. The file `.tsdlab.lock` in it says who is inside; it means nothing by itself.
 
     Raises:
         BusyFolderError: another process, or another thread of this one, is inside.
@@ -96,7 +97,7 @@ def only_writer(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / LOCK
     # The lock belongs to this process alone: filelock closes it in processes that are forked, such as a loader's.
-    lock = FileLock(file, timeout=0, thread_local=False, fallback_to_soft=False)
+    lock = FileLock(file, timeout=_PATIENCE, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:

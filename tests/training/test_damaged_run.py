@@ -20,6 +20,7 @@ from tsdlab.config import Config
 from tsdlab.data.coco import CocoDataset
 from tsdlab.data.fingerprint import fingerprint
 from tsdlab.errors import BusyFolderError, CheckpointError, InputError, TsdlabError
+from tsdlab.files import LOCK
 from tsdlab.models.build import build_detector
 from tsdlab.training import train
 from tsdlab.training.checkpoint import load_checkpoint
@@ -402,7 +403,7 @@ def test_a_second_run_in_the_folder_is_refused_and_changes_nothing(
     train(config, tiny_data, out, progress=False, on_step=on_step)
     assert len(refused) == 4
     assert_same_run(whole, out)
-    assert not (out / ".lock").exists()
+    assert not (out / LOCK).exists()
 
 
 def test_a_reader_that_is_gone_does_not_end_a_run(

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from onnxscript import opset20 as op
+from onnxscript import opset20
 
 OPSET = 20
+op: Any = opset20  # its own annotations say of no value which type it has
 
 
 def _stable_sort(values: Any, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
