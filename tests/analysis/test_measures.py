@@ -59,6 +59,8 @@ def test_peaks_by_hand():
     # The middle is 35…65 × 20…60: half of localization's cell.
     assert found["classification_centre"] == 0 and found["localization_centre"] == pytest.approx(0.5)
     assert found["classification_peak_on_salient"] == 1 and found["localization_peak_on_salient"] == 0
+    below = measure_maps(maps, grid, box, torch.tensor([60.0, 0.0, 70.0, 10.0]))
+    assert below["localization_peak_on_salient"] == 0, "its column is that of the salient part, its row is not"
     assert found["classification_energy_on_salient"] == pytest.approx(100)  # all of it on one of a hundred cells
     assert found["localization_energy_on_salient"] == 0
     assert found["salient_area"] == pytest.approx(0.01)

@@ -14,7 +14,7 @@ from runs import assert_same_run
 from tsdlab.config import Config
 from tsdlab.training import TrainingInterrupted, train
 from tsdlab.training.checkpoint import load_checkpoint
-from tsdlab.training.interrupt import catch_signals
+from tsdlab.training.interrupt import StopRequest, catch_signals
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
@@ -35,6 +35,13 @@ def test_a_signal_finishes_the_step_saves_and_restores_the_handlers(
     train(tiny_config, tiny_data, tmp_path / "run", resume=True, progress=False)
     train(tiny_config, tiny_data, tmp_path / "whole", progress=False)
     assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_signal_that_came_before_an_evaluation_ends_it_at_once() -> None:
+    stop, called = StopRequest(), []
+    stop(signal.SIGTERM, None)
+    with stop.immediately(lambda: called.append("before")):
+        assert called == ["before"]
 
 
 def test_a_signal_ends_an_evaluation_at_once(

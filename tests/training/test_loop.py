@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import rows, with_train
+from runs import Killed, dies_at, rows, with_train
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -134,9 +134,10 @@ def test_the_seed_decides_the_weights_the_images_and_the_samples(
 
     monkeypatch.setattr(module, "TrainingBatches", seen_batches)
     for name, seed in (("a", 3), ("b", 4), ("c", 3)):
-        config = with_train(tiny_config, seed=seed, steps=1, lr=0.0, flip=0.0, eval_every=0)
-        train(config, tiny_data, tmp_path / name, progress=False)
-        state = load_checkpoint(tmp_path / name / "checkpoint.pt")
+        config = with_train(tiny_config, seed=seed, steps=1, eval_every=0)
+        with pytest.raises(Killed):
+            train(config, tiny_data, tmp_path / name, progress=False, on_step=dies_at(1))
+        state = load_checkpoint(tmp_path / name / "checkpoint.pt")  # from before the first step
         weights.append(state["model"]["rpn.head.conv.0.0.weight"])
         generators.append(state["rng"][0]["torch"])
     for values in (weights, [torch.tensor(d) for d in drawn], generators):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from safetensors.torch import load_file
 
 from tsdlab.config import Config, config_to_dict
 from tsdlab.errors import CheckpointError, NonFiniteLossError
+from tsdlab.models.detector import Detector
 from tsdlab.models.weights import read_header
 from tsdlab.training import train
 from tsdlab.training.checkpoint import load_checkpoint, save_checkpoint
@@ -30,6 +32,7 @@ WriteSplit = Callable[[Path, str, int, int], None]
 RUN = """
 import json, sys
 from pathlib import Path
+from typing import Any
 import torch
 from tsdlab.config import config_from_dict
 from tsdlab.training import train
@@ -117,9 +120,10 @@ def test_an_existing_run_is_not_overwritten(tiny_config: Config, tiny_data: Path
 def test_changed_fields_are_named_on_resume(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:
     with pytest.raises(Killed):
         train(tiny_config, tiny_data, tmp_path / "run", progress=False, on_step=dies_at(5))
-    other = with_train(replace(tiny_config, tsd=replace(tiny_config.tsd, gamma=0.3)), lr=0.5)
+    other = with_train(replace(tiny_config, tsd=replace(tiny_config.tsd, gamma=0.3)), lr=0.5, seed=9)
     with pytest.raises(
-        CheckpointError, match=r"tsd\.gamma was 0\.1, is 0\.3; train\.lr was 0\.001, is 0\.5\. To continue"
+        CheckpointError,
+        match=r"tsd\.gamma was 0\.1, is 0\.3; train\.lr was 0\.001, is 0\.5; train\.seed was 0, is 9\. To continue",
     ):
         train(other, tiny_data, tmp_path / "run", resume=True, progress=False)
 
@@ -174,6 +178,25 @@ def test_weights_that_are_not_finite_never_reach_a_checkpoint(
     with pytest.raises(NonFiniteLossError, match="weights are not finite after step 6"):
         train(config, tiny_data, tmp_path / "run", progress=False)
     assert load_checkpoint(tmp_path / "run/checkpoint.pt")["step"] == 5
+
+
+def test_statistics_that_are_not_finite_never_reach_a_checkpoint(
+    tiny_config: Config, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The running statistics of batch norms are no parameters, and training does not read them: no loss shows it."""
+    forward, calls = Detector.forward, [0]
+
+    def poisoned(self: Detector, *arguments: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 3:
+            self.backbone.body.bn1.running_var.fill_(math.inf)
+        return forward(self, *arguments)
+
+    monkeypatch.setattr(Detector, "forward", poisoned)
+    config = with_train(tiny_config, checkpoint_every=1)
+    with pytest.raises(NonFiniteLossError, match="weights are not finite after step 3"):
+        train(config, tiny_data, tmp_path / "run", progress=False)
+    assert load_checkpoint(tmp_path / "run/checkpoint.pt")["step"] == 2
 
 
 def test_a_checkpoint_without_a_gradient_scaler_loads_none(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 
 from tsdlab.config import Config
 from tsdlab.data.coco import CocoDataset
-from tsdlab.evaluation import Metrics, measure
+from tsdlab.evaluation import Metrics, collect_detections, measure
 from tsdlab.models.weights import read_header
 from tsdlab.training import train
 from tsdlab.training.checkpoint import load_checkpoint
@@ -77,7 +78,14 @@ def test_each_weights_file_holds_the_weights_of_its_step(
     def measured(val: CocoDataset, detections: list[dict[str, Any]]) -> Metrics:
         return replace(measure(val, detections), AP=next(coming))
 
-    monkeypatch.setattr(sys.modules["tsdlab.training.validation"], "measure", measured)
+    module, asked = sys.modules["tsdlab.training.validation"], []
+
+    def collected(*arguments: Any, indices: Iterable[int], **options: Any) -> list[dict[str, Any]]:
+        asked.append(list(indices))
+        return collect_detections(*arguments, indices=indices, **options)
+
+    monkeypatch.setattr(module, "measure", measured)
+    monkeypatch.setattr(module, "collect_detections", collected)
     out, state = tmp_path / "run", {}
 
     def read_checkpoint(step: int, losses: dict[str, float]) -> None:
@@ -93,6 +101,7 @@ def test_each_weights_file_holds_the_weights_of_its_step(
         "step 6: AP 20.0",
     ]
     assert [line.endswith("  (best so far)") for line in said] == [True, True, False]
+    assert asked == [list(range(5))] * 3, "every image of val"
     assert said[2] == f"step 6: {result.last.line()}"
     state[6] = load_checkpoint(out / "checkpoint.pt")["model"]
     weight = "rpn.head.conv.0.0.weight"
