@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -78,26 +77,25 @@ def make(root: Path, count: int) -> None:
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
 
 
-def in_new_process(root: Path, decode: bool) -> dict[str, float]:
+def in_new_process(root: Path, decode: bool) -> dict[str, float | None]:
     """Its peak memory is then that of this check alone."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(check, (root, decode))
 
 
-def check(root: Path, decode: bool) -> dict[str, float]:
-    """Seconds of one check, and the peak memory of the process before it and after it."""
+def check(root: Path, decode: bool) -> dict[str, float | None]:
+    """Seconds of one check, and the peak memory during it above what the process held before."""
+    from measure import peak_megabytes
+
     from tsdlab.data.check import check_folder
 
-    before = peak_mb()
+    def run() -> None:
+        reports = check_folder(root, progress=False, decode=decode)
+        assert not any(report.problems for report in reports)
+
     start = time.perf_counter()
-    reports = check_folder(root, progress=False, decode=decode)
-    seconds = time.perf_counter() - start
-    assert not any(report.problems for report in reports)
-    return {"seconds": round(seconds, 2), "peak_before_mb": before, "peak_mb": peak_mb()}
-
-
-def peak_mb() -> float:
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    megabytes = peak_megabytes(run, "cpu")
+    return {"seconds": round(time.perf_counter() - start, 2), "peak_mb": megabytes}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.models.resnet import resnet18
 from torchvision.ops import FrozenBatchNorm2d
 
-from tsdlab.config import HEADS, BackboneConfig
+from tsdlab.config import HEADS, BackboneConfig, Config
+from tsdlab.errors import InputError
 from tsdlab.models.backbones import build_backbone
 from tsdlab.models.build import build_detector
 from tsdlab.models.deformable import DeformableConv2d
@@ -276,3 +277,15 @@ def test_detections_with_other_post_processing_and_size():
 def test_a_detector_in_training_mode_does_not_detect():
     with pytest.raises(ValueError, match=r"is in training mode; call model\.eval\(\)"):
         build_detector(TINY).train().detect(make_images())
+
+
+@pytest.mark.parametrize("size", [(1, 3000), (3000, 1), (0, 5), (5, 0), (1, 65)])
+def test_images_that_vanish_are_refused_by_name(tiny_config: Config, size: tuple[int, int]) -> None:
+    model = build_detector(tiny_config)
+    image = torch.rand(3, *size)
+    target = {"boxes": torch.tensor([[0.0, 0, 1, 1]]), "labels": torch.tensor([1])}
+    with pytest.raises(InputError, match=f"an image is {size[1]}×{size[0]} pixels"):
+        model([image], [target])
+    with pytest.raises(InputError, match=f"an image is {size[1]}×{size[0]} pixels"):
+        model.eval()([image])
+    assert len(model([torch.rand(3, 1, 63), torch.rand(3, 1, 1)])) == 2

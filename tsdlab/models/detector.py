@@ -37,6 +37,7 @@ class Detector(GeneralizedRCNN):
     def __init__(self, config: Config, parts: Parts) -> None:
         super().__init__(*parts)
         keep_in_full_precision(parts.rpn)
+        self.transform.register_forward_pre_hook(_refuse_thin_images)
         self.config = config
 
     def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
@@ -59,7 +60,8 @@ class Detector(GeneralizedRCNN):
             Per image {"boxes" [D, 4] xyxy in pixels of the input image, "labels" [D] int64, "scores" [D]}.
 
         Raises:
-            ValueError: the model is in training mode, or an image cannot be used.
+            InputError: the model is in training mode, or an image cannot be used, such as one that is too thin to be
+                resized.
         """
         if self.training:
             raise InputError("the detector is in training mode; call model.eval() before it detects")
@@ -99,6 +101,22 @@ def _resizing_to(transform: GeneralizedRCNNTransform, min_size: int) -> Generali
     resizing.min_size = (min_size,)
     resizing.max_size = round(transform.max_size * min_size / transform.min_size[-1])
     return resizing
+
+
+def _refuse_thin_images(transform: GeneralizedRCNNTransform, inputs: tuple[Any, ...]) -> None:
+    """Before images are resized: an error that names the size, where torch would say that an output has size 0."""
+    for image in inputs[0]:
+        height, width = image.shape[-2:]
+        shorter, longer = min(height, width), max(height, width)
+        if shorter == 0:
+            raise InputError(f"an image is {width}×{height} pixels; it must not be empty")
+        is_resized = transform.fixed_size is None and not transform._skip_resize
+        # A little more than one pixel: torch computes the new size in 32 bits and rounds it down.
+        if is_resized and shorter * transform.max_size < longer * (1 + 1e-4):
+            raise InputError(
+                f"an image is {width}×{height} pixels; resized to at most {transform.max_size} on its longer side, its "
+                "shorter side would vanish. Cut it into parts"
+            )
 
 
 def keep_in_full_precision(rpn: RegionProposalNetwork) -> None:
