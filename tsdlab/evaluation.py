@@ -35,9 +35,6 @@ _NUMBERS = (
 _MOST_DETECTIONS = 100  # of an image, that COCO's AP counts
 
 
-FEW_IMAGES = 20  # below, a number says more about which images were chosen than about the detector
-
-
 @dataclass(frozen=True)
 class Metrics:
     """COCO's twelve numbers in percent; NaN if the ground truth has no such object.

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from torch import distributed
 
+FEW_IMAGES = 20  # below, a number says more about which images were chosen than about the detector
 REPLICATES = 1000
 _TAILS = (0.025, 0.975)  # of a 95% interval
 

@@ -34,9 +34,9 @@ class Analyze:
     def run(self, line: str) -> None:
         from tsdlab.analysis.analyze import analyze
         from tsdlab.analysis.examples import CANDIDATES, choose_examples
+        from tsdlab.analysis.statistics import FEW_IMAGES
         from tsdlab.data.coco import CocoDataset
         from tsdlab.device import joined_processes, resolve_device
-        from tsdlab.evaluation import FEW_IMAGES
         from tsdlab.files import claim_outputs, only_writer
         from tsdlab.models.weights import find_weights, load_detector
         from tsdlab.report.page import Source

@@ -44,9 +44,10 @@ class Eval:
     device: Device = "auto"
 
     def run(self, line: str) -> None:
+        from tsdlab.analysis.statistics import FEW_IMAGES
         from tsdlab.data.coco import CocoDataset
         from tsdlab.device import resolve_device
-        from tsdlab.evaluation import FEW_IMAGES, evaluate
+        from tsdlab.evaluation import evaluate
         from tsdlab.files import claim_outputs, require_place, write_json
         from tsdlab.models.augmented import AugmentedDetector
         from tsdlab.models.weights import find_weights, load_detector

@@ -19,8 +19,7 @@ from tsdlab.analysis.displacement import ALL_LEVELS, Displacements
 from tsdlab.analysis.examples import CANDIDATES, Example
 from tsdlab.analysis.measures import AGREEMENT, MEASURES
 from tsdlab.analysis.misalignment import METHODS, WINDOW, Misalignment
-from tsdlab.analysis.statistics import Estimate
-from tsdlab.evaluation import FEW_IMAGES
+from tsdlab.analysis.statistics import FEW_IMAGES, Estimate
 
 _SUMMARY = ("peak_distance", "classification_energy_on_salient", "localization_energy_on_salient")
 
