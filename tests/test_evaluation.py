@@ -139,6 +139,34 @@ def test_the_size_of_an_object_is_its_area_in_the_file(tiny_data: Path, tmp_path
     assert (metrics.AR_small, metrics.AR_medium) == pytest.approx((100, 0)) and math.isnan(metrics.AR_large)
 
 
+class Anywhere:
+    """Images with one object each, at another random place whenever they are read; the pixels say where."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
+        if not 0 <= index < 4:
+            raise IndexError
+        box = torch.cat([torch.randint(0, 20, (2,)), torch.randint(40, 60, (2,))]).float()
+        image = torch.zeros(3, 64, 64)
+        image[0, 0, :4] = box / 64
+        return image, {"boxes": box[None], "labels": [1]}
+
+
+class ReadsPlace(Oracle):
+    def _answer(self, image: Tensor) -> dict[str, Tensor]:
+        return {"boxes": image[None, 0, 0, :4] * 64, "labels": torch.tensor([1]), "scores": torch.ones(1)}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_random_transforms_are_applied_once(workers: int, tiny_data: Path) -> None:
+    """The detections of an image are compared with the boxes that were read together with it."""
+    model = ReadsPlace(CocoDataset(tiny_data, "val"))
+    metrics = evaluate(model, Anywhere(), progress=False, workers=workers)
+    assert metrics.AP == metrics.AR_100 == pytest.approx(100)
+
+
 def test_per_class_numbers_average_to_the_whole(tiny_data: Path) -> None:
     dataset = CocoDataset(tiny_data, "train")
     metrics = measure(dataset, noisy_detections(dataset))

@@ -15,7 +15,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from tsdlab.data.annotations import Annotations
-from tsdlab.data.coco import CocoDataset
+from tsdlab.data.coco import CocoDataset, Target
 from tsdlab.data.items import Items, as_items, model_labels
 from tsdlab.data.loading import batch_loader
 from tsdlab.data.values import Id, Ids, id_order
@@ -144,8 +144,9 @@ def evaluate(
     """
     model = _detecting(model)
     dataset = _evaluated(dataset, model)
-    detections = collect_detections(model, dataset, batch_size, score_thresh, progress, workers)
-    return measure(dataset, detections, _detections_per_image(model))
+    detections, targets = _detect(model, dataset, batch_size, score_thresh, progress, workers)
+    seen = dataset.with_targets(targets) if isinstance(dataset, Items) else dataset
+    return measure(seen, detections, _detections_per_image(model))
 
 
 def _detecting(model: Any) -> Detector | AugmentedDetector:
@@ -168,7 +169,9 @@ def _evaluated(dataset: Any, model: Any) -> CocoDataset | Items:
             f"dataset must be a CocoDataset, got {type(dataset).__name__}; tsdlab.data.CocoDataset(folder, split) "
             "reads one"
         )
-    return dataset if isinstance(dataset, CocoDataset) else as_items(dataset).named_by(model)
+    if isinstance(dataset, CocoDataset) and dataset.transforms is None:
+        return dataset
+    return as_items(dataset).named_by(model)
 
 
 def _detections_per_image(model: Detector | AugmentedDetector) -> int:
@@ -176,7 +179,6 @@ def _detections_per_image(model: Detector | AugmentedDetector) -> int:
     return model.roi_heads.config.detections_per_image if hasattr(model, "roi_heads") else _MOST_DETECTIONS
 
 
-@torch.inference_mode()
 def collect_detections(
     model: Detector | AugmentedDetector,
     dataset: Any,
@@ -206,6 +208,20 @@ def collect_detections(
     Raises:
         InputError: an argument cannot be used, or the dataset has a category that the model does not know.
     """
+    return _detect(model, dataset, batch_size, score_thresh, progress, workers, indices)[0]
+
+
+@torch.inference_mode()
+def _detect(
+    model: Detector | AugmentedDetector,
+    dataset: Any,
+    batch_size: int,
+    score_thresh: float | None,
+    progress: bool,
+    workers: int,
+    indices: Iterable[int] | None = None,
+) -> tuple[list[dict[str, Any]], dict[int, Target]]:
+    """As `collect_detections`, and the boxes and labels that were read with each image, by its index."""
     model, dataset = _detecting(model), _evaluated(dataset, model)
     check_value("batch_size", batch_size, BatchSize)
     check_value("workers", workers, Workers)
@@ -215,16 +231,18 @@ def collect_detections(
     loader = batch_loader(dataset, batches, workers)
     device = next(model.parameters()).device
     results: list[dict[str, Any]] = []
+    seen: dict[int, Target] = {}
     postprocessing = None
     if score_thresh is not None:
         postprocessing = dataclasses.replace(model.roi_heads.config, score_thresh=score_thresh)
     with evaluating(model):
         bar = progress_bar(loader, "evaluate", shown=progress)
-        for batch, (images, _) in zip(batches, bar):
+        for batch, (images, targets) in zip(batches, bar):
+            seen |= {index: {name: t[name] for name in ("boxes", "labels")} for index, t in zip(batch, targets)}
             detections = model.detect([image.to(device) for image in images], postprocessing)
             for index, found in zip(batch, detections):
                 results += _as_results(found, dataset.image_ids[index], to_category)
-    return results
+    return results, seen
 
 
 def _equal_sizes(part: list[int], sizes: Sequence[tuple[int, int] | None], batch_size: int) -> list[list[int]]:

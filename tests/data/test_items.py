@@ -13,6 +13,7 @@ from PIL import Image
 from torch.utils.data import ConcatDataset, Dataset, Subset
 from torchvision import tv_tensors
 from torchvision.datasets import CocoDetection, VOCDetection, wrap_dataset_for_transforms_v2
+from torchvision.transforms import v2
 
 from tsdlab.data.coco import CocoDataset
 from tsdlab.data.items import Items, as_boxes, as_target, model_labels
@@ -99,6 +100,64 @@ def test_annotations_for_evaluation(folder: Path, kind: str) -> None:
     )
 
 
+# Transforms -------------------------------------------------------------------------------------------------------
+
+
+def mirrored(image: Image.Image, annotations: list[dict]) -> tuple[Image.Image, list[dict]]:
+    moved = [{**a, "bbox": [image.width - a["bbox"][0] - a["bbox"][2], *a["bbox"][1:]]} for a in annotations]
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), moved
+
+
+def only_first(annotations: list[dict]) -> list[dict]:
+    return annotations[:1]
+
+
+def mirrored_pair(image: torch.Tensor, target: dict) -> tuple[torch.Tensor, dict]:
+    image, boxes = v2.RandomHorizontalFlip(1)(tv_tensors.Image(image), boxes_of(target["boxes"], image.shape[1:]))
+    return image, {**target, "boxes": boxes.as_subclass(torch.Tensor)}
+
+
+def boxes_of(boxes: torch.Tensor, size: tuple[int, int]) -> tv_tensors.BoundingBoxes:
+    return tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=tuple(size))
+
+
+def transformed(kind: str, folder: Path) -> object:
+    if kind == "CocoDataset":
+        return CocoDataset(folder, "train", mirrored_pair)
+    pytest.importorskip("pycocotools")
+    files = folder / "train", folder / "annotations" / "instances_train.json"
+    return {
+        "transforms": lambda: CocoDetection(*files, transforms=mirrored),
+        "target_transform": lambda: CocoDetection(*files, target_transform=only_first),
+        "wrapped": lambda: wrap_dataset_for_transforms_v2(CocoDetection(*files, transforms=v2.RandomHorizontalFlip(1))),
+    }[kind]()
+
+
+@pytest.mark.parametrize("kind", ["CocoDataset", "transforms", "target_transform", "wrapped"])
+def test_targets_are_those_of_the_transformed_items(folder: Path, kind: str) -> None:
+    items = Items(transformed(kind, folder))
+    expected = [[41 - 11, 2, 41 - 1, 14], [41 - 25, 5, 41 - 5, 25]] if kind != "target_transform" else [[1, 2, 11, 14]]
+    assert items[0][1]["boxes"].tolist() == items.target(0)["boxes"].tolist() == expected
+    found = items.annotations
+    assert [[x, y, x + w, y + h] for x, y, w, h in found.boxes[found.images == 0].tolist()] == expected
+
+
+def test_annotations_are_those_that_were_read_with_the_images(folder: Path) -> None:
+    """Random transforms would give others the next time."""
+    read = {0: {"boxes": torch.tensor([[1.0, 2, 3, 4]]), "labels": torch.tensor([2])}}
+    items = Items(transformed("CocoDataset", folder)).with_targets(read)
+    assert items.annotations.boxes[items.annotations.images == 0].tolist() == [[1, 2, 2, 2]]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_transform_that_resizes_the_image_alone_is_refused(folder: Path, wrapped: bool) -> None:
+    pytest.importorskip("pycocotools")
+    files = folder / "train", folder / "annotations" / "instances_train.json"
+    dataset = CocoDetection(*files, transform=v2.Resize(64))
+    with pytest.raises(InputError, match=r"item 0 of dataset: image is 87×64 pixels, but its boxes are for 41×30"):
+        Items(wrap_dataset_for_transforms_v2(dataset) if wrapped else dataset)[0]
+
+
 def test_images_alone(folder: Path) -> None:
     paths = [folder / "train" / f"{i}.png" for i in (1, 2)]
     for images in (paths, [str(path) for path in paths], [Image.open(path) for path in paths]):
@@ -154,6 +213,7 @@ def test_classes_are_matched_by_name(folder: Path, model, names, labels, shown) 
         ),
         (knows(2, "dog", "cow"), None, "does not know the categories cat of .*; it knows dog, cow"),
         (knows(3), ["dog", "cow", "bird"], "does not know the categories cat"),
+        (knows(2), ["dog", "Cat"], "does not know the categories cat of .*; it knows dog, Cat"),
     ],
 )
 def test_classes_that_do_not_fit_are_refused(folder: Path, model, names, says: str) -> None:

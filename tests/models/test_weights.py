@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -141,6 +141,21 @@ def test_a_header_is_checked_when_it_is_read(
     values = read_header(tmp_path / "w.safetensors").as_dict()
     save_file({"w": torch.zeros(2)}, tmp_path / "w.safetensors", {"tsdlab": json.dumps({**values, **change})})
     with pytest.raises(WeightsError, match=re.escape(message)):
+        read_header(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(
+    "field",
+    [f.name for f in fields(Config)] + ["image.min_size", "roi.nms", "tsd.joint_sibling", "double.box_scale"],
+)
+def test_a_config_that_lacks_a_field_is_refused(field: str, model: Detector, tmp_path: Path) -> None:
+    """The default could be another value than the weights were trained with."""
+    save_weights(tmp_path / "w.safetensors", model, CATEGORIES)
+    values = json.loads(json.dumps(read_header(tmp_path / "w.safetensors").as_dict()))
+    section, _, name = field.rpartition(".")
+    del (values["config"][section] if section else values["config"])[name]
+    save_file({"w": torch.zeros(2)}, tmp_path / "w.safetensors", {"tsdlab": json.dumps(values)})
+    with pytest.raises(WeightsError, match=re.escape(f"its config lacks {field};")):
         read_header(tmp_path / "w.safetensors")
 
 

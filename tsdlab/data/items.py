@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset
 from torchvision.datasets import CocoDetection
+from torchvision.datasets.vision import StandardTransform
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 from torchvision.tv_tensors._dataset_wrapper import VisionDatasetTVTensorWrapper
 
@@ -78,6 +79,7 @@ class Items(Sequence):
         own = [] if ids is None or len(sources) > 1 else [ids[place] for _, place in self._places]
         self.image_ids: list[Any] = own if len(own) == len(set(own)) > 0 else list(range(len(self._places)))
         self._to_model: Tensor | None = None
+        self._read: Mapping[int, Target] = {}
         self._grouped: dict[int, dict[int, list[int]]] = {}
 
     def for_model(self, model: Any, names: Sequence[str] | None = None) -> Items:
@@ -95,13 +97,17 @@ class Items(Sequence):
         source, place = self._places[index]
         image, target = _split(source[place])
         try:
-            return as_image(image), self._target(source, place, target, index)
+            pixels = as_image(image)
+            _check_size(pixels, source, place, target)
+            return pixels, self._target(source, place, target, index)
         except InputError as error:
             raise error if self.is_one_image else type(error)(f"item {index} of dataset: {error}") from error
 
     def target(self, index: int) -> Target:
         """The target of `items[index]`, without its image where the data set keeps both apart."""
         source, place = self._places[index]
+        if _transforms_targets(source):
+            return self[index][1]
         if isinstance(source, CocoDataset):
             return self._target(source, place, source.target(place), index)
         if isinstance(source, CocoDetection):
@@ -112,7 +118,8 @@ class Items(Sequence):
     @property
     def image_sizes(self) -> list[tuple[int, int] | None]:
         """(width, height) of every image in pixels; None where that is not known without reading it."""
-        return [s.image_sizes[place] if isinstance(s, CocoDataset) else None for s, place in self._places]
+        is_known = {id(s): isinstance(s, CocoDataset) and not _transforms_targets(s) for s, _ in self._places}
+        return [s.image_sizes[place] if is_known[id(s)] else None for s, place in self._places]
 
     def named_by(self, model: Any) -> Items:
         """The same items with categories: if the data set has none, those of the labels of `model`."""
@@ -121,6 +128,16 @@ class Items(Sequence):
         items = copy.copy(self)
         items.names = self.for_model(model).names
         items.categories = tuple(Category(label, name) for label, name in enumerate(items.names, 1))
+        return items
+
+    def with_targets(self, targets: Mapping[int, Target]) -> Items:
+        """The same items, whose `annotations` come from `targets`: those that were read together with the images.
+
+        A data set with random transforms gives other targets each time it is read. Where the annotations of an image
+        are known without reading it, they are used.
+        """
+        items = copy.copy(self)
+        items._read = targets
         return items
 
     @property
@@ -141,16 +158,17 @@ class Items(Sequence):
     def _rows(self, index: int) -> Iterator[tuple[int, list[float], float, bool]]:
         """Label, box (x, y, width, height), area and whether it is a crowd, of every annotation of an image."""
         source, place = self._places[index]
-        if isinstance(source, CocoDataset):
+        is_raw = not _transforms_targets(source)
+        if isinstance(source, CocoDataset) and is_raw:
             content = source.content.annotations
             for row in self._rows_of(source).get(place, ()):
                 yield int(content.labels[row]), content.boxes[row], content.area[row], content.crowd[row]
-        elif isinstance(source, CocoDetection) and not isinstance(source, VisionDatasetTVTensorWrapper):
+        elif isinstance(source, CocoDetection) and not isinstance(source, VisionDatasetTVTensorWrapper) and is_raw:
             labels = {category.id: label for label, category in enumerate(self.categories, 1)}
             for a in source.coco.loadAnns(source.coco.getAnnIds(source.ids[place])):
                 yield labels[a["category_id"]], a["bbox"], _area(a), bool(values.flag(a.get("iscrowd")))
         else:
-            target = self[index][1]
+            target = self._read[index] if index in self._read else self[index][1]
             for (x1, y1, x2, y2), label in zip(target["boxes"].tolist(), target["labels"].tolist()):
                 yield label, [x1, y1, x2 - x1, y2 - y1], (x2 - x1) * (y2 - y1), False
 
@@ -185,7 +203,8 @@ def model_labels(model: Any, dataset: Items | CocoDataset, names: Sequence[str] 
     """[1 + C] the model's label for each label of the dataset.
 
     They are matched by the names in `model.categories`; if that is empty by `names` of the model's classes 1…C, unless
-    those are other names of as many classes; else by position. Labels without a name are the model's.
+    those are as many classes and share no name with the dataset's (a translation); else by position. Labels without a
+    name are the model's.
 
     Raises:
         InputError: the dataset has a category that the model does not know.
@@ -197,7 +216,7 @@ def model_labels(model: Any, dataset: Items | CocoDataset, names: Sequence[str] 
     by_name = {name: label for label, name in reversed(list(enumerate(own, 1)))}
     unknown = [name for name in theirs if name not in by_name]
     same_number = not model.categories and len(theirs) == classes
-    if not theirs or own == theirs or (same_number and (unknown or not own)):
+    if not theirs or own == theirs or (same_number and len(unknown) == len(theirs)):
         return torch.arange(1 + classes)
     if not own:
         raise InputError(
@@ -313,6 +332,30 @@ def _places(dataset: Any) -> Iterator[tuple[Any, int]]:
             yield from _places(part)
     else:
         yield from ((dataset, index) for index in range(len(dataset)))
+
+
+def _transforms_targets(source: Any) -> bool:
+    """Whether the items of a data set have other targets than its annotation file: only they fit the images."""
+    transforms = getattr(source, "transforms", None)
+    return (transforms.target_transform if isinstance(transforms, StandardTransform) else transforms) is not None
+
+
+def _check_size(image: Tensor, source: Any, place: int, target: Any) -> None:
+    """Raise InputError if an image has another size than the one that its boxes are for."""
+    boxes = target.get("boxes") if isinstance(target, Mapping) else None
+    if isinstance(boxes, BoundingBoxes):
+        expected = tuple(boxes.canvas_size)
+    elif isinstance(source, CocoDetection) and not _transforms_targets(source):
+        entry = source.coco.imgs[source.ids[place]]
+        expected = (values.pixels(entry.get("height")), values.pixels(entry.get("width")))
+    else:
+        return
+    height, width = image.shape[1:]
+    if None not in expected and expected != (height, width):
+        raise InputError(
+            f"image is {width}×{height} pixels, but its boxes are for {expected[1]}×{expected[0]}; resize both: give "
+            "the data set `transforms` that take image and target, not a `transform` of the image"
+        )
 
 
 def _categories(source: Any) -> tuple[Category, ...]:

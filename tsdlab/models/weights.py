@@ -161,11 +161,57 @@ def _parse(values: Any) -> WeightsHeader:
         if not isinstance(category, dict) or category.keys() != {"id", "name"}:
             raise InputError(f"every category must have an id and a name, got {category!r}")
     return WeightsHeader(
-        config=config_from_dict(values["config"]),
+        config=config_from_dict(_complete(values["config"])),
         categories=tuple(Category(**category) for category in values["categories"]),
         version=values["version"],
         origin=values["origin"],
     )
+
+
+# Fields that tsdlab's first weights files do not have, with the values that were built in then.
+_BUILT_IN: dict[str, Any] = {
+    "backbone.deformable_stages": (),
+    "roi.loss_weight": 1.0,
+    "roi.nms": "hard",
+    "roi.soft_nms_sigma": 0.5,
+    "double": {},  # there was no such head
+    "iou": {},  # nor this one
+    "tsd.share_first_layer": True,
+    "tsd.classification_region": "bins",
+    "tsd.localization_region": "proposal",
+    "tsd.joint_sibling": True,
+    "tsd.constraint_teaches_sibling": False,
+    "tsd.offsets_teach_features": True,
+}
+
+
+def _complete(config: Any) -> Any:
+    """The config of a header with every field: a default could be another value than the weights were trained with.
+
+    Raises:
+        InputError: a field is missing; names it.
+    """
+    if not isinstance(config, dict):
+        return config  # config_from_dict says what is wrong
+    missing = _missing(asdict(Config()), config)
+    if set(missing) == set(_BUILT_IN):
+        for name, value in _BUILT_IN.items():
+            section, _, field = name.rpartition(".")
+            (config[section] if section else config)[field] = value
+    elif missing:
+        raise InputError(f"its config lacks {', '.join(missing)}; the file was changed after it was written")
+    return config
+
+
+def _missing(wanted: Mapping[str, Any], given: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Names such as "image" or "image.min_size" of the fields that are not given."""
+    found = []
+    for name, value in wanted.items():
+        if name not in given:
+            found.append(prefix + name)
+        elif isinstance(value, dict) and isinstance(given[name], dict):
+            found += _missing(value, given[name], f"{name}.")
+    return found
 
 
 def _check_header(header: WeightsHeader) -> None:
