@@ -80,12 +80,13 @@ def test_an_image_that_cannot_be_read_ends_nothing(
     (folder / "a.jpg").touch()
     (folder / "dangling.png").symlink_to("gone.png")
     os.mkfifo(folder / "pipe.png")
+    Image.new("RGB", (1, 3000)).save(folder / "thin.png")  # it can be read, but the detector refuses it
     (tmp_path / "list.txt").write_text("in/10.png\nin/11.png\nno/such.png\n")
-    for words, failed, images in (([folder], 4, 8), ([tmp_path / "list.txt"], 2, 3)):
+    for words, failed, images in (([folder], 5, 9), ([tmp_path / "list.txt"], 2, 3)):
         out = tmp_path / f"out{images}"
         run("detect", tiny_weights, *words, "--out", out, *EVERYTHING, exits=1)
         said = capsys.readouterr()
-        assert f"{failed} of {images} images cannot be read" in said.err.splitlines()[-1]
+        assert f"{failed} of {images} images cannot be used" in said.err.splitlines()[-1]
         assert "10.png cannot be decoded" in said.err and "Traceback" not in said.err
         listed, found = results(out)
         assert len(listed["images"]) == images - failed

@@ -234,7 +234,12 @@ def test_other_content_under_the_name_of_weights(sound: Path, tmp_path: Path) ->
 def test_what_is_not_a_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")  # opening it would wait for ever
     (tmp_path / "link").symlink_to(tmp_path / "nothing")
-    for name in (tmp_path, tmp_path / "pipe", tmp_path / "link", "", "x" * 5000, "a\0b", tmp_path / "x" / "y"):
+    with pytest.raises(FileNotFoundError, match="is a folder; give a weights file: it has none"):
+        load_detector(tmp_path)
+    (tmp_path / "weights.safetensors").touch()
+    with pytest.raises(FileNotFoundError, match="it has weights.safetensors"):
+        load_detector(tmp_path)
+    for name in (tmp_path / "pipe", tmp_path / "link", "x" * 5000, "a\0b", tmp_path / "x" / "y"):
         with pytest.raises(FileNotFoundError, match="neither a file nor shipped; shipped: badges") as caught:
             load_detector(name)
         assert isinstance(caught.value, TsdlabError) and len(str(caught.value)) < 500

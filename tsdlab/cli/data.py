@@ -48,7 +48,7 @@ class ImportData:
     seed: Seed = 0
     """Seed of that draw."""
     skip: bool = False
-    """Leave out labels and images that cannot be read, instead of stopping."""
+    """Leave out labels that cannot be read, with their images, instead of stopping."""
 
     def run(self, line: str) -> None:
         from tsdlab.data.imports import import_data

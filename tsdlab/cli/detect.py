@@ -84,7 +84,14 @@ class Detect:
                 for batch in _batches(images, bar, batch_size):
                     failed += sum(image is None for _, image in batch)
                     seen = [(index, image) for index, image in batch if image is not None]
-                    for (index, image), found in zip(seen, _detect(model, [image for _, image in seen])):
+                    try:
+                        detections = _detect(model, [image for _, image in seen])
+                    except InputError as error:  # the images of a batch have one size, which the detector refuses
+                        failed += len(seen)
+                        for index, _ in seen:
+                            bar.write(f"tsdlab: {shown(images[index])}: {error}", file=sys.stderr)
+                        continue
+                    for (index, image), found in zip(seen, detections):
                         drawn = names[index]
                         if drawn is not None:
                             _save(self._picture(model, image, found), self.out / drawn)
@@ -103,7 +110,7 @@ class Detect:
         if failed < 0:
             raise KeyboardInterrupt
         if failed:
-            raise DataError(f"{failed} of {len(images)} images cannot be read and are named above; the others are done")
+            raise DataError(f"{failed} of {len(images)} images cannot be used and are named above; the others are done")
 
     def _picture(self, model: Detector, image: Tensor, found: dict[str, Tensor]) -> Figure:
         from tsdlab.figures.drawings import detections_picture, proposals_picture

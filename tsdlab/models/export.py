@@ -61,6 +61,7 @@ def export_detector(
     check_value("width", width, Side)
     require_place(out)
     claim_outputs([out], overwrite=overwrite)
+    model = copy.deepcopy(model).requires_grad_(False)  # otherwise what the program returns would require gradients
     categories = json.dumps([asdict(category) for category in model.categories], ensure_ascii=False)
     with evaluating(model), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's, about itself

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -260,6 +261,10 @@ def find_weights(name_or_path: str | Path) -> Path:
     try:
         require_file(path)
     except MissingFileError as error:
+        if os.path.isdir(path):  # noqa: PTH112 - no error for what no file can be called
+            inside = sorted(file.name for file in path.glob("*.safetensors"))
+            what = f"it has {', '.join(inside)}" if inside else "it has none; a run writes them at its first evaluation"
+            raise MissingFileError(f"{_brief(str(path))} is a folder; give a weights file: {what}") from error
         raise MissingFileError(
             f"{_brief(repr(str(name_or_path)))} is neither a file nor shipped; shipped: {', '.join(names) or 'none'}"
         ) from error

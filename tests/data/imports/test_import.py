@@ -342,6 +342,7 @@ def test_what_cannot_be_read_is_named_with_its_place(case: str, tmp_path: Path) 
     remarks = import_data(source, out, skip=True, val=0, progress=False)
     assert any(remark.startswith("left out: ") for remark in remarks)
     assert found(out, "train")["a"]
+    assert Path(file).stem != "b" or "b" not in found(out, "train")  # it would be an image without objects
 
 
 def test_what_has_no_counterpart_is_kept_or_named(tmp_path: Path) -> None:
@@ -350,7 +351,8 @@ def test_what_has_no_counterpart_is_kept_or_named(tmp_path: Path) -> None:
     write(tmp_path / "source/labels/train/gone.txt", "0 0.5 0.5 0.5 0.5")
     picture(tmp_path / "source/cover.png")
     remarks = "\n".join(import_data(tmp_path / "source", tmp_path / "out", val=0, progress=False))
-    assert "images without labels, kept as images without objects: 2, such as cover.png" in remarks
+    assert "images without labels, kept as images without objects: 1, such as" in remarks
+    assert "unlabelled.png" in remarks
     assert "labels without an image, left out: 1, such as gone.txt" in remarks
     assert "images in no split of the source, left out: 1, such as" in remarks and "cover.png" in remarks
     assert found(tmp_path / "out", "train") == {"one": BOXES["one"], "unlabelled": []}

@@ -47,7 +47,7 @@ def import_data(
             the source has to stay where it is.
         val: the fraction of images that is drawn for val if the source has none; 0 leaves val out.
         seed: of that draw. The same files and seed give the same split.
-        skip: leave out what cannot be read, instead of stopping.
+        skip: leave out what cannot be read, and the images that it is about, instead of stopping.
         progress: show a progress bar.
 
     Returns:
@@ -65,6 +65,8 @@ def import_data(
     check_value("val", val, FractionBelowOne)
     check_value("seed", seed, Seed)
     source, root = Path(source), Path(root)
+    if source.is_file():
+        raise MissingFileError(f"{shown(source)} is a file; give the folder that holds the labels and the images")
     if not source.is_dir():
         raise MissingFileError(f"there is no folder {shown(source)}; unpack the export first, and give its folder")
     if root.resolve().is_relative_to(source.resolve()):
@@ -76,12 +78,20 @@ def import_data(
         remarks = [f"read as {name}: {len(found.pictures)} images"]
         if found.problems and skip:
             remarks += [f"left out: {problem}" for problem in found.problems]
+            before = len(found.pictures)
+            found.pictures = [picture for picture in found.pictures if picture.path not in found.unreadable]
+            if len(found.pictures) < before:
+                remarks.append(f"images with such labels, left out too: {before - len(found.pictures)}")
         elif found.problems:
             raise DataError(_summary(found))
         if not any(picture.objects or picture.annotations for picture in found.pictures):
             raise DataError(f"{shown(source)} has no image with an object, read as {name}; is it another --format?")
         remarks += found.remarks()
         remarks += _split(found.pictures, val, seed)
+        empty = [picture.path for picture in found.pictures if picture.path in found.unlabelled]
+        if empty:
+            what = f"{len(empty)}, such as {shown(empty[0])}"
+            remarks.append(f"images without labels, kept as images without objects: {what}")
         remarks += _write(found, partial, images, progress)
     return remarks
 

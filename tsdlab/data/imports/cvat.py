@@ -70,7 +70,7 @@ def _read_image(element: ElementTree.Element, path: Path, source: Source) -> Non
             if not label:
                 raise ValueError("it has no label")
         except (TypeError, ValueError) as error:
-            source.problem(path, f"image {name}, shape {number} ({shape.tag}) cannot be read ({error})")
+            source.problem(path, f"image {name}, shape {number} ({shape.tag}) cannot be read ({error})", image)
             continue
         objects.append(Found(label, box))
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from tsdlab.data.image_files import files_below, is_image_name
 from tsdlab.data.images import inspect_image
 from tsdlab.errors import DataError, shown
 
-UNLABELLED = "images without labels, kept as images without objects"
 UNSEEN = "labels without an image, left out"
 _SPLIT = re.compile(r"(train|val|test)(?:ing|id|idation)?[-_]?(\d{4})?", re.IGNORECASE)
 
@@ -63,6 +62,9 @@ class Source:
         categories: entries of a COCO file, in the order of their labels; readers that know only names give `names`.
         names: of the classes, in the order of their labels; others follow in alphabetical order.
         problems: what cannot be read: file, line and reason.
+        unreadable: images that are damaged, or with a label that cannot be read. Without it they would teach that its
+            object is background.
+        unlabelled: images that no label is about.
         notes: remarks about what is left out or was decided, each with the files that it is about.
     """
 
@@ -75,6 +77,8 @@ class Source:
         self.categories: list[dict[str, Any]] | None = None
         self.names: list[str] = []
         self.problems: list[str] = []
+        self.unreadable: set[Path] = set()
+        self.unlabelled: set[Path] = set()
         self.notes: dict[str, list[str]] = {}
         self._by_name: dict[str, list[Path]] = {}
         self._by_stem: dict[str, list[Path]] = {}
@@ -95,9 +99,15 @@ class Source:
             for what, places in self.notes.items()
         ]
 
-    def problem(self, where: Path, what: str) -> None:
-        """Note what cannot be read in a file; `what` begins with the line, if there is one."""
+    def problem(self, where: Path, what: str, image: Path | None = None) -> None:
+        """Note what cannot be read in a file; `what` begins with the line, if there is one.
+
+        `image` is the one that it is about; None stands for the image of the same name, if there is one.
+        """
         self.problems.append(f"{shown(where)}: {what}")
+        image = image or self.find_image(where, where.stem)
+        if image is not None:
+            self.unreadable.add(image)
 
     def find_image(self, label_file: Path, name: str, folders: Iterable[Path] = ()) -> Path | None:
         """The image that a label file is about, if it can be told.
@@ -132,16 +142,19 @@ class Source:
             real = inspect_image(path, size)
         except DataError as error:
             self.problems.append(str(error))
+            self.unreadable.add(path)
             return
         self.pictures.append(Picture(path, real, split, objects))
 
-    def add_unlabelled(self) -> None:
-        """Add the images that no label file is about: they have no objects."""
-        known = {picture.path for picture in self.pictures}
-        rest = [path for path in self.images if path not in known]
-        for path in rest:
-            self.add(path, split_of_path(path, self.root), [])
-            self.note(UNLABELLED, path.name)
+    def add_unlabelled(self, split_of: Callable[[Path], str | None] | None = None) -> None:
+        """Add the images that no label file is about: they have no objects.
+
+        `split_of` names the split of an image; None takes that of its folders.
+        """
+        known = {picture.path for picture in self.pictures} | self.unreadable
+        for path in (path for path in self.images if path not in known):
+            self.add(path, split_of_path(path, self.root) if split_of is None else split_of(path), [])
+            self.unlabelled.add(path)
 
 
 def box_around(points: Iterable[Sequence[float]]) -> list[float]:

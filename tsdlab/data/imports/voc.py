@@ -21,6 +21,10 @@ def finds(source: Source) -> bool:
 def read(source: Source) -> None:
     """Fill `source`."""
     listed = _listed(source)
+
+    def split_of(path: Path) -> str | None:
+        return listed.get(path.stem) if listed else split_of_path(path, source.root)
+
     first_pixel = None
     for path in (path for path in source.files if path.suffix.lower() == ".xml"):
         try:
@@ -39,10 +43,10 @@ def read(source: Source) -> None:
             source.note(UNSEEN, path.name)
             continue
         objects = list(_objects(root, path, source))
-        source.add(image, listed.get(path.stem) if listed else split_of_path(path, source.root), objects, _size(root))
+        source.add(image, split_of(path), objects, _size(root))
         edges = [edge for thing in objects for edge in thing.box[:2]]
         first_pixel = min(edges if first_pixel is None else [first_pixel, *edges], default=None)
-    source.add_unlabelled()
+    source.add_unlabelled(split_of)
     if first_pixel is None:
         return
     # VOC counts pixels from 1, and its xmax is the last pixel inside. Tools that write 0 count from 0.

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from tsdlab.data.images import inspect_image
-from tsdlab.data.imports.source import UNLABELLED, UNSEEN, Found, Source, box_around, split_name, split_of_path
+from tsdlab.data.imports.source import UNSEEN, Found, Source, box_around, split_name, split_of_path
 from tsdlab.errors import DataError
 
 _BEYOND = 1.02  # a box may end a little outside the image, as rounding makes it
@@ -37,13 +37,14 @@ def read(source: Source) -> None:
         path = next((labels[place] for place in _places(image) if place in labels), None)
         objects: list[Found] = []
         if path is None:
-            source.note(UNLABELLED, image.name)
+            source.unlabelled.add(image)
         else:
             used.add(path)
             try:
                 size = inspect_image(image)
             except DataError as error:
                 source.problems.append(str(error))
+                source.unreadable.add(image)
                 continue
             objects = list(_objects(path, size, names, settings, source))
         source.add(image, splits.get(image, split_of_path(image, source.root)), objects)
