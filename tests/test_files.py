@@ -60,11 +60,75 @@ def test_the_bytes_are_on_the_disk_before_the_file_gets_its_name(
     assert order == ["fsync", "replace", "fsync"]
 
 
-def test_a_temporary_file_of_a_killed_process_is_overwritten(tmp_path: Path) -> None:
-    (tmp_path / ".values.json.tmp").write_text("half a")
+def _obstacle(kind: str, place: Path, mine: Path) -> None:
+    """Put something of a user's at `place`."""
+    {
+        "file": lambda: place.write_text("mine"),
+        "hard link": lambda: os.link(mine, place),
+        "link": lambda: place.symlink_to(mine),
+        "link to nowhere": lambda: place.symlink_to(mine.with_name("gone")),
+        "pipe": lambda: os.mkfifo(place),
+        "folder": lambda: place.mkdir(),
+    }[kind]()
+
+
+OBSTACLES = ["file", "hard link", "link", "link to nowhere", "pipe", "folder"]
+
+
+@pytest.mark.parametrize("kind", OBSTACLES)
+def test_no_name_of_a_user_is_used_for_an_unfinished_file(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").write_text("mine")
+    monkeypatch.setattr(files.secrets, "token_hex", lambda count: "0")  # so that the name can be known
+    for name in (".values.json.tmp", ".values.json.0.tmp"):
+        _obstacle(kind, tmp_path / name, tmp_path / "mine")
+    before = {path: path.lstat() for path in tmp_path.iterdir()}
+    with pytest.raises(FileExistsError):
+        write_json(tmp_path / "values.json", {})
+    monkeypatch.undo()
     write_json(tmp_path / "values.json", {"name": "ü"})
     assert (tmp_path / "values.json").read_text() == '{\n  "name": "ü"\n}\n'
-    assert [path.name for path in tmp_path.iterdir()] == ["values.json"]
+    after = {path: path.lstat() for path in tmp_path.iterdir() if path.name != "values.json"}
+    assert after == before and (tmp_path / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_a_file_and_a_folder_have_the_permissions_that_others_get(mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        write_json(tmp_path / "file", {})
+        with new_folder(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~mask
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o777 & ~mask
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "名" * 85, os.fsdecode(b"\xf6" * 255)])
+def test_a_file_can_have_the_longest_name(name: str, tmp_path: Path) -> None:
+    write_json(tmp_path / name, {})
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_two_writers_the_second_is_refused(links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not links:
+
+        def refuse(*args: object) -> None:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(files.os, "link", refuse)  # no file system without hard links can be mounted here
+    path = tmp_path / "values.json"
+    with (
+        pytest.raises(ExistingFileError, match=r"values\.json would be replaced"),
+        atomic_write(path, overwrite=False) as second,
+    ):
+        second.write(b"second")
+        with atomic_write(path, overwrite=False) as first:
+            first.write(b"first")
+    assert path.read_bytes() == b"first" and list(tmp_path.iterdir()) == [path]
 
 
 # What the operating system refuses
@@ -176,18 +240,32 @@ def test_a_folder_that_was_made_for_nothing_is_removed(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["new", "old", "result"]
 
 
-@pytest.mark.parametrize("obstacle", ["file", "folder as lock", "link as lock"])
-def test_a_folder_that_cannot_be_locked_is_named(obstacle: str, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    if obstacle == "file":
-        folder.touch()
-    else:
-        folder.mkdir()
-        lock = folder / files.LOCK
-        lock.mkdir() if obstacle == "folder as lock" else lock.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match=f"{folder}") as caught, only_writer(folder):
+def test_a_file_is_no_folder_to_write_to(tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    with pytest.raises(ExistingFileError, match="run is a file"), only_writer(tmp_path / "run"):
         raise AssertionError
-    assert isinstance(caught.value, ExistingFileError) == (obstacle == "file")
+
+
+@pytest.mark.parametrize("mine", ["mine", "process of my work\n", "process 1 on a\nand more\n", "x" * 10_000_000])
+@pytest.mark.parametrize("kind", OBSTACLES)
+def test_what_is_no_lock_is_never_locked(kind: str, mine: str, tmp_path: Path) -> None:
+    folder, file = tmp_path / "run", tmp_path / "mine"
+    folder.mkdir()
+    file.write_text(mine)
+    _obstacle(kind, folder / files.LOCK, file)
+    with pytest.raises(ExistingFileError, match=rf"{folder}/{files.LOCK} is not the lock"), only_writer(folder):
+        raise AssertionError
+    assert file.read_text() == mine and list(folder.iterdir()) == [folder / files.LOCK]
+
+
+@pytest.mark.parametrize("kind", OBSTACLES)
+def test_what_took_the_place_of_the_lock_meanwhile_stays(kind: str, tmp_path: Path) -> None:
+    folder, file = tmp_path / "run", tmp_path / "mine"
+    file.write_text("mine")
+    with only_writer(folder):
+        (folder / files.LOCK).unlink()
+        _obstacle(kind, folder / files.LOCK, file)
+    assert file.read_text() == "mine" and list(folder.iterdir()) == [folder / files.LOCK]
 
 
 def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,6 +330,32 @@ def test_what_exists_is_replaced_only_on_request(tmp_path: Path) -> None:
 def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     with pytest.raises(ExistingFileError, match="is a folder"):
         claim_outputs([tmp_path], overwrite=True)
+
+
+def test_pipes_and_devices_are_not_replaced_on_request_either(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path / "link", Path("/dev/null")):
+        for overwrite in (False, True):
+            with pytest.raises(ExistingFileError, match=f"{path} is a pipe or a device"):
+                claim_outputs([path], overwrite=overwrite)
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "pipe", "folder"])
+def test_an_unfinished_folder_of_somebody_else_stays(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").write_text("mine")
+    monkeypatch.setattr(files.secrets, "token_hex", lambda count: "0")  # so that the name can be known
+    for name in (f".new.partial-{os.getpid()}", ".new.0.partial"):
+        _obstacle(kind, tmp_path / name, tmp_path / "mine")
+    before = {path: path.lstat() for path in tmp_path.iterdir()}
+    with pytest.raises(FileExistsError), new_folder(tmp_path / "new"):
+        raise AssertionError
+    monkeypatch.undo()
+    with new_folder(tmp_path / "new"):
+        pass
+    assert {path: path.lstat() for path in tmp_path.iterdir() if path.name != "new"} == before
 
 
 def test_a_new_folder_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

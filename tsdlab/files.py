@@ -9,7 +9,10 @@ import errno
 import json
 import os
 import platform
+import re
+import secrets
 import shutil
+import stat
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,36 +26,66 @@ _PATIENCE = 1.0  # seconds: the system may take a moment to end a process that w
 # What file systems without locks answer, such as some network and user-space ones.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 
+_HOLDER = re.compile(r"process \d+ on [^\n]*\n")  # what the file of a lock says
+
 _LISTED = 3  # files that a message spells out
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, overwrite: bool = True) -> Iterator[IO[bytes]]:
     """Write a new version of `path`: yields a binary file, which replaces `path` when the block ends.
 
     The bytes are on the disk (fsync of file and folder) before the file gets its name, so neither a killed process nor
-    a power cut leaves an incomplete file. After an exception inside the block, `path` is as it was before.
+    a power cut leaves an incomplete file. After an exception inside the block, `path` is as it was before. A killed
+    process leaves `.NAME.….tmp` in the folder, which may be deleted.
 
     Args:
         path: the file; its folder must exist.
+        overwrite: whether a file that has the name when the block ends may be replaced.
 
     Raises:
         OSError: `path` cannot be written, such as on a full disk; names `path`.
+        ExistingFileError: there is a `path` when the block ends, and `overwrite` is False; it stays as it is.
     """
-    # One fixed name: a killed process leaves it behind, and the next write to `path` overwrites it.
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = _beside(path, "tmp")
     with naming(path, instead_of=temporary):
-        try:
-            with temporary.open("wb") as file:
+        with temporary.open("xb") as file:  # x: a file that is somebody's, or a link, is never opened
+            try:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            with suppress(OSError):  # the first error says what is wrong
-                temporary.unlink()
-            raise
+                file.close()  # Windows renames no open file
+                _name(temporary, path, overwrite)
+            except BaseException:
+                with suppress(OSError):  # the first error says what is wrong
+                    file.close()
+                with suppress(OSError):
+                    temporary.unlink()
+                raise
         _sync_folder(path.parent)
+
+
+def _beside(path: Path, ending: str) -> Path:
+    """A new hidden name in the folder of `path`, not too long for any file system."""
+    name = os.fsencode(path.name)[:100].decode(errors="ignore")
+    return path.with_name(f".{name}.{secrets.token_hex(4)}.{ending}")
+
+
+def _name(temporary: Path, path: Path, overwrite: bool) -> None:
+    """Give the file `temporary` its name."""
+    if overwrite:
+        temporary.replace(path)
+        return
+    try:
+        os.link(temporary, path)  # unlike a rename, it fails if somebody has made the file meanwhile
+    except FileExistsError:
+        raise _would_replace([path]) from None
+    except OSError:  # a file system without hard links
+        if os.path.lexists(path):
+            raise _would_replace([path]) from None
+        temporary.replace(path)
+    else:
+        temporary.unlink()
 
 
 @contextmanager
@@ -86,7 +119,7 @@ def only_writer(folder: Path) -> Iterator[None]:
 
     Raises:
         BusyFolderError: another process, or another thread of this one, is inside.
-        ExistingFileError: `folder` is a file.
+        ExistingFileError: `folder` is a file, or its `.tsdlab.lock` is somebody's: a link, a pipe or another text.
         OSError: the folder cannot be made or written to.
     """
     from filelock import FileLock, Timeout
@@ -96,6 +129,7 @@ def only_writer(folder: Path) -> Iterator[None]:
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / LOCK
+    _require_lock(file)
     # The lock belongs to this process alone: filelock closes it in processes that are forked, such as a loader's.
     lock = FileLock(file, timeout=_PATIENCE, thread_local=False, fallback_to_soft=False)
     try:
@@ -111,25 +145,45 @@ def only_writer(folder: Path) -> Iterator[None]:
             f"the file system of {folder} has no locks ({error}); make sure that nothing else writes to this folder",
             stacklevel=3,
         )
+    text = f"process {os.getpid()} on {platform.node()}\n"
     try:
         with suppress(OSError):  # it only informs
-            file.write_text(f"process {os.getpid()} on {platform.node()}\n", encoding="utf-8")
+            file.write_text(text, encoding="utf-8")
         yield
     finally:
         # Removed while it is locked: a process that opened it meanwhile sees that it is gone, and opens a new one.
         with suppress(OSError):
-            file.unlink()
+            if _text_of_lock(file) in ("", text):  # "": on a full disk
+                file.unlink()
         lock.release()
         if is_new:
             with suppress(OSError):  # it is not empty
                 folder.rmdir()
 
 
+def _require_lock(file: Path) -> None:
+    """Raises ExistingFileError if something has the name of a lock that is none: locking empties the file."""
+    try:
+        text = _text_of_lock(file)
+    except OSError:  # it does not exist, or Windows lets nobody read what is locked
+        return
+    if text is None or (text and not _HOLDER.fullmatch(text)):
+        raise ExistingFileError(f"{file} is not the lock of a tsdlab process; move it away, or choose another folder")
+
+
+def _text_of_lock(file: Path) -> str | None:
+    """Its content; None if it is a link, a file with other names, a pipe or a folder, or too long for a lock."""
+    status = file.lstat()
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or status.st_size > 1000:
+        return None
+    return file.read_bytes().decode(errors="replace")
+
+
 def _holder(lock: Path) -> str:
     """Who is inside, as far as is known."""
     try:
-        text = lock.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+        text = (_text_of_lock(lock) or "").strip()
+    except OSError:
         text = ""
     return text[:200] if text and text.isprintable() else "another process"
 
@@ -157,7 +211,7 @@ def claim_outputs(outputs: Iterable[Path], inputs: Iterable[Path] = (), overwrit
         overwrite: whether other files may be replaced.
 
     Raises:
-        ExistingFileError: an output is an input or a folder, or it exists and `overwrite` is False.
+        ExistingFileError: an output is an input, a folder, a pipe or a device, or it exists and `overwrite` is False.
     """
     existing = [path for path in outputs if os.path.lexists(path)]  # a link that leads nowhere is somebody's, too
     if not existing:
@@ -167,6 +221,8 @@ def claim_outputs(outputs: Iterable[Path], inputs: Iterable[Path] = (), overwrit
             raise ExistingFileError(
                 f"{path} is a folder, and a file of this name would be written; choose another place"
             )
+        if path.exists() and not path.is_file():
+            raise ExistingFileError(f"{path} is a pipe or a device, which no file replaces; choose another place")
     read = {_identity(path): path for path in inputs if path.exists()}
     for path in existing:
         source = read.get(_identity(path)) if path.exists() else None
@@ -174,11 +230,15 @@ def claim_outputs(outputs: Iterable[Path], inputs: Iterable[Path] = (), overwrit
             same = "" if source == path else f" (it is {source})"
             raise ExistingFileError(f"{path}{same} is read by this command and never replaced; choose another place")
     if not overwrite:
-        more = f" and {len(existing) - _LISTED} more" if len(existing) > _LISTED else ""
-        raise ExistingFileError(
-            f"{', '.join(map(str, existing[:_LISTED]))}{more} would be replaced; choose another place, or allow it: "
-            "--overwrite (overwrite=True in Python)"
-        )
+        raise _would_replace(existing)
+
+
+def _would_replace(existing: list[Path]) -> ExistingFileError:
+    more = f" and {len(existing) - _LISTED} more" if len(existing) > _LISTED else ""
+    return ExistingFileError(
+        f"{', '.join(map(str, existing[:_LISTED]))}{more} would be replaced; choose another place, or allow it: "
+        "--overwrite (overwrite=True in Python)"
+    )
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -192,6 +252,7 @@ def new_folder(root: Path) -> Iterator[Path]:
     """Make a folder that is there when it is complete: yields one beside it, which gets its name when the block ends.
 
     After an exception inside the block, or where `root` was meanwhile filled by somebody else, nothing of it is left.
+    A killed process leaves `.NAME.….partial` beside it, which may be deleted.
 
     Args:
         root: the folder; it may exist if it is empty.
@@ -205,16 +266,16 @@ def new_folder(root: Path) -> Iterator[Path]:
     if real == Path.cwd():
         raise ExistingFileError(f"{root} is the current folder; give the name of a new one")
     real.parent.mkdir(parents=True, exist_ok=True)
-    partial = real.with_name(f".{real.name[:100]}.partial-{os.getpid()}")
-    try:
-        with naming(root, instead_of=partial):
-            partial.mkdir()
+    partial = _beside(real, "partial")
+    with naming(root, instead_of=partial):
+        partial.mkdir()
+        try:
             yield partial
             if real.exists():
                 real.rmdir()
             partial.rename(real)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -227,8 +288,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_json(path: Path, values: Any) -> None:
+def write_json(path: Path, values: Any, overwrite: bool = True) -> None:
     """Write plain values as indented JSON, UTF-8, with `atomic_write`."""
-    with atomic_write(path) as file:
+    with atomic_write(path, overwrite) as file:
         # A file name that is not UTF-8 has characters of its own in Python; JSON's escapes for them are the same.
         file.write(json.dumps(values, indent=2, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")

@@ -334,12 +334,19 @@ def folder_moved(out: Path) -> None:
     out.rename(out.with_name("moved"))
 
 
+def _block(path: Path) -> None:
+    """A folder takes the place of a file."""
+    if path.exists():
+        path.rename(f"{path}.aside")
+    path.mkdir()
+
+
 def checkpoint_blocked(out: Path) -> None:
-    (out / ".checkpoint.pt.tmp").mkdir()
+    _block(out / "checkpoint.pt")
 
 
 def weights_blocked(out: Path) -> None:
-    (out / ".last.safetensors.tmp").mkdir()
+    _block(out / "last.safetensors")
 
 
 def mend(out: Path) -> None:
@@ -349,8 +356,11 @@ def mend(out: Path) -> None:
         if out.exists():
             shutil.rmtree(out)
         out.with_name("moved").rename(out)
-    for path in out.glob(".*.tmp"):
-        path.rmdir()
+    for name in ("checkpoint.pt", "last.safetensors"):
+        if (out / name).is_dir():
+            (out / name).rmdir()
+    for path in out.glob("*.aside"):
+        path.rename(path.with_suffix(""))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="uses Linux's devices and limits")
