@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from coco_folders import annotation, image_entry, write_split
 
-from tsdlab.data.check import check_folder
+from tsdlab.data.check import check_folder, require_trainable
 from tsdlab.data.coco import CocoDataset
 from tsdlab.errors import DataError
 
@@ -53,7 +53,7 @@ def test_every_split_is_checked_and_two_are_needed(tmp_path: Path) -> None:
     write_split(tmp_path, split="test", annotations=[annotation(bbox=[1, 2, 3])])
     found = problems_and_notes(tmp_path)
     assert [*found] == ["test", "train", "train2017", "val"]
-    assert "bbox must be four numbers" in found["test"][0] and found["train2017"] == ("", "")
+    assert "bbox must be four numbers" in found["test"][1] and found["train2017"] == ("", "")
     for name in ("train", "val"):
         assert re.fullmatch(f"the file does not exist; splits with .*{tmp_path.name}: test, train2017", found[name][0])
     assert [*problems_and_notes(tmp_path, train_split="train2017", val_split="test")] == ["test", "train2017"]
@@ -70,6 +70,63 @@ def test_a_test_split_needs_no_annotations_but_training_does(tmp_path: Path) -> 
     assert found["train"] == ("", "")
     with pytest.raises(DataError, match="a test split"):
         CocoDataset(tmp_path, "test")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"annotations": []}, "the split has no objects"),
+        ({"images": [], "annotations": []}, '"images" is empty'),
+        ({"categories": [{"id": 7, "name": "cat"}]}, "the classes of a and train"),
+        ({"categories": []}, '"categories" is empty'),
+        ({"annotations": [annotation(category_id=5)]}, "category_id 5 is not among"),
+        (None, "malformed JSON"),
+    ],
+)
+def test_what_is_wrong_with_a_split_that_training_does_not_read_is_a_note(
+    change: dict | None, said: str, tmp_path: Path
+) -> None:
+    root = two_splits(tmp_path)
+    write_split(root, split="a", **(change or {}))  # the first in the alphabet
+    if change is None:
+        (root / "annotations/instances_a.json").write_text("{")
+    found = problems_and_notes(root)
+    assert found["a"][0] == "" and re.search(f"{said}.*; training does not read this split", found["a"][1])
+    assert found["train"] == found["val"] == ("", "")
+    # Whoever asks for the split, or trains on it, wants to know.
+    assert re.search(said, problems_and_notes(root, splits=["train", "a"])["a"][0])
+    assert re.search(said, problems_and_notes(root, val_split="a")["a"][0])
+
+
+def test_a_split_that_training_does_not_read_is_no_standard_for_others(tmp_path: Path) -> None:
+    root = two_splits(tmp_path)
+    (root / "annotations/instances_train.json").write_text("{")
+    write_split(root, split="a", categories=[{"id": 7, "name": "cat"}])
+    found = problems_and_notes(root)
+    assert found["val"] == ("", "") and "the classes of a and val differ" in found["a"][1]
+
+
+@pytest.mark.parametrize(
+    ("size", "problem", "note"),
+    [((2, 60), False, False), ((61, 2), False, True), ((2, 199), False, True), ((200, 2), True, False),
+     ((2, 200), True, False), ((1, 1), True, False), ((1, 50), True, True)],
+)  # fmt: skip
+def test_long_images_are_noted_and_those_that_vanish_refused(
+    size: tuple[int, int], problem: bool, note: bool, tmp_path: Path
+) -> None:
+    root = two_splits(tmp_path, images=[image_entry(width=size[0], height=size[1])], annotations=[
+        annotation(bbox=(0, 0, 2, 2), image_id=1)])  # fmt: skip
+    problems, notes = problems_and_notes(root)["val"]
+    assert ("pixels a side, and must be less than 100 times" in problems) == problem
+    assert ("a.png is more than 30 times as long as it is wide" in notes) == note
+
+
+def test_training_refuses_images_that_vanish_at_its_own_size(tmp_path: Path) -> None:
+    root = two_splits(tmp_path, images=[image_entry(width=2, height=130)], annotations=[annotation(bbox=(0, 0, 2, 9))])
+    train, val = (CocoDataset(root, split) for split in ("train", "val"))
+    require_trainable(train, val, max_size=66)
+    with pytest.raises(DataError, match=r"a\.png vanishes when it is resized to image\.max_size, 64"):
+        require_trainable(train, val, max_size=64)
 
 
 def test_a_sound_split_is_not_blamed_for_a_broken_one(tmp_path: Path) -> None:

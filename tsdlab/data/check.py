@@ -21,14 +21,15 @@ from tsdlab.data.annotations import FILE_PATTERN, ImageEntry, Split, read_split,
 from tsdlab.data.coco import NOT_ANNOTATED, CocoDataset
 from tsdlab.data.conventions import wrong_convention
 from tsdlab.data.findings import listed
-from tsdlab.data.images import inspect_image, read_image
+from tsdlab.data.images import inspect_image, read_image, vanishes
 from tsdlab.data.values import Id
 from tsdlab.errors import DataError, shown
 from tsdlab.progress import progress_bar
 from tsdlab.terminal import name_column
 
 _LEAST_SIDE = 2  # pixels
-_LONGEST = 30  # sides; a longer image could vanish when it is resized to 32 pixels, the least that `ImageSide` allows
+_LONGEST = 100  # sides; no image from here on is used
+_LONG = 30  # sides; a longer image may vanish when it is resized: `ImageSide` allows 32 pixels
 _MOST_OBJECTS = RoIConfig().detections_per_image
 _IMAGES_PER_TASK = 64
 _THREADS = min(16, 2 * (os.cpu_count() or 1))
@@ -75,6 +76,7 @@ def check_folder(
     """Read the annotation files of a folder and the headers of all images, and collect all problems.
 
     A folder without problems can be trained on. Only images whose pixels are damaged are found by `decode` alone.
+    Problems of a split that was not asked for and that training does not read are notes.
 
     Args:
         root: the folder.
@@ -100,18 +102,25 @@ def check_folder(
         if not split.is_annotated:
             findings = split.problems if name in (train_split, val_split) else split.notes
             findings.add("no annotations", "", NOT_ANNOTATED)
-    _judge(read, train_split, progress, decode)
-    return [_report(name, split) for name, split in read.items()]
+    _judge(read, (train_split, val_split), progress, decode)
+    needed = {train_split, val_split} if splits is None else {*splits}
+    return [_report(name, split, name in needed) for name, split in read.items()]
 
 
-def require_trainable(train: CocoDataset, val: CocoDataset, progress: bool = True) -> None:
-    """Refuse what `check_folder` reports. Reads the headers of all images, and no pixels.
+def require_trainable(train: CocoDataset, val: CocoDataset, max_size: int, progress: bool = True) -> None:
+    """Refuse what `check_folder` reports, and images that vanish when they are resized to at most `max_size` pixels.
+
+    Reads the headers of all images, and no pixels.
 
     Raises:
         DataError: one of the splits has a problem.
     """
-    _judge({dataset.split: dataset.content for dataset in (train, val)}, train.split, progress)
+    _judge({dataset.split: dataset.content for dataset in (train, val)}, (train.split, val.split), progress)
     for dataset in (train, val):
+        for image in dataset.content.images:
+            if vanishes(*image.size, max_size):
+                what = f" vanishes when it is resized to image.max_size, {max_size}; raise that, or cut the image"
+                dataset.content.problems.add("vanishes", shown(image.path), what)
         if dataset.content.problems:
             raise DataError(summary(dataset.root, dataset.split, dataset.content.problems))
 
@@ -119,12 +128,12 @@ def require_trainable(train: CocoDataset, val: CocoDataset, progress: bool = Tru
 # Judging ----------------------------------------------------------------------------------------------------
 
 
-def _judge(splits: Mapping[str, Split], train_split: str, progress: bool, decode: bool = False) -> None:
-    """Add to the problems and notes of every split."""
+def _judge(splits: Mapping[str, Split], used: Sequence[str], progress: bool, decode: bool = False) -> None:
+    """Add to the problems and notes of every split. `used` are the names of those for training and for evaluation."""
     for split in splits.values():
         if split.is_annotated and split.images and split.categories:
             _judge_objects(split)
-    _compare_categories(splits, train_split)
+    _compare_categories(splits, used)
     for name, split in splits.items():
         _judge_images(split, name, progress, decode)
 
@@ -167,12 +176,12 @@ def _note_objects(split: Split, single: np.ndarray, boxes: np.ndarray, sizes: np
         split.notes.add("many", f"image {shown(repr(split.images[position].id), 80)}", what)
 
 
-def _compare_categories(splits: Mapping[str, Split], train_split: str) -> None:
+def _compare_categories(splits: Mapping[str, Split], used: Sequence[str]) -> None:
     """Classes are matched by name. Splits whose categories could not be read are left out."""
     sound = {n: split.categories for n, split in splits.items() if split.categories_are_sound and split.is_annotated}
     if not sound:
         return
-    reference = train_split if train_split in sound else next(iter(sound))
+    reference = next(name for name in (*used, *sound) if name in sound)
     classes = {category.name for category in sound[reference]}
     for name, categories in sound.items():
         own = {category.name for category in categories}
@@ -198,6 +207,13 @@ def _names(names: Sequence[str] | set[str]) -> str:
 
 def _judge_images(split: Split, name: str, progress: bool, decode: bool) -> None:
     """Read the header of every image, or all of it; those without a file are reported already."""
+    for image in split.images:
+        shorter, longer = sorted(image.size)
+        if _LONG * shorter < longer < _LONGEST * shorter:
+            what = (
+                f" is more than {_LONG} times as long as it is wide; image.max_size must be at least that many pixels"
+            )
+            split.notes.add("long", shown(image.path), what)
     images = [image for image in split.images if image.id not in split.absent]
     faults = _in_parallel(partial(_fault, decode=decode), images)
     for image, what in zip(images, progress_bar(faults, f"checking {name}", len(images), progress)):
@@ -214,10 +230,10 @@ def _fault(image: ImageEntry, decode: bool) -> str | None:
             width, height = inspect_image(image.path, image.size)
     except DataError as error:
         return str(error).removeprefix(shown(image.path))
-    if min(width, height) >= _LEAST_SIDE and max(width, height) <= _LONGEST * min(width, height):
+    if min(width, height) >= _LEAST_SIDE and max(width, height) < _LONGEST * min(width, height):
         return None
     return (
-        f" is {width}×{height}; an image needs at least {_LEAST_SIDE} pixels a side, and may be at most {_LONGEST} "
+        f" is {width}×{height}; an image needs at least {_LEAST_SIDE} pixels a side, and must be less than {_LONGEST} "
         "times as long as it is wide. Cut it into parts, or remove its entry"
     )
 
@@ -236,9 +252,10 @@ def _in_parallel(work: Callable[[ImageEntry], str | None], images: Sequence[Imag
 # Reporting --------------------------------------------------------------------------------------------------
 
 
-def _report(name: str, split: Split) -> SplitReport:
+def _report(name: str, split: Split, is_needed: bool) -> SplitReport:
     labels = np.concatenate([np.zeros(0, np.int64), *(objects.labels for objects in split.objects)])
     counts = np.bincount(labels, minlength=len(split.categories) + 1)[1:]
+    problems, notes = split.problems.lines(), split.notes.lines()
     return SplitReport(
         split=name,
         images=len(split.images),
@@ -247,6 +264,6 @@ def _report(name: str, split: Split) -> SplitReport:
         images_without_objects=sum(len(objects.labels) == 0 for objects in split.objects),
         dropped=tuple(split.dropped),
         class_counts={category.name: int(count) for category, count in zip(split.categories, counts)},
-        problems=split.problems.lines(),
-        notes=split.notes.lines(),
+        problems=problems if is_needed else [],
+        notes=[*([] if is_needed else (f"{line}; training does not read this split" for line in problems)), *notes],
     )

@@ -78,6 +78,12 @@ def inspect_image(path: str | Path, size: tuple[int, int] | None = None) -> tupl
     return _attempt(path, lambda file: _plan(_open(file), size).size)
 
 
+def vanishes(width: int, height: int, max_size: int) -> bool:
+    """Whether the shorter side is less than a pixel once the longer one is resized to `max_size` pixels."""
+    # A little more than one pixel: torch computes the new size in 32 bits and rounds it down.
+    return min(width, height) * max_size < max(width, height) * (1 + 1e-4)
+
+
 class _Unusable(Exception):
     """An image that is decoded but cannot be used; the message follows its name."""
 

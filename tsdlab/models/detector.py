@@ -15,7 +15,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from tsdlab.config import Config, RoIConfig
-from tsdlab.data.images import as_image
+from tsdlab.data.images import as_image, vanishes
 from tsdlab.errors import InputError
 from tsdlab.models.torchvision_start import Parts
 from tsdlab.structures import Category
@@ -107,12 +107,10 @@ def _refuse_thin_images(transform: GeneralizedRCNNTransform, inputs: tuple[Any, 
     """Before images are resized: an error that names the size, where torch would say that an output has size 0."""
     for image in inputs[0]:
         height, width = image.shape[-2:]
-        shorter, longer = min(height, width), max(height, width)
-        if shorter == 0:
+        if min(height, width) == 0:
             raise InputError(f"an image is {width}×{height} pixels; it must not be empty")
         is_resized = transform.fixed_size is None and not transform._skip_resize
-        # A little more than one pixel: torch computes the new size in 32 bits and rounds it down.
-        if is_resized and shorter * transform.max_size < longer * (1 + 1e-4):
+        if is_resized and vanishes(width, height, transform.max_size):
             raise InputError(
                 f"an image is {width}×{height} pixels; resized to at most {transform.max_size} on its longer side, its "
                 "shorter side would vanish. Cut it into parts"

@@ -152,7 +152,7 @@ def _open_data(config: Config, data: Path, train_split: str, val_split: str) -> 
     """The two splits, judged as by `tsdlab data check`."""
     transforms = train_transforms(config.train.flip, config.train.scale_jitter, fill=config.image.mean)
     dataset, val = CocoDataset(data, train_split, transforms), CocoDataset(data, val_split)
-    require_trainable(dataset, val)
+    require_trainable(dataset, val, config.image.max_size)
     return dataset, val
 
 
