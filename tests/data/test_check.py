@@ -159,6 +159,21 @@ def test_more_objects_than_detections_and_boxes_beyond_the_image_are_noted(tmp_p
     assert "the box of annotation 'wide' extends beyond its image and is clipped" in notes
 
 
+@pytest.mark.parametrize(
+    ("leaving", "problem", "note"),
+    [(5, "", ""), (6, "", "30% of the boxes leave their images; are they"),
+     (10, "50% of the boxes leave their images; are they [x, y, width, height] in pixels?", "")],
+)  # fmt: skip
+def test_many_boxes_that_leave_their_images_raise_a_question(
+    leaving: int, problem: str, note: str, tmp_path: Path
+) -> None:
+    boxes = [(2, 3, 10, 8)] * (20 - leaving) + [(30, -9, 10, 12)] * leaving
+    root = two_splits(tmp_path, annotations=[annotation(i, bbox=box) for i, box in enumerate(boxes)])
+    problems, notes = problems_and_notes(root)["train"]
+    assert problems.startswith(problem) and bool(problems) == bool(problem)
+    assert note in notes and ("leave" in notes) == bool(note)
+
+
 def test_pixels_are_read_on_request(tmp_path: Path) -> None:
     root = two_splits(tmp_path)
     path = root / "train" / "a.png"

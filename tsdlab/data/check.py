@@ -19,7 +19,7 @@ import numpy as np
 from tsdlab.config import RoIConfig
 from tsdlab.data.annotations import FILE_PATTERN, ImageEntry, Split, read_split, split_names, summary
 from tsdlab.data.coco import NOT_ANNOTATED, CocoDataset
-from tsdlab.data.conventions import wrong_convention
+from tsdlab.data.conventions import share_leaving, wrong_convention
 from tsdlab.data.findings import listed
 from tsdlab.data.images import inspect_image, read_image, vanishes
 from tsdlab.data.values import Id
@@ -31,6 +31,7 @@ _LEAST_SIDE = 2  # pixels
 _LONGEST = 100  # sides; no image from here on is used
 _LONG = 30  # sides; a longer image may vanish when it is resized: `ImageSide` allows 32 pixels
 _MOST_OBJECTS = RoIConfig().detections_per_image
+_LEAVING_NOTED, _LEAVING_REFUSED = 0.25, 0.5  # shares of all boxes
 _IMAGES_PER_TASK = 64
 _THREADS = min(16, 2 * (os.cpu_count() or 1))
 
@@ -147,6 +148,7 @@ def _judge_objects(split: Split) -> None:
     if split.problems:  # some objects are missing from the columns: these tell nothing about the others
         return
     convention = wrong_convention(boxes, sizes)
+    leaving = share_leaving(boxes, sizes)
     if convention is not None:
         split.problems.add("convention", "", convention)
     elif len(split.dropped) > len(single) / 2:
@@ -156,6 +158,10 @@ def _judge_objects(split: Split) -> None:
             f"{len(split.dropped):,} of {len(single):,} boxes have a side below one pixel inside their images; "
             "correct the boxes, or the sizes of the images",
         )
+    elif leaving > _LEAVING_NOTED:
+        findings = split.problems if leaving >= _LEAVING_REFUSED else split.notes
+        what = f"{leaving:.0%} of the boxes leave their images; are they [x, y, width, height] in pixels?"
+        findings.add("leaving", "", what)
     elif not len(single):
         crowds = f", only {split.crowds} crowds" if split.crowds else ""
         split.problems.add("no objects", "", f"the split has no objects{crowds}; annotate some, or leave the split out")
