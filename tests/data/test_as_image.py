@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +106,38 @@ def test_paths_are_read(tmp_path: Path) -> None:
         as_image(Image.open(tmp_path / "x.png"))
 
 
+@pytest.mark.parametrize(
+    "name", ["12 of 16 bits.png", "12 of 16 bits.pgm", "16 bits.pgm", "negative.tiff", "8 bits.png"]
+)
+def test_an_open_image_is_what_its_file_is(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name == "12 in 16 bits.png":
+        rows = (BYTES.astype(np.uint16) * 16).astype(">u2").reshape(6, -1)
+        chunks = [
+            (b"IHDR", struct.pack(">IIBBBBB", 9, 6, 16, 2, 0, 0, 0)),
+            (b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))),
+            (b"IEND", b""),
+        ]
+        body = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(body))
+    elif name.endswith("pgm"):
+        white, step = (4095, 16) if name.startswith("12") else (65535, 257)
+        path.write_bytes(b"P5 9 6 %d " % white + (GREY.astype(np.uint16) // 4 * step).astype(">u2").tobytes())
+    elif name.endswith("tiff"):
+        Image.fromarray(65535 - GREY.astype(np.uint16) * 257).save(path, tiffinfo={262: 0})
+    else:
+        Image.fromarray(BYTES).save(path)
+    expected = read_image(path)
+    assert expected.max() > 0.2
+    torch.testing.assert_close(as_image(Image.open(path)), expected, rtol=0, atol=0)
+    torch.testing.assert_close(as_image(Image.open(io.BytesIO(path.read_bytes()))), expected, rtol=0, atol=0)
+
+
+def test_black_is_an_image() -> None:
+    assert as_image(np.zeros((8, 8, 3), np.uint8)).max() == 0
+    assert as_image(np.eye(8, dtype=bool)).max() == 1
+
+
 def test_a_shape_that_could_be_both_is_that_of_its_library() -> None:
     both = torch.arange(27, dtype=torch.uint8).view(3, 3, 3)
     torch.testing.assert_close(as_image(both), both.float() / 255)
@@ -127,6 +162,9 @@ def test_a_shape_that_could_be_both_is_that_of_its_library() -> None:
         (np.zeros((8, 8, 3), dtype=object), "got a ndarray of object"),
         (np.int32([[[-1, 2, 3]]]), "holds whole numbers from -1 to 3"),
         (np.int64([[[1, 2, 70000]]]), "holds whole numbers from 1 to 70000"),
+        (np.eye(8, dtype=np.uint8), "holds whole numbers from 0 to 1, .*multiply it by 255"),
+        (torch.eye(8).long().expand(3, 8, 8), "holds whole numbers from 0 to 1"),
+        (np.ones((8, 8, 3), np.uint16), "holds whole numbers from 0 to 1"),
         ([[1, 2], [3]], "got a list"),
         ({"image": 1}, "got a dict"),
         (None, "got a NoneType"),

@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "train").mkdir()
     (tmp_path / "annotations").mkdir()
     for index in (1, 2, 3):
-        Image.new("RGB", (40 + index, 30), (index, 0, 0)).save(tmp_path / "train" / f"{index}.png")
+        Image.new("RGB", (40 + index, 30), (20 * index, 0, 0)).save(tmp_path / "train" / f"{index}.png")
     images = [{"id": i, "file_name": f"{i}.png", "width": 40 + i, "height": 30} for i in (1, 2, 3)]
     objects = [(1, 3, [1, 2, 10, 12], 0), (1, 7, [5, 5, 20, 20], 0), (3, 7, [0, 0, 9, 9], 0), (3, 3, [0, 0, 30, 30], 1)]
     annotations = [
@@ -162,7 +162,7 @@ def test_images_alone(folder: Path) -> None:
     paths = [folder / "train" / f"{i}.png" for i in (1, 2)]
     for images in (paths, [str(path) for path in paths], [Image.open(path) for path in paths]):
         items = Items(images)
-        assert len(items) == 2 and items[1][0][0].unique().tolist() == pytest.approx([2 / 255])
+        assert len(items) == 2 and items[1][0][0].unique().tolist() == pytest.approx([40 / 255])
         assert items[1][1]["boxes"].shape == (0, 4)
     for one in (paths[0], str(paths[0]), Image.open(paths[0]), items[0][0], (paths[0], {}), items[0]):
         assert len(Items(one)) == 1 and Items(one).is_one_image

@@ -200,18 +200,28 @@ def _decode(file: IO[bytes], size: tuple[int, int] | None) -> Tensor:
     """float32 [3, H, W] in 0…1."""
     image = _open(file)
     plan = _plan(image, size)
+    return _tensor(_loaded(image), plan.turn)
+
+
+def _loaded(image: Image.Image) -> np.ndarray:
+    """The pixels of an image as `_pixels` gives them, with what its file says about their brightness."""
     raw_mode = _raw_mode(image)
     white = _white(image)
     negative = image.format == "TIFF" and image.mode[:2] in ("I;", "F") and image.tag_v2.get(262) == 0  # type: ignore[attr-defined]
-    image.load()
-    if ";16" in raw_mode and image.mode in ("RGB", "RGBA"):
-        pixels = _deep_colour(image, raw_mode, file)
-    else:
-        pixels = _pixels(image, white)
-    del image
-    if negative:  # Pillow inverts only 8 bits
-        pixels = 255 - pixels
-    return _tensor(pixels, plan.turn)
+    is_deep_colour = ";16" in raw_mode and image.mode in ("RGB", "RGBA")
+    stored = _content(image.fp) if is_deep_colour else io.BytesIO()  # type: ignore[attr-defined]
+    image.load()  # closes the file
+    pixels = _deep_colour(image, raw_mode, stored) if is_deep_colour else _pixels(image, white)
+    return 255 - pixels if negative else pixels  # Pillow inverts only 8 bits
+
+
+def _content(file: IO[bytes]) -> io.BytesIO:
+    """All bytes of an open file, which stays where it is."""
+    here = file.tell()
+    file.seek(0)
+    content = io.BytesIO(file.read())
+    file.seek(here)
+    return content
 
 
 def _tensor(pixels: np.ndarray, turn: Image.Transpose | None = None) -> Tensor:
@@ -372,6 +382,7 @@ _QUIET = _Quiet()
 # Images in memory -------------------------------------------------------------------------------------------------
 
 _OVERSHOOT = 0.1  # what resizing may add beyond 0…1
+_FEW = 16  # pixels, of which all may be nearly black
 
 
 def as_image(value: Any) -> Tensor:
@@ -384,8 +395,9 @@ def as_image(value: Any) -> Tensor:
       `[3, H, W]`, and anything else `[H, W, 3]`.
 
     Floating-point numbers are in 0…1; up to 0.1 beyond is clipped. Whole numbers follow the rule of this module: up to
-    255 they are in 0…255. A tensor stays on its device, and without its history. It is returned itself if nothing has
-    to change.
+    255 they are in 0…255; but nothing except 0 and 1 is a mask, and refused. A tensor stays on its device, and without
+    its history. It is returned itself if nothing has to change. A PIL image whose file is not yet decoded is read as
+    `read_image` does.
 
     Raises:
         InputError: it is none of these, is empty, or its values do not say how bright they are; DataError for a file.
@@ -395,7 +407,7 @@ def as_image(value: Any) -> Tensor:
     try:
         if isinstance(value, Image.Image):
             with _QUIET:
-                return _tensor(_pixels(value))
+                return _tensor(_loaded(value))
         return _bright(_channels_first(value))
     except _Unusable as error:
         raise InputError(f"image {error}") from error
@@ -434,6 +446,11 @@ def _bright(image: Tensor) -> Tensor:
         return image.clamp(0, 1) if low < 0 or high > 1 else image
     if image.dtype == torch.bool:
         return image.float()
+    if image[0].numel() > _FEW and bool((image == 1).any()) and bool(((image == 0) | (image == 1)).all()):
+        raise _Unusable(
+            "holds whole numbers from 0 to 1, which would be black: whole numbers are in 0…255. Convert a mask to bool "
+            "or float, or multiply it by 255"
+        )
     if image.dtype != torch.uint8:
         image = torch.from_numpy(_to_bytes(image.cpu().numpy())).to(image.device)
     return image.float().div_(255)
