@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import filelock
 import pytest
 import torch
 from command_line import run
@@ -46,6 +48,10 @@ REPLACING = {
     "eval into its data": (
         "eval w.safetensors --data data --json data/annotations/instances_val.json",
         "instances_val.json",
+    ),
+    "eval into another split": (
+        "eval w.safetensors --data data --json data/annotations/instances_train.json",
+        "instances_train.json",
     ),
     "eval into its images": ("eval w.safetensors --data data --json data/val/11.png", "11.png"),
     "import weights": ("weights import-torchvision mine.safetensors", "mine.safetensors"),
@@ -98,6 +104,55 @@ def test_older_results_are_replaced_on_request(command: str, mine: Path) -> None
     run(*shlex.split(line), "--overwrite")
     after = content(mine)
     assert {name for name in before if after[name] != before[name]} == set(results)
+
+
+@pytest.mark.parametrize(
+    ("line", "result"),
+    [
+        ("detect w.safetensors photo.png --out drawn", "drawn/detections.json"),
+        ("analyze w.safetensors --data data --images 1 --out report", "report/report.json"),
+    ],
+)
+def test_what_another_process_wrote_before_it_left_the_folder_is_not_replaced(
+    line: str, result: str, mine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    acquire = filelock.FileLock.acquire
+
+    def acquired_after_another(self: filelock.FileLock, *args: object, **options: object) -> object:
+        (mine / result).write_text("theirs")
+        return acquire(self, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquired_after_another)
+    run(*shlex.split(line), exits=1)
+    said = capsys.readouterr()
+    assert f"{result} would be replaced" in said.err and said.out == ""
+    assert (mine / result).read_text() == "theirs" and len(list((mine / result).parent.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "eval w.safetensors --data data --json new",
+        f"weights import-torchvision new --source ../source.pth --model {MOBILENET}",
+        pytest.param("weights export w.safetensors new.pt2", marks=pytest.mark.slow),
+    ],
+)
+def test_a_file_that_appears_while_a_command_works_is_not_replaced(
+    line: str, mine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(published_model(MOBILENET, 2, BackboneConfig()).state_dict(), mine.parent / "source.pth")
+    result = mine / ("new.pt2" if "new.pt2" in line else "new")
+    fsync = os.fsync
+
+    def synced_while_another_writes(descriptor: int) -> None:
+        fsync(descriptor)
+        result.write_text("theirs")
+
+    monkeypatch.setattr(os, "fsync", synced_while_another_writes)
+    before = content(mine)
+    run(*shlex.split(line), exits=1)
+    assert f"{result.name} would be replaced" in capsys.readouterr().err
+    assert content(mine) == {**before, result.name: b"theirs"}
 
 
 def test_a_report_is_not_replaced_from_python_either(mine: Path) -> None:

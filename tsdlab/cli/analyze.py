@@ -43,9 +43,9 @@ class Analyze:
         from tsdlab.report.write import report_files, write_report
 
         dataset = CocoDataset(self.data, self.split)
-        claim_outputs(report_files(self.out), [find_weights(self.weights), *dataset.files], self.overwrite)
         writes = os.environ.get("RANK", "0") == "0"  # one of the processes of torchrun
         with only_writer(self.out) if writes else nullcontext():  # now, because measuring can take hours
+            claim_outputs(report_files(self.out), [find_weights(self.weights), *dataset.inputs], self.overwrite)
             with joined_processes() as is_rank_zero:
                 model = load_detector(self.weights, resolve_device(self.device))
                 analysis = analyze(model, dataset, self.images)

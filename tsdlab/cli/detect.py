@@ -60,25 +60,33 @@ class Detect:
 
     def run(self, line: str) -> None:
         from tsdlab.data.image_files import find_images
-        from tsdlab.device import resolve_device
         from tsdlab.files import claim_outputs, only_writer
-        from tsdlab.models.weights import find_weights, load_detector
-        from tsdlab.progress import progress_bar
-        from tsdlab.provenance import versions
-        from tsdlab.results import COMPANION, RESULTS, ResultFiles
+        from tsdlab.models.weights import find_weights
+        from tsdlab.results import COMPANION, RESULTS
 
         if not self.images:
             raise InputError("give at least one image")
         images = find_images(self.images, leave_out=self.out)
         names = _drawing_names(images, self.draw) if self.draw != "nothing" else [None] * len(images)
         outputs = [self.out / name for name in (RESULTS, COMPANION, *names) if name is not None]
-        claim_outputs(outputs, [find_weights(self.weights), *images], self.overwrite)
+        with only_writer(self.out):
+            claim_outputs(outputs, [find_weights(self.weights), *images], self.overwrite)
+            self._write(images, names, line)
+
+    def _write(self, images: Sequence[Path], names: Sequence[str | None], line: str) -> None:
+        """Detect, and write everything; `names` are those of the drawings."""
+        from tsdlab.device import resolve_device
+        from tsdlab.models.weights import load_detector
+        from tsdlab.progress import progress_bar
+        from tsdlab.provenance import versions
+        from tsdlab.results import RESULTS, ResultFiles
+
         device = resolve_device(self.device)
         model = load_detector(self.weights, device, self.score_thresh)
         batch_size = self.batch_size or (8 if device == "cuda" else 1)
         info = {"command": line, "weights": self.weights, "versions": versions()}
         failed = 0
-        with only_writer(self.out), ResultFiles.open(self.out, model.categories, info) as results:
+        with ResultFiles.open(self.out, model.categories, info) as results:
             bar = progress_bar(range(len(images)), "detect", shown=len(images) > _NAMED)
             try:
                 for batch in _batches(images, bar, batch_size):

@@ -59,7 +59,7 @@ class Eval:
         model = AugmentedDetector(detector, self.min_sizes, self.flip)
         dataset = CocoDataset(self.data, self.split)
         if self.json is not None:
-            claim_outputs([self.json], [find_weights(self.weights), *dataset.files], self.overwrite)
+            claim_outputs([self.json], [find_weights(self.weights), *dataset.inputs], self.overwrite)
         metrics = evaluate(model, dataset, self.batch_size, self.score_thresh, workers=self.workers)
         print(metrics)
         if metrics.images < FEW_IMAGES:
@@ -68,4 +68,5 @@ class Eval:
                 file=sys.stderr,
             )
         if self.json is not None:
-            write_json(self.json, {"metrics": metrics.as_dict(), "command": line, "versions": versions()})
+            content = {"metrics": metrics.as_dict(), "command": line, "versions": versions()}
+            write_json(self.json, content, self.overwrite)

@@ -94,6 +94,11 @@ class CocoDataset(Dataset):
         """Every file that the split is read from: the annotation file, and the images in the order of `image_ids`."""
         return [self.annotation_file, *(image.path for image in self._split.images)]
 
+    @property
+    def inputs(self) -> list[Path]:
+        """`files`, and the annotation files of the other splits: what no command may replace."""
+        return [*self.files, *sorted(self.annotation_file.parent.glob("*.json"))]
+
     def target(self, index: int) -> Target:
         """The target of `dataset[index]` before `transforms`, without reading the image."""
         objects = self._split.objects[index]

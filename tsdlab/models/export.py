@@ -69,11 +69,11 @@ def export_detector(
             OneImage(model, height, width, plain).eval(), (torch.zeros(3, height, width),), strict=False
         )
         if out.suffix == ".pt2":
-            with atomic_write(out) as file:
+            with atomic_write(out, overwrite) as file:
                 torch.export.save(program, file, extra_files={"categories.json": categories})
         else:
             content = _to_onnx(program, categories)
-            with atomic_write(out) as file:
+            with atomic_write(out, overwrite) as file:
                 file.write(content)
 
 

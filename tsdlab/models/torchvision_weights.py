@@ -57,7 +57,8 @@ def import_torchvision(
     model = from_torchvision(torchvision_model(source, builder), head)
     names = coco_names(model.config.num_classes, builder) or [None] * model.config.num_classes
     model.categories = tuple(Category(label, name or f"class {label}") for label, name in enumerate(names, 1))
-    save_weights(out, model, model.categories, half=False, origin={"source": str(source), "builder": builder})
+    origin = {"source": str(source), "builder": builder}
+    save_weights(out, model, model.categories, half=False, origin=origin, overwrite=overwrite)
     return model.eval()
 
 

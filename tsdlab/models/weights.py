@@ -51,25 +51,28 @@ def save_weights(
     categories: tuple[Category, ...],
     half: bool = True,
     origin: dict[str, Any] | None = None,
+    overwrite: bool = True,
 ) -> None:
     """Write the weights of `model` (which has a `config`) atomically.
 
     Args:
-        path: the file to write; an older one is replaced.
+        path: the file to write.
         model: a `Detector`.
         categories: what the labels mean: label i is categories[i − 1].
         half: store matrices and kernels in float16; they are loaded as float32. Vectors (biases, norms and their
             statistics) stay float32 because they are small, and so does a tensor with a value beyond float16's range.
         origin: where the weights come from; plain values for JSON.
+        overwrite: whether an older file is replaced.
 
     Raises:
+        ExistingFileError: `path` exists, and `overwrite` is False.
         InputError: there is not one category per class, or two have the same name or id.
     """
     config: Config = model.config  # type: ignore[assignment]
     tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
     header = WeightsHeader(config, categories, importlib.metadata.version("tsdlab"), origin or {})
     _check_header(header)
-    with atomic_write(path) as file:
+    with atomic_write(path, overwrite) as file:
         # One entry, because safetensors writes several in random order. Equal weights should give equal files.
         file.write(to_bytes(tensors, {_HEADER: json.dumps(header.as_dict())}))
 
