@@ -65,6 +65,7 @@ FIELDS = [
         ("tsd", {"gamma": -1.0}, "tsd.gamma must be a number from 0 to 1,000,000, got -1.0"),
         ("tsd", {"localization_margin": 2}, "tsd.localization_margin must be a number from 0 to 1, or None, got 2"),
         ("image", {"max_size": 0}, "image.max_size must be a whole number from 32 to 65,536, got 0"),
+        ("image", {"min_size": 900, "max_size": 800}, "image.max_size must be at least image.min_size, which is 900"),
         ("image", {"std": (0.2, 0.2)}, "image.std must be a tuple of 3 values, got (0.2, 0.2)"),
         ("backbone", {"name": ""}, "backbone.name must be not empty, got ''"),
         ("backbone", {"stages": (1, 3)}, "backbone.stages must be consecutive numbers from 1 to 4, got (1, 3)"),

@@ -82,6 +82,10 @@ class ImageConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "image.")
+        if self.max_size < self.min_size:
+            raise InputError(
+                f"image.max_size must be at least image.min_size, which is {self.min_size}, got {self.max_size}"
+            )
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def test_wrong_arguments_are_one_line(export: Path, tmp_path: Path, capsys: pyte
     Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
     for arguments, message in (
         ([tmp_path / "no", tmp_path / "out"], "there is no folder"),
-        ([tmp_path / "photo.png", tmp_path / "out"], "there is no folder"),
+        ([tmp_path / "photo.png", tmp_path / "out"], "is a file; give the folder"),
         ([export, export / "out"], "is inside"),
         ([export, tmp_path / "out", "--val", "1"], "--val must be"),
         ([export, tmp_path / "out", "--format", "voc"], "has no image with an object, read as voc"),

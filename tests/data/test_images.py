@@ -310,7 +310,7 @@ def test_more_pixels_than_pillow_allows_are_read_up_to_a_limit(tmp_path: Path, m
         ("nul", "cannot be the name of a file"),
         ("half a character", r"(cannot be the name|does not exist)"),
         ("long", "cannot be opened"),
-        ("empty", "cannot be decoded"),
+        ("empty", "is empty"),
         ("text", "cannot be decoded"),
         ("eps", "cannot be decoded"),
     ],

@@ -238,7 +238,7 @@ def test_what_is_not_a_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="is a folder; give a weights file: it has none"):
         load_detector(tmp_path)
     (tmp_path / "weights.safetensors").touch()
-    with pytest.raises(FileNotFoundError, match="it has weights.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"it has weights\.safetensors"):
         load_detector(tmp_path)
     for name in (tmp_path / "pipe", tmp_path / "link", "x" * 5000, "a\0b", tmp_path / "x" / "y"):
         with pytest.raises(FileNotFoundError, match="neither a file nor shipped; shipped: badges") as caught:

@@ -188,7 +188,7 @@ def _absence(root: Path, file: Path) -> str | None:
             return "is a link to a file that does not exist; restore that file, or remove the link"
     except (OSError, ValueError):  # the name is too long, or no name
         pass
-    existing = ", ".join(map(shown, split_names(root))) or "none"
+    existing = ", ".join(map(shown, split_names(root))) or "none (`tsdlab data import` reads other formats)"
     return f"the file does not exist; splits with an annotation file in {shown(root)}: {existing}"
 
 

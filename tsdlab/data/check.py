@@ -96,7 +96,10 @@ def check_folder(
     root = Path(root)
     existing = split_names(root)
     if splits is None and not existing:
-        raise DataError(f"{shown(root)} has no {FILE_PATTERN}; is this the folder of the data set?")
+        raise DataError(
+            f"{shown(root)} has no {FILE_PATTERN}; is this the folder of the data set? "
+            "`tsdlab data import` reads other formats"
+        )
     names = sorted({*existing, train_split, val_split}) if splits is None else splits
     read = {name: read_split(root, name) for name in names}
     for name, split in read.items():

@@ -111,10 +111,13 @@ def _attempt(path: str | Path, work: Callable[[IO[bytes]], _Result]) -> _Result:
 @contextmanager
 def _open_regular(path: str | Path) -> Iterator[IO[bytes]]:
     try:
-        mode = Path(path).stat().st_mode
+        status = Path(path).stat()
+        mode = status.st_mode
         if not stat.S_ISREG(mode):  # opening a pipe would wait for its writer
             kind = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or socket"
             raise _Unusable(f"is {kind}, not an image file; correct the file name in its entry")
+        if status.st_size == 0:
+            raise _Unusable("is empty; replace the file, or remove its entry")
         opened = Path(path).open("rb")  # noqa: SIM115 - closed below, where its errors are the decoder's
     except FileNotFoundError as error:
         what = "is a link to a file that does not exist" if Path(path).is_symlink() else "does not exist"

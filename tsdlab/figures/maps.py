@@ -252,7 +252,8 @@ def levels(
         label = f"level {level}"
         if strides is not None:
             stride_y, stride_x = strides[level]
-            label += f"\nstride {stride_x:g}" + (f" × {stride_y:g}" if stride_x != stride_y else "")
+            across, down = f"{stride_x:.4g}", f"{stride_y:.4g}"
+            label += f"\nstride {across}" + (f" × {down}" if across != down else "")
         row[0].set_ylabel(label)
     for ax, (branch, task) in zip(axes[0], columns):
         ax.set_title(f"{branch}\n{task}", fontsize=10, color=PALETTE[task])
