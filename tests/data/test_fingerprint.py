@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from tsdlab.data.coco import CocoDataset
 from tsdlab.data.fingerprint import Fingerprint, changes, fingerprint
@@ -92,6 +93,30 @@ def test_another_file_and_another_split_are_said(folder: Path) -> None:
         file.write(b"\0")
     assert changes(before, of(folder)) == ["the files of 1 image of train changed (id 14)"]
     assert changes(before, of(folder, "val")) == ["the split was train, is val"]
+
+
+@pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 8000, 8192, 20_000])
+def test_other_bytes_at_the_beginning_or_the_end_are_said(size: int, folder: Path) -> None:
+    digests = []
+    for position in (None, 0, min(size, 4096) - 1, max(0, size - 4096), size - 1):
+        content = bytearray(size)
+        if position is not None:
+            content[position] = 1
+        (folder / "train/14.png").write_bytes(content)
+        digests.append((position, of(folder)))
+    for position, now in digests[1:]:
+        assert changes(digests[0][1], now) == ["the files of 1 image of train changed (id 14)"], position
+
+
+def test_images_of_equal_size_that_are_exchanged_are_said(folder: Path) -> None:
+    for name in ("11.png", "12.png"):
+        with Image.open(folder / "train" / name) as image:
+            image.save(folder / "train" / name, format="BMP")
+    before = of(folder)
+    one, other = (folder / "train" / name for name in ("11.png", "12.png"))
+    assert one.stat().st_size == other.stat().st_size
+    one.rename(folder / "train/tmp"), other.rename(one), (folder / "train/tmp").rename(other)
+    assert changes(before, of(folder)) == ["the files of 2 images of train changed (ids 11, 12)"]
 
 
 def test_several_changes_are_all_said(folder: Path) -> None:
