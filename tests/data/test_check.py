@@ -174,6 +174,28 @@ def test_many_boxes_that_leave_their_images_raise_a_question(
     assert note in notes and ("leave" in notes) == bool(note)
 
 
+def test_objects_that_no_detection_can_match_are_noted(tmp_path: Path) -> None:
+    found = [(2, 3, 10, 8), (-2, -2, 44, 34), (35, 0, 10, 5), (0, 0, 40, 60)]
+    lost = [(50, 3, 10, 8), (10, 3, -5, 8), (-20, 3, -5, -8), (3, 3, 0, 9), (34, 0, 13, 5), (0, 0, 1e200, 1e200)]
+    two_splits(
+        tmp_path, annotations=[annotation(i, bbox=box) for i, box in enumerate([*found, *lost] + found[:1] * 20)]
+    )
+    problems, notes = problems_and_notes(tmp_path)["val"]
+    assert problems == ""
+    assert (
+        "6 objects have no area, or more than half of it outside their images (annotations 4, 5, 6, 7, 8 and 1" in notes
+    )
+    assert "these objects still count in AP as objects that cannot be found" in notes
+    two_splits(tmp_path, annotations=[annotation(i, bbox=box) for i, box in enumerate(found)])
+    assert "cannot be found" not in problems_and_notes(tmp_path)["val"][1]
+
+
+def test_an_area_that_ap_does_not_count_is_a_problem(tmp_path: Path) -> None:
+    two_splits(tmp_path, annotations=[annotation("big", area=2e10)])
+    problems, _ = problems_and_notes(tmp_path)["val"]
+    assert problems.startswith("annotation 'big': area must be a number of pixels² from 0 to 10,000,000,000")
+
+
 def test_pixels_are_read_on_request(tmp_path: Path) -> None:
     root = two_splits(tmp_path)
     path = root / "train" / "a.png"

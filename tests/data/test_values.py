@@ -54,6 +54,12 @@ def test_flags(value: Any, meaning: bool | None) -> None:
     assert values.flag(value) is meaning
 
 
+@given(st.floats(-1e12, 1e12) | st.sampled_from([0, 1e10, "1e10", 10**10 + 1, 1.00001e10, -1e-9, 1e299]))
+def test_an_area_is_one_that_the_evaluation_counts(value: float | str) -> None:
+    expected = float(value) if 0 <= float(value) <= 1e5**2 else None
+    assert values.area(value) == expected
+
+
 @given(st.lists(st.integers(0, 10**30), min_size=1, unique=True), st.data())
 def test_an_id_as_text_finds_the_number_and_the_other_way_round(ids: list[int], data: st.DataObject) -> None:
     position = data.draw(st.integers(0, len(ids) - 1))

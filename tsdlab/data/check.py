@@ -176,6 +176,17 @@ def _note_objects(split: Split, single: np.ndarray, boxes: np.ndarray, sizes: np
     for row in single[beyond]:
         what = " extends beyond its image and is clipped"
         split.notes.add("beyond", f"the box of annotation {shown(repr(annotations.ids[row]), 80)}", what)
+    # The best that a detection can be is the part inside the image; AP's lowest threshold of IoU is one half.
+    inside = (np.minimum(boxes[:, :2] + boxes[:, 2:], sizes) - np.maximum(boxes[:, :2], 0)).clip(0)
+    with np.errstate(over="ignore"):
+        lost = single[~((boxes[:, 2:] > 0).all(1) & (2 * inside.prod(1) >= boxes[:, 2:].prod(1)))]
+    if len(lost):
+        which = listed([shown(repr(annotations.ids[row]), 80) for row in lost])
+        what = (
+            f"{len(lost):,} objects have no area, or more than half of it outside their images (annotations {which}); "
+            "these objects still count in AP as objects that cannot be found"
+        )
+        split.notes.add("lost", "", what)
     counts = np.bincount(annotations.images[single], minlength=len(split.images))
     for position in np.flatnonzero(counts > _MOST_OBJECTS):
         what = (

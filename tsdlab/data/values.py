@@ -20,6 +20,7 @@ _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 _EXACT = 2**53  # from here on, not every integer is a float
 _MOST_DIGITS = 4300  # of an integer that Python reads
 _MOST_PIXELS = 10**6
+_MOST_AREA = 10**10  # pixels²; COCO's AP leaves larger objects out, and is NaN if there is no other
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ def number(value: Any) -> float | None:
 
 
 def area(value: Any) -> float | None:
-    """A number of pixels², not negative."""
+    """A number of pixels², 0…10,000,000,000."""
     found = number(value)
-    return found if found is not None and found >= 0 else None
+    return found if found is not None and 0 <= found <= _MOST_AREA else None
 
 
 def pixels(value: Any) -> int | None:
@@ -95,7 +96,7 @@ def box(value: Any) -> tuple[float, ...] | None:
     return None if None in numbers else tuple(numbers)  # type: ignore[arg-type]
 
 
-AREA = Kind(area, "a number of pixels² that is not negative")
+AREA = Kind(area, f"a number of pixels² from 0 to {_MOST_AREA:,}, the largest that AP counts")
 PIXELS = Kind(pixels, f"a whole number of pixels from 1 to {_MOST_PIXELS:,}")
 FLAG = Kind(flag, "0 or 1")
 ID = Kind(identifier, "an integer or text")
