@@ -319,6 +319,38 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # file, its text, what is said abou
 }
 
 
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 99)}]\n" for i in range(1, 9))
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("data.yaml", "names: {0: a, 0: b}", "is no YAML .*the key '0' is given twice"),
+        ("data.yaml", "names: {0: a, 00: b}", "names: class 0 is given twice"),
+        ("data.yaml", "names: [a]\nnames: [b]", "is no YAML .*the key 'names' is given twice"),
+        ("data.yaml", "names: [b, a, a]", "names: 'a' is the name of the classes 1 and 2"),
+        ("data.yaml", "names: {0: a, 7: a}", "names: 'a' is the name of the classes 0 and 7"),
+        ("classes.txt", "a\nb\na", "names: 'a' is the name of the classes 0 and 2"),
+        ("data.yaml", "names: 5", "names must be a list of names, got '5'"),
+        ("data.yaml", "names: fox", "names must be a list of names, got 'fox'"),
+        ("data.yaml", "names: {-1: a}", "names must be numbered from 0, got '-1'"),
+        ("data.yaml", "names: {fox: 0}", "names must be numbered from 0, got 'fox'"),
+        ("data.yaml", "names: [[a, b]]", "names: class 0 must be called by a text, got a list"),
+        ("data.yaml", "names: {0: {en: a}}", "names: class 0 must be called by a text, got a list or a mapping"),
+        ("data.yaml", "names: [a, '']", "names: class 1 must be called by a text, got nothing"),
+        ("data.yaml", BOMB + "names: *a8", r"the alias \*a0 in line 2; write out"),
+        ("data.yaml", "a: &a [fox]\nnames: *a", r"the alias \*a in line 2; write out"),
+        ("data.yaml", "names: &a [*a]", "is no YAML"),
+    ],
+)  # fmt: skip
+def test_names_of_classes_are_neither_changed_nor_invented(file: str, text: str, message: str, tmp_path: Path) -> None:
+    picture(tmp_path / "source/a.png")
+    write(tmp_path / "source/a.txt", "0 0.5 0.5 0.5 0.5")
+    write(tmp_path / "source" / file, text)
+    with pytest.raises(DataError, match=f"{file}: .*{message}"):
+        import_data(tmp_path / "source", tmp_path / "out", progress=False)
+
+
 @pytest.mark.parametrize("case", BROKEN)
 def test_what_cannot_be_read_is_named_with_its_place(case: str, tmp_path: Path) -> None:
     file, text, message = BROKEN[case]

@@ -7,6 +7,8 @@ a `.names` file. Splits are those of `data.yaml`, or the names of folders (`imag
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import yaml
 
 from tsdlab.data.images import inspect_image
 from tsdlab.data.imports.source import UNSEEN, Found, Source, box_around, split_name, split_of_path
-from tsdlab.errors import DataError
+from tsdlab.errors import DataError, shown
 
 _BEYOND = 1.02  # a box may end a little outside the image, as rounding makes it
 
@@ -28,8 +30,8 @@ def finds(source: Source) -> bool:
 
 def read(source: Source) -> None:
     """Fill `source`."""
-    settings = _settings(source)
-    names = _names(source, settings)
+    file, settings = _settings(source)
+    names = _names(source, file, settings.get("names"))
     splits = _splits(source, settings)
     labels = {path.with_suffix(""): path for path in source.files if path.suffix == ".txt"}
     used: set[Path] = set()
@@ -60,48 +62,89 @@ def read(source: Source) -> None:
     source.names = [names[number] for number in sorted(names)]
 
 
+class _Loader(yaml.BaseLoader):
+    """All values are text: a class may be called "no" or "1.10". A key that is given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        found = super().construct_mapping(node, deep)
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for key, count in keys.items():
+            if count > 1:
+                what = f"the key {shown(repr(key), 80)} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, what, node.start_mark)
+        return found
+
+
 def _yaml(path: Path) -> dict[str, Any]:
-    """The settings, with all values as text: a class may be called "no" or "1.10".
+    """The settings.
 
     Raises:
-        ValueError: it is no YAML.
+        ValueError: it is no YAML, or names classes by aliases: a few lines of these can stand for billions of names.
     """
     try:
-        content = yaml.load(path.read_bytes(), yaml.BaseLoader)
+        text = path.read_bytes()
+        content = yaml.load(text, _Loader)
+        if isinstance(content, dict) and "names" in content:
+            for event in yaml.parse(text, yaml.BaseLoader):
+                if isinstance(event, yaml.AliasEvent):
+                    line = event.start_mark.line + 1
+                    what = f"has the alias *{shown(event.anchor, 80)} in line {line}; write out what it stands for"
+                    raise ValueError(what)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(" ".join(str(error).split())) from error
+        raise ValueError(f"is no YAML ({' '.join(str(error).split())})") from error
     return content if isinstance(content, dict) else {}
 
 
-def _settings(source: Source) -> dict[str, Any]:
-    """Those of the first YAML file that names classes."""
+def _settings(source: Source) -> tuple[Path | None, dict[str, Any]]:
+    """The first YAML file that names classes, and what it holds."""
     for path in source.files:
         if path.suffix in (".yaml", ".yml"):
             try:
                 found = _yaml(path)
             except ValueError as error:
-                source.problem(path, f"is no YAML ({error})")
+                source.problem(path, str(error))
                 continue
             if "names" in found:
-                return found
-    return {}
+                return path, found
+    return None, {}
 
 
-def _names(source: Source, settings: dict[str, Any]) -> dict[int, str]:
-    """Class number → name; empty if no file says it."""
-    named = settings.get("names")
-    if isinstance(named, dict):
-        try:
-            return {int(number): str(name) for number, name in named.items()}
-        except (TypeError, ValueError):
-            raise DataError(f"{source.root}: names in data.yaml must be numbered from 0, got {named!r}") from None
-    if isinstance(named, list):
-        return {number: str(name) for number, name in enumerate(named)}
+def _names(source: Source, file: Path | None, named: Any) -> dict[int, str]:
+    """Class number → name; empty if no file says it. `named` is what the settings in `file` say.
+
+    Raises:
+        DataError: a number or a name is none, or is given twice.
+    """
+    if file is not None and named:
+        if isinstance(named, str):
+            raise DataError(f"{shown(file)}: names must be a list of names, got {shown(repr(named), 80)}")
+        return _numbered(file, list(named.items() if isinstance(named, dict) else enumerate(named)))
     for path in source.files:
         if path.name.lower() in ("classes.txt", "obj.names", "labels.txt", "names.txt") or path.suffix == ".names":
             lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
-            return dict(enumerate(line.strip() for line in lines if line.strip()))
+            return _numbered(path, list(enumerate(line.strip() for line in lines if line.strip())))
     return {}
+
+
+def _numbered(file: Path, names: list[tuple[Any, Any]]) -> dict[int, str]:
+    found: dict[int, str] = {}
+    numbers: dict[str, int] = {}  # by name
+    for key, name in names:
+        if not re.fullmatch("[0-9]{1,9}", str(key)):
+            raise DataError(f"{shown(file)}: names must be numbered from 0, got {shown(repr(key), 80)}")
+        number = int(key)
+        if not isinstance(name, str) or not name.strip():
+            what = "nothing" if not name else shown(repr(name), 80) if isinstance(name, str) else "a list or a mapping"
+            raise DataError(f"{shown(file)}: names: class {number} must be called by a text, got {what}")
+        if number in found:
+            raise DataError(f"{shown(file)}: names: class {number} is given twice; keep the right one")
+        if name in numbers:
+            raise DataError(
+                f"{shown(file)}: names: {shown(repr(name), 80)} is the name of the classes {numbers[name]} and "
+                f"{number}; rename one"
+            )
+        found[number], numbers[name] = name, number
+    return found
 
 
 def _splits(source: Source, settings: dict[str, Any]) -> dict[Path, str]:
