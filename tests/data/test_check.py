@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,17 @@ def test_training_refuses_images_that_vanish_at_its_own_size(tmp_path: Path) -> 
     require_trainable(train, val, max_size=66)
     with pytest.raises(DataError, match=r"a\.png vanishes when it is resized to image\.max_size, 64"):
         require_trainable(train, val, max_size=64)
+
+
+@pytest.mark.parametrize("name", ["café", "ångström", "한국", "e\u0301tude"])
+def test_names_that_differ_in_their_unicode_form_alone_are_told_apart(name: str, tmp_path: Path) -> None:
+    forms = {split: unicodedata.normalize(form, name) for split, form in (("train", "NFC"), ("val", "NFD"))}
+    for split, form in forms.items():
+        categories = [{"id": 7, "name": form}, {"id": 8, "name": f"only {split}"}]
+        write_split(tmp_path, split=split, categories=categories)
+    problem, _ = problems_and_notes(tmp_path)["val"]
+    said = f"{forms['val']!a} in val, {forms['train']!a} in train"
+    assert problem.count("has the same look, other Unicode form: ") == 1 and said in problem
 
 
 def test_a_sound_split_is_not_blamed_for_a_broken_one(tmp_path: Path) -> None:

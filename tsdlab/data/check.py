@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ _LEAST_SIDE = 2  # pixels
 _LONGEST = 100  # sides; no image from here on is used
 _LONG = 30  # sides; a longer image may vanish when it is resized: `ImageSide` allows 32 pixels
 _MOST_OBJECTS = RoIConfig().detections_per_image
+_TWINS_SHOWN = 3
 _LEAVING_NOTED, _LEAVING_REFUSED = 0.25, 0.5  # shares of all boxes
 _IMAGES_PER_TASK = 64
 _THREADS = min(16, 2 * (os.cpu_count() or 1))
@@ -208,6 +210,7 @@ def _compare_categories(splits: Mapping[str, Split], used: Sequence[str]) -> Non
         if own != classes:
             one_sided = {name: own - classes, reference: classes - own}
             sides = [f"only in {shown(split)}: {_names(names)}" for split, names in one_sided.items() if names]
+            sides += _twins(one_sided)
             splits[name].problems.add(
                 "categories",
                 "",
@@ -219,6 +222,19 @@ def _compare_categories(splits: Mapping[str, Split], used: Sequence[str]) -> Non
             splits[name].notes.add(
                 "ids", "", f"the ids of {_names(moved)} differ from those of {shown(reference)}; names count, not ids"
             )
+
+
+def _twins(names: Mapping[str, set[str]]) -> list[str]:
+    """The names of two splits that look the same, such as an é in one character and in two, in words."""
+    (one, left), (other, right) = names.items()
+    twins = {unicodedata.normalize("NFC", name): name for name in right}
+    pairs = [(name, twins.get(unicodedata.normalize("NFC", name))) for name in sorted(left)]
+    return [
+        f"{shown(repr(name), 80)} has the same look, other Unicode form: {shown(ascii(name), 80)} in "
+        f"{shown(one)}, {shown(ascii(twin), 80)} in {shown(other)}"
+        for name, twin in pairs
+        if twin is not None
+    ][:_TWINS_SHOWN]
 
 
 def _names(names: Sequence[str] | set[str]) -> str:
