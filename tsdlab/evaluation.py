@@ -22,7 +22,7 @@ from tsdlab.data.values import Id, Ids, id_order
 from tsdlab.errors import InputError, shown
 from tsdlab.models.augmented import AugmentedDetector
 from tsdlab.models.build import as_detector, unwrapped
-from tsdlab.models.detector import Detector, evaluating
+from tsdlab.models.detector import Detector, evaluating, require_finite
 from tsdlab.progress import progress_bar
 from tsdlab.ranges import BatchSize, Workers, check_value
 from tsdlab.terminal import name_column
@@ -226,6 +226,7 @@ def _detect(
     check_value("batch_size", batch_size, BatchSize)
     check_value("workers", workers, Workers)
     to_category = label_to_category(model, dataset)
+    require_finite(model)
     part = list(range(len(dataset))) if indices is None else list(indices)
     batches = _equal_sizes(part, dataset.image_sizes, batch_size)
     loader = batch_loader(dataset, batches, workers)

@@ -111,7 +111,7 @@ def test_paths_are_read(tmp_path: Path) -> None:
 )
 def test_an_open_image_is_what_its_file_is(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    if name == "12 in 16 bits.png":
+    if name == "12 of 16 bits.png":
         rows = (BYTES.astype(np.uint16) * 16).astype(">u2").reshape(6, -1)
         chunks = [
             (b"IHDR", struct.pack(">IIBBBBB", 9, 6, 16, 2, 0, 0, 0)),

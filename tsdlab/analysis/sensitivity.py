@@ -240,6 +240,8 @@ def gradient_maps(
     return differentiate(probe, box, label, Grid.over_image(probe.image_size, cells), pooling)
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def differentiate(
     probe: Probe, box: Tensor, label: int, grid: Grid, pooling: Pooling = "assigned", proposals: Tensor | None = None
 ) -> SensitivityMaps:
@@ -249,7 +251,7 @@ def differentiate(
     """
     _check_choice("pooling", pooling, Pooling)
     proposals = probe.propose()[0] if proposals is None else proposals
-    box = box.to(proposals)
+    box = box.clone().to(proposals)  # one that was made in inference mode has no gradient
     near = proposals[box_iou(proposals, box[None])[:, 0] >= 0.5]
     near = near if len(near) else box[None]
     levels: dict[str, dict[str, TaskMaps]] = {}
@@ -289,7 +291,7 @@ def _gradient(values: Tensor, features: Tensor, places: Tensor) -> Tensor:
     """[rows, columns] the length over the channels of d mean(values) / d features, at `places`."""
     (gradient,) = torch.autograd.grad(values.mean(), features, retain_graph=True, materialize_grads=True)
     length = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
-    return F.grid_sample(length, places, align_corners=False, padding_mode="border")[0, 0].cpu()
+    return F.grid_sample(length, places, align_corners=False, padding_mode="border")[0, 0].float().cpu()
 
 
 def check_object(probe: Probe, box: Any, label: int) -> Tensor:

@@ -232,7 +232,7 @@ def _tensor(pixels: np.ndarray, turn: Image.Transpose | None = None) -> Tensor:
     if turn is not None:
         pixels = np.asarray(Image.fromarray(pixels).transpose(turn))
     channels = pixels.transpose(2, 0, 1) if pixels.ndim == 3 else pixels[None]
-    image = torch.empty(3, *channels.shape[1:])
+    image = torch.empty(3, *channels.shape[1:], dtype=torch.float32)
     image.numpy()[...] = channels  # one pass, without a second array of this size
     return image.div_(255)
 

@@ -58,6 +58,8 @@ class Items(Sequence):
 
     def __init__(self, dataset: Any) -> None:
         self.is_one_image = _is_image(dataset) or (_is_pair(dataset) and _is_image(dataset[0]))
+        if hasattr(dataset, "iloc"):  # their [i] is a label or a column
+            raise InputError(f"dataset must not be a pandas {type(dataset).__name__}; give a list of (image, target)")
         if self.is_one_image:
             dataset = [dataset]
         elif not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")) or isinstance(dataset, Mapping):

@@ -16,6 +16,7 @@ from tsdlab.models.backbones import build_backbone
 from tsdlab.models.detector import Detector
 from tsdlab.models.roi_heads import build_roi_heads
 from tsdlab.models.torchvision_start import Parts, copy_to_start_from, published_parts, read_config, take_over
+from tsdlab.randomness import drawing_from
 
 
 def build_detector(config: Config, weights_backbone: str | None = None) -> Detector:
@@ -79,7 +80,8 @@ def as_detector(model: nn.Module) -> Detector:
     model = unwrapped(model)
     if isinstance(model, Detector):
         return model
-    detector = from_torchvision(model, head="sibling")
+    with drawing_from({"cpu": torch.Generator()}):  # its random layers are replaced; others' numbers stay as they are
+        detector = from_torchvision(model, head="sibling")
     detector.categories = tuple(getattr(model, "categories", ()))
     return detector
 

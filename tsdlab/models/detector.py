@@ -50,7 +50,8 @@ class Detector(GeneralizedRCNN):
         """Detections of every image, best first.
 
         Args:
-            images: each [3, H, W] in 0…1 on the model's device, or what else `tsdlab.data.images.as_image` takes.
+            images: each [3, H, W] in 0…1, or what else `tsdlab.data.images.as_image` takes. They are converted to the
+                type and device of the model's parameters.
             postprocessing: its thresholds, NMS and limits replace those of `roi_heads.config`; its other fields are
                 ignored.
             min_size: resize the shorter side of every image to this many pixels, and scale the bound on the longer side
@@ -67,20 +68,38 @@ class Detector(GeneralizedRCNN):
             raise InputError("the detector is in training mode; call model.eval() before it detects")
         if not isinstance(images, list | tuple):
             raise InputError(f"images must be a list of images, got one {type(images).__name__}; give [image]")
-        # The values of a tensor of floating-point numbers are not looked at: a GPU would have to wait for that.
-        images = [
-            image if isinstance(image, Tensor) and image.is_floating_point() else self._on_device(as_image(image))
-            for image in images
-        ]
+        if not images:
+            raise InputError("images must be a list of images, got an empty list")
+        images = [self._usable(image) for image in images]
         transform = self.transform if min_size is None else _resizing_to(self.transform, min_size)
         seen, _ = transform(images)
         features = self.backbone(seen.tensors)
         proposals, _ = self.rpn(seen, features)
         detections = self.roi_heads.detect(features, proposals, seen.image_sizes, postprocessing)
+        detections = [{k: v.float() if v.is_floating_point() else v for k, v in d.items()} for d in detections]
         return transform.postprocess(detections, seen.image_sizes, [image.shape[-2:] for image in images])
 
-    def _on_device(self, image: Tensor) -> Tensor:
-        return image.to(next(self.parameters()))
+    def _usable(self, image: Any) -> Tensor:
+        """[3, H, W] as the parameters are."""
+        weights = next(self.parameters())
+        if not (isinstance(image, Tensor) and image.is_floating_point() and image.dim() == 3 and len(image) == 3):
+            return as_image(image).to(weights)
+        # A GPU would have to wait until the values are known, and a compiler cannot know them.
+        if (
+            image.numel()
+            and image.device.type == "cpu"
+            and not torch.compiler.is_compiling()
+            and not torch.jit.is_tracing()
+        ):
+            as_image(image)  # raises if the values cannot be those of an image; the image itself keeps its gradient
+        return image.to(weights)
+
+
+def require_finite(model: nn.Module) -> None:
+    """Raise InputError if a parameter or buffer is NaN or infinite: such a model finds nothing, and does not say so."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise InputError(f"the model's {name} has values that are NaN or infinite; load or train the model again")
 
 
 @contextmanager

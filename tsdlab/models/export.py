@@ -20,7 +20,7 @@ from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.models.detection.transform import resize_boxes
 from torchvision.ops import clip_boxes_to_image, nms
 
-from tsdlab.errors import InputError
+from tsdlab.errors import InputError, shown
 from tsdlab.files import atomic_write, claim_outputs, require_place
 from tsdlab.models.boxes import decode
 from tsdlab.models.detector import Detector, evaluating
@@ -35,7 +35,7 @@ _INPUT, _OUTPUTS = "image", ("boxes", "labels", "scores")
 
 
 def export_detector(
-    model: Detector, out: Path, height: int, width: int, plain: bool = False, overwrite: bool = False
+    model: Detector, out: str | Path, height: int, width: int, plain: bool = False, overwrite: bool = False
 ) -> None:
     """Write a detector as a program: image [3, H, W] in 0…1 → boxes [D, 4] (xyxy, pixels), labels [D], scores [D].
 
@@ -55,6 +55,11 @@ def export_detector(
         InputError: the suffix is another, a side is out of range, or the head needs `plain`.
         ExistingFileError: `out` exists, and `overwrite` is False.
     """
+    if not isinstance(out, str | Path):
+        raise InputError(f"out must be the path of a file, got {shown(out, 80)}")
+    out = Path(out)
+    if any(p.dtype != torch.float32 for p in model.parameters()):
+        raise InputError("only a model in float32 can be exported; call model.float() first")
     if out.suffix not in (".pt2", ".onnx"):
         raise InputError(f"the name of the program must end in .pt2 or .onnx, got {out.name!r}")
     check_value("height", height, Side)

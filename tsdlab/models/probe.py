@@ -18,7 +18,7 @@ from tsdlab.data.items import as_boxes
 from tsdlab.errors import InputError
 from tsdlab.models.boxes import decode
 from tsdlab.models.build import as_detector
-from tsdlab.models.detector import evaluating
+from tsdlab.models.detector import evaluating, require_finite
 from tsdlab.models.roi_heads import to_rois
 from tsdlab.ops import RegionPooler
 from tsdlab.ops.sampling import bin_centres
@@ -56,10 +56,12 @@ class Probe:
         ValueError: the image has another shape, or the model is no such detector.
     """
 
+    @torch.inference_mode(False)  # features of inference mode could not be differentiated later
     @torch.no_grad()
     def __init__(self, model: nn.Module, image: Any) -> None:
         image = as_image(image)
         self.model = as_detector(model)
+        require_finite(self.model)
         self.image_size: tuple[int, int] = (image.shape[1], image.shape[2])
         some_weights = next(self.model.parameters())
         device = some_weights.device
@@ -68,7 +70,7 @@ class Probe:
             self.features: dict[str, Tensor] = dict(self.model.backbone(self._images.tensors))
         self._seen: tuple[int, int] = self._images.image_sizes[0]
         zoom = [original / seen for original, seen in zip(self.image_size, self._seen)]  # (y, x)
-        self._ratio = torch.tensor(zoom[::-1] * 2, device=device)  # xyxy
+        self._ratio = torch.tensor(zoom[::-1] * 2, device=device, dtype=torch.float32)  # xyxy
         self.strides = {
             name: (zoom[0] * _stride(self._images, f, 0), zoom[1] * _stride(self._images, f, 1))
             for name, f in self.features.items()
@@ -76,6 +78,7 @@ class Probe:
         self._pool: RegionPooler = self.model.roi_heads.prepare(self.features)
         self.pooled = tuple(list(self.features)[: len(self._pool.scheme.strides)])
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def propose(self) -> tuple[Tensor, Tensor]:
         """The RPN's proposals [K, 4], best first, and their objectness [K] in 0…1.
@@ -202,7 +205,7 @@ class Probe:
         classes = output.deltas.shape[1]
         decoded = decode(output.deltas.flatten(0, 1).float(), output.boxes.repeat_interleave(classes, 0).float())
         on_image = clip_boxes_to_image(decoded, self._seen) * self._ratio
-        return BranchTrace(output.logits, output.scores(), on_image.unflatten(0, (-1, classes)))
+        return BranchTrace(output.logits.float(), output.scores().float(), on_image.unflatten(0, (-1, classes)))
 
 
 def trace(model: nn.Module, image: Any, proposals: Any = None) -> DetectionTrace:

@@ -24,6 +24,7 @@ from tsdlab.errors import InputError, MissingFileError, WeightsError
 from tsdlab.files import atomic_write
 from tsdlab.models.build import build_detector
 from tsdlab.models.detector import Detector
+from tsdlab.randomness import drawing_from
 from tsdlab.ranges import check_fields, check_value
 from tsdlab.structures import Category
 
@@ -309,7 +310,8 @@ def load_detector(
         with torch.device("meta"):
             planned = build_detector(config)
         _check_shapes(path, _describe(path)[1], planned.state_dict())
-        model = build_detector(config)
+        with drawing_from({"cpu": torch.Generator()}):  # what it draws is replaced; others' numbers stay as they are
+            model = build_detector(config)
     except WeightsError:
         raise
     except InputError as error:
