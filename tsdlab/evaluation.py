@@ -28,7 +28,7 @@ from tsdlab.ranges import BatchSize, Workers, check_value
 from tsdlab.terminal import name_column
 
 # The order of COCOeval's `stats`.
-_NUMBERS = (
+NUMBERS = (
     *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
     *("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
 )
@@ -74,11 +74,11 @@ class Metrics:
 
     def numbers(self) -> dict[str, float]:
         """COCO's twelve numbers by name, percent."""
-        return {name: getattr(self, name) for name in _NUMBERS}
+        return {name: getattr(self, name) for name in NUMBERS}
 
     def line(self) -> str:
         """The six AP numbers on one line, and whether they are capped."""
-        numbers = "  ".join(f"{name} {_percent(getattr(self, name))}" for name in _NUMBERS[:6])
+        numbers = "  ".join(f"{name} {_percent(getattr(self, name))}" for name in NUMBERS[:6])
         return f"{numbers}  ({self._cap()})" if self.crowded_images else numbers
 
     def _cap(self) -> str:
@@ -92,10 +92,10 @@ class Metrics:
         lines = [
             f"{self.images} images, {self.detections} detections",
             *([self._cap()] if self.crowded_images else []),
-            _row([*_NUMBERS[:6]], 10),
-            _row([_percent(getattr(self, n)) for n in _NUMBERS[:6]], 10),
-            _row([*_NUMBERS[6:]], 10),
-            _row([_percent(getattr(self, n)) for n in _NUMBERS[6:]], 10),
+            _row([*NUMBERS[:6]], 10),
+            _row([_percent(getattr(self, n)) for n in NUMBERS[:6]], 10),
+            _row([*NUMBERS[6:]], 10),
+            _row([_percent(getattr(self, n)) for n in NUMBERS[6:]], 10),
             head + _row(["AP", "AP50", "AP75"], 8),
         ]
         lines += [
@@ -305,7 +305,7 @@ def measure(
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
-    numbers = [math.nan if v < 0 else 100 * float(v) for v in evaluation.stats[: len(_NUMBERS)]]
+    numbers = [math.nan if v < 0 else 100 * float(v) for v in evaluation.stats[: len(NUMBERS)]]
     precision = evaluation.eval["precision"][:, :, :, 0, -1]  # [IoU thresholds, recalls, classes]; all areas
     per_class = {
         category.name: {
@@ -317,7 +317,7 @@ def measure(
     }
     limit = min(detections_per_image, _MOST_DETECTIONS)
     return Metrics(
-        **dict(zip(_NUMBERS, numbers)),
+        **dict(zip(NUMBERS, numbers)),
         per_class=per_class,
         images=len(dataset.image_ids),
         detections=len(detections),

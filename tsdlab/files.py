@@ -223,7 +223,7 @@ def claim_outputs(outputs: Iterable[Path], inputs: Iterable[Path] = (), overwrit
             )
         if path.exists() and not path.is_file():
             raise ExistingFileError(f"{path} is a pipe or a device, which no file replaces; choose another place")
-    read = {_identity(path): path for path in inputs if path.exists()}
+    read = {_identity(path): path for path in inputs if os.path.exists(path)}  # noqa: PTH110 - also of what is no path
     for path in existing:
         source = read.get(_identity(path)) if path.exists() else None
         if source is not None:

@@ -94,6 +94,31 @@ def test_an_image_that_cannot_be_read_ends_nothing(
         assert len(list(out.glob("*.png"))) == images - failed
 
 
+def test_a_line_of_a_list_that_is_no_path_is_named_like_a_bad_image(
+    tiny_weights: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["x" * 5000, "a\0b.png", "a/" * 4000, "\udcff.png", str(tiny_data / "val/11.png"), "~nobody/x"]
+    (tmp_path / "list.txt").write_text("\n".join(lines), errors="surrogateescape")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/images.json").touch()
+    run("detect", tiny_weights, tmp_path / "list.txt", "--out", tmp_path / "out", "--overwrite", exits=1)
+    said = capsys.readouterr().err.splitlines()
+    assert "5 of 6 images cannot be" in said[-1] and len(said) == 6 and max(map(len, said)) < 1000
+    assert [image["id"] for image in results(tmp_path / "out")[0]["images"]] == [5]
+
+
+def test_a_list_that_is_no_file_or_never_ends_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, target in (("a", "/dev/zero"), ("b", tmp_path / "pipe"), ("c", "gone")):
+        (tmp_path / f"{name}.txt").symlink_to(target)
+        with pytest.raises(MissingFileError, match=rf"{name}\.txt leads to no file"):
+            find_images([str(tmp_path / f"{name}.txt")])
+    with (tmp_path / "long.txt").open("wb") as file:
+        file.truncate(100_000_001)  # takes no space
+    with pytest.raises(InputError, match=r"long\.txt has more than 100 MB"):
+        find_images([str(tmp_path / "long.txt")])
+
+
 def test_ctrl_c_keeps_what_is_done(
     tiny_weights: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

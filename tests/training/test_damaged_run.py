@@ -238,13 +238,47 @@ def test_a_log_that_is_none_is_refused(name: str, change: Callable[[Path], None]
         RunLogs(run, writes=True, tensorboard=False).check(last=12)
 
 
-@pytest.mark.parametrize("name", ["log.csv", "metrics.csv", "weights.safetensors"])
+@pytest.mark.parametrize(
+    ("name", "mine"),
+    [
+        ("weights.safetensors", "mine"),
+        *[(name, text) for name in ("log.csv", "metrics.csv") for text in ("mine", "step,notes", "step,°C\n1,20\n")],
+        *[
+            (name, text)
+            for name in ("config.json", "metrics.json")
+            for text in ("my notes", '{"AP": 40}', "[]", "9", '{"config": 1}', "[" * 100_000, "\0")
+        ],
+    ],
+    ids=lambda text: text[:20],
+)
 def test_a_run_with_a_file_of_something_else_is_not_resumed(
-    name: str, run: Path, config: Config, tiny_data: Path
+    name: str, mine: str, run: Path, config: Config, tiny_data: Path
 ) -> None:
-    (run / name).write_text("mine")
+    (run / name).write_text(mine)
     before = everything(run)
     with pytest.raises(TsdlabError, match=name):
+        train(config, tiny_data, run, resume=True, progress=False)
+    assert everything(run) == before
+
+
+@pytest.mark.parametrize("change", [replace(None), pipe, lambda path: (path.unlink(), path.symlink_to("/dev/zero"))])
+def test_a_config_that_is_no_file_is_not_replaced(
+    change: Callable[[Path], None], run: Path, config: Config, tiny_data: Path
+) -> None:
+    change(run / "config.json")
+    with pytest.raises(CheckpointError, match=r"config\.json is not of this run: it is not a file"):
+        train(config, tiny_data, run, resume=True, progress=False)
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.json"])
+def test_results_of_another_run_are_not_replaced(
+    name: str, whole: Path, run: Path, config: Config, tiny_data: Path
+) -> None:
+    text = (whole / name).read_text()
+    assert text.count('"seed": 0') == 1
+    (run / name).write_text(text.replace('"seed": 0', '"seed": 1'))
+    before = everything(run)
+    with pytest.raises(CheckpointError, match=rf"{name} is not of this run: train\.seed was 1, is 0"):
         train(config, tiny_data, run, resume=True, progress=False)
     assert everything(run) == before
 

@@ -11,6 +11,8 @@ from tsdlab.errors import DataError, InputError, MissingFileError, shown
 
 _WANTED = "give image files, folders, patterns, or text files with one image a line"
 
+_LONGEST_LIST = 100_000_000  # bytes
+
 IMAGE_SUFFIXES = (
     *(".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
@@ -94,9 +96,18 @@ def _images_of(word: str, barred: Path | None) -> list[Path]:
 
 def _listed(file: Path) -> list[Path]:
     """The lines of a text file: paths as they are, or from the file's folder."""
+    if not file.is_file():  # it is a link
+        raise MissingFileError(f"{shown(file)} leads to no file; {_WANTED}")
+    if file.stat().st_size > _LONGEST_LIST:
+        raise InputError(f"{shown(file)} has more than {_LONGEST_LIST // 10**6} MB, too many for a list of images")
     lines = file.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
     paths = [Path(line.strip()) for line in lines if line.strip()]
-    return [path if path.exists() or not (file.parent / path).exists() else file.parent / path for path in paths]
+    # os.path.exists: unlike that of a Path, it is False for what cannot be a path, such as a text of 5,000 characters.
+    return [path if _exists(path) or not _exists(file.parent / path) else file.parent / path for path in paths]
+
+
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110
 
 
 def _is_below(file: Path, folder: Path | None) -> bool:

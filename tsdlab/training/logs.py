@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 from tsdlab.errors import CheckpointError, InputError
+from tsdlab.evaluation import NUMBERS
 from tsdlab.files import atomic_write, naming
 from tsdlab.progress import PROGRESS_INTERVAL, Bar
 
@@ -54,8 +55,8 @@ class CsvLog:
             with naming(self.path), self.path.open("rb") as file:
                 os.fsync(file.fileno())
 
-    def check(self, last: int) -> None:
-        """Check the file of a run of `last` steps.
+    def check(self, last: int, begin: str, end: str) -> None:
+        """Check the file of a run of `last` steps, whose columns begin and end like this.
 
         Raises:
             CheckpointError: it is not the log of such a run; it stays as it is.
@@ -68,6 +69,13 @@ class CsvLog:
                 self._refuse(f"line {number} is not a row of it")
             if int(step) > last:
                 self._refuse(f"line {number} is of step {step}, and the run has {last} steps")
+        header, newline, _ = self._text().partition("\n")
+        if newline:
+            same = header.startswith(begin) and header.endswith(end)
+        else:  # the process died while writing it
+            same = header.startswith(begin) or begin.startswith(header)
+        if not same:
+            self._refuse(f"its columns are not {begin if begin == end else f'{begin}…{end}'}")
 
     def last_step(self) -> int | None:
         """The step of the last row; None without rows."""
@@ -90,8 +98,11 @@ class CsvLog:
 
     def _lines(self) -> list[str]:
         """The complete lines, header included."""
+        return [f"{line}\n" for line in self._text().split("\n")[:-1]]
+
+    def _text(self) -> str:
         if not os.path.lexists(self.path):
-            return []
+            return ""
         self._require_file()
         try:
             text = self.path.read_text(encoding="utf-8")
@@ -99,7 +110,7 @@ class CsvLog:
             self._refuse("it is not text")
         if not text.startswith(_START) and not _START.startswith(text):
             self._refuse("it does not start with a column step")
-        return [f"{line}\n" for line in text.split("\n")[:-1]]
+        return text
 
     def _require_file(self) -> None:
         """A pipe would make us wait for ever, and a device may never end."""
@@ -146,8 +157,9 @@ class RunLogs:
 
     def check(self, last: int) -> None:
         """Check both files of a run of `last` steps; see `CsvLog.check`."""
-        self._losses.check(last)
-        self._metrics.check(last)
+        self._losses.check(last, "step,lr,", ",total,images_per_s")
+        metrics = ",".join(["step", *NUMBERS])
+        self._metrics.check(last, metrics, metrics)
 
     def truncate(self, step: int) -> None:
         """Remove everything that was logged after `step`."""

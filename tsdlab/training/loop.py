@@ -47,7 +47,16 @@ from tsdlab.training.interrupt import StopRequest, TrainingInterrupted, catch_si
 from tsdlab.training.logs import Losses, ProgressLine, RunLogs, require_tensorboard
 from tsdlab.training.processes import any_process, launch, only_run
 from tsdlab.training.schedule import learning_rate
-from tsdlab.training.state import CHECKPOINT, CONFIG, RESULT, WEIGHTS, TrainingState, load_previous, refuse_existing
+from tsdlab.training.state import (
+    CHECKPOINT,
+    CONFIG,
+    RESULT,
+    WEIGHTS,
+    TrainingState,
+    load_previous,
+    refuse_existing,
+    require_own,
+)
 from tsdlab.training.validation import Validation
 
 OnStep = Callable[[int, Losses], None]
@@ -201,6 +210,7 @@ class _Run:
     def begin(self, start: dict[str, str], previous: dict | None) -> None:
         """Restore the `previous` checkpoint, or save a first one, after which resuming needs no `weights`."""
         if previous is not None:
+            require_own(self.out, self.config)
             self.logs.check(self.config.train.steps)
             self.validation.check(self.config, previous["step"])
             self.state.restore(previous, self.out / CHECKPOINT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,28 @@ def load_previous(out: Path, config: Config, data: list[Fingerprint]) -> dict[st
                 "on the new data, start another run with --weights"
             )
     return content
+
+
+def require_own(out: Path, config: Config) -> None:
+    """Check config.json and metrics.json in `out`, which a resumed run replaces.
+
+    Raises:
+        CheckpointError: one is somebody else's, or of another run.
+    """
+    for name in (CONFIG, RESULT):
+        path = out / name
+        if not os.path.lexists(path):
+            continue
+        reason = "it is not a file"
+        if path.is_file():
+            try:
+                content = json.loads(path.read_bytes())
+                values = content if name == CONFIG else content["config"]
+                reason = "; ".join(changed_fields(config_from_dict(values), config))
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                reason = "it is not a file that a run wrote"
+        if reason:
+            raise CheckpointError(f"{path} is not of this run: {reason}. Move it away to go on without it")
 
 
 def _config_in(path: Path, values: dict[str, Any]) -> Config:

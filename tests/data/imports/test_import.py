@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -218,6 +219,26 @@ def test_every_format_becomes_the_same_folder(layout: str, tmp_path: Path) -> No
     assert classes == {"fox", "Katze & 犬"} | ({"never seen"} if name == "yolo" else set())
     if name == "coco":
         assert CocoDataset(tmp_path / "out", "train").image_ids == [10**17, 10**17 + 1]
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+def test_what_is_no_file_is_named_and_never_waited_for(layout: str, tmp_path: Path) -> None:
+    name, writer = WRITERS[layout]
+    source = tmp_path / "source"
+    for split, image in (("train", "one"), ("val", "two.v2")):
+        writer(source, split, image)
+    (source / "Main").mkdir()
+    places = [f"a.{suffix}" for suffix in ("json", "txt", "xml", "yaml", "names")] + ["Main/train.txt", "plain"]
+    for place in places:
+        os.mkfifo(source / place)
+    (source / "endless.json").symlink_to("/dev/zero")
+    (source / "gone.xml").symlink_to("nowhere")
+    with pytest.raises(DataError, match="source: 9 problem") as caught:
+        import_data(source, tmp_path / "out", name, progress=False)
+    assert all(f"{source / place}: is not a file" in str(caught.value) for place in (*places, "endless.json"))
+    remarks = import_data(source, tmp_path / "out", skip=True, progress=False)
+    assert remarks[0] == f"read as {name}: 2 images"
+    assert found(tmp_path / "out", "val") == {"two.v2": BOXES["two.v2"]}
 
 
 @pytest.mark.parametrize("images", ["copy", "hardlink", "link"])

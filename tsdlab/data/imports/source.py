@@ -71,7 +71,8 @@ class Source:
     def __init__(self, root: Path) -> None:
         self.root = root
         found = list(files_below(root))
-        self.files = [path for path in found if not is_image_name(path)]
+        # Reading a pipe or a device may never end; an image is opened with care (`inspect_image`).
+        self.files = [path for path in found if not is_image_name(path) and path.is_file()]
         self.images = {path: None for path in found if is_image_name(path)}
         self.pictures: list[Picture] = []
         self.categories: list[dict[str, Any]] | None = None
@@ -87,6 +88,9 @@ class Source:
             self._by_name.setdefault(same_name(path.name), []).append(path)
             self._by_stem.setdefault(same_name(path.stem), []).append(path)
             self._by_place.setdefault(path.with_suffix(""), []).append(path)
+        for path in found:
+            if not is_image_name(path) and not path.is_file():
+                self.problem(path, "is not a file: a pipe, a device, or a link that leads nowhere")
 
     def note(self, what: str, where: str | None = None) -> None:
         """Note what is left out or decided, once more for every file `where`."""
