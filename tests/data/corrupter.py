@@ -380,6 +380,16 @@ def one_box_of_everything(rng: random.Random, content: dict) -> None:
 
 
 @_content("refused")
+def area_beyond_what_counts(rng: random.Random, content: dict) -> None:
+    rng.choice(content["annotations"])["area"] = rng.choice([1.1e10, "1e11", 1e299])
+
+
+@_content("refused")
+def boxes_in_a_convention_without_a_name(rng: random.Random, content: dict) -> None:
+    _every_box(content, lambda x, y, w, h: [x * 100 / 6.4, y * 100 / 6.4, w * 100 / 6.4, h * 100 / 6.4])
+
+
+@_content("refused")
 def crowds_only(rng: random.Random, content: dict) -> None:
     for entry in content["annotations"]:
         entry["iscrowd"] = rng.choice([1, "1", True])
@@ -609,3 +619,12 @@ def test_split_without_annotations(place: Place) -> None:
     del content["annotations"]
     (place.root / "annotations" / "instances_test2017.json").write_text(json.dumps(content))
     shutil.copytree(place.root / "val", place.root / "test2017")
+
+
+@_damage("accepted")
+def test_split_without_contents(place: Place) -> None:
+    content = Place(place.root, "val", place.rng).content()
+    for key in place.rng.choice([["annotations"], ["images", "annotations"], ["categories", "annotations"]]):
+        content[key] = []
+    (place.root / "annotations" / "instances_a.json").write_text(json.dumps(content))
+    shutil.copytree(place.root / "val", place.root / "a")
