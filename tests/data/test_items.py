@@ -246,6 +246,9 @@ class Endless(Dataset):
         ([(IMAGE, {"boxes": [[1, 2, 3, 4]], "labels": [1.5]})], "must be whole numbers"),
         ([(IMAGE, {"boxes": [[1, 2, 3, 4]], "labels": [0]})], r"labels must be 1 or more \(0 is background\), got 0"),
         ([(IMAGE, {"boxes": [[1, 2, 3, float("nan")]], "labels": [1]})], "must be finite"),
+        ([(IMAGE, {"boxes": [[5, 2, 3, 4]], "labels": [1]})], r"x1 ≤ x2 and y1 ≤ y2, got \[5.0, 2.0, 3.0, 4.0\]"),
+        ([(torch.zeros(3, 32, 32), {"boxes": [[0, 0.1, 0.5, 1]], "labels": [1]})], "boxes must be in pixels, got"),
+        ([(IMAGE, {"boxes": [[1, 2, 3, 4]], "labels": [True]})], "must be whole numbers"),
         ([(IMAGE, {"boxes": [[1, 2, 3]], "labels": [1]})], r"must be \[K, 4\] xyxy, got \(1, 3\)"),
         ([(IMAGE, [{"bbox": [1, 2, 3, 4], "category_id": 1}])], 'must be a dict with "boxes" and "labels", got list'),
         ([(IMAGE, {"annotation": {}})], "it has annotation. .*wrap_dataset_for_transforms_v2"),
@@ -258,6 +261,38 @@ def test_what_is_no_data_set_is_refused_in_one_line(dataset: object, says: str) 
     with pytest.raises(InputError, match=says) as raised:
         Items(dataset)[0]
     assert str(raised.value).isprintable() and len(str(raised.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"bbox": None}, 'annotation 1: "bbox" must be four finite numbers'),
+        ({"bbox": [1, 2, 3]}, '"bbox" must be four'),
+        ({"bbox": [1, 2, 3, float("nan")]}, '"bbox" must be four'),
+        ({"bbox": ["1", 2, 3, 4]}, '"bbox" must be four'),
+        ({"bbox": "1 2 3 4"}, '"bbox" must be four'),
+        ({"category_id": 9}, '"category_id" 9 is no category'),
+        ({"category_id": None}, '"category_id" None is no category'),
+    ],
+)
+def test_annotations_of_coco_detection_that_cannot_be_are_named(folder: Path, change: dict, says: str) -> None:
+    dataset = dataset_of("CocoDetection", folder)
+    dataset.coco.anns[1].update(change)
+    for read in (lambda: Items(dataset)[0], lambda: Items(dataset).annotations):
+        with pytest.raises(InputError, match=says):
+            read()
+
+
+@pytest.mark.parametrize("categories", [("cat", "dog"), [{"id": 1, "name": "cat"}], 3, "cat"])
+def test_categories_of_another_type_are_refused(folder: Path, categories: object) -> None:
+    model = SimpleNamespace(config=SimpleNamespace(num_classes=2), categories=categories)
+    with pytest.raises(InputError, match="categories of the model must be a tuple"):
+        Items(CocoDataset(folder, "train")).for_model(model)
+
+
+def test_a_model_may_have_no_categories(folder: Path) -> None:
+    model = SimpleNamespace(config=SimpleNamespace(num_classes=2), categories=None)
+    assert Items(CocoDataset(folder, "train")).for_model(model).names == ("cat", "dog")
 
 
 def test_a_label_beyond_the_classes_is_refused() -> None:

@@ -22,9 +22,10 @@ from tsdlab.data.annotations import Annotations
 from tsdlab.data.coco import CocoDataset, Target
 from tsdlab.data.images import as_image, as_numbers
 from tsdlab.data.values import id_order
-from tsdlab.errors import InputError, shown
+from tsdlab.errors import DataError, InputError, shown
 from tsdlab.structures import Category
 
+_MANY = 8  # pixels of a side, that boxes within the first pixel are hardly meant for
 # What a target may have instead of objects.
 _NO_OBJECTS = {"image_id", "labels", "iscrowd", "area"}
 
@@ -88,7 +89,7 @@ class Items(Sequence):
         """The same items with the labels that `model` has for their classes; see `model_labels`."""
         items = copy.copy(self)
         items._to_model = model_labels(model, self, names)
-        own = names or [category.name for category in model.categories] or self.names
+        own = names or [category.name for category in checked_categories(model, "the model")] or self.names
         items.names = tuple(own or (str(label) for label in range(1, 1 + model.config.num_classes)))
         return items
 
@@ -101,7 +102,9 @@ class Items(Sequence):
         try:
             pixels = as_image(image)
             _check_size(pixels, source, place, target)
-            return pixels, self._target(source, place, target, index)
+            found = self._target(source, place, target, index)
+            _check_pixels(found["boxes"], pixels)
+            return pixels, found
         except InputError as error:
             raise error if self.is_one_image else type(error)(f"item {index} of dataset: {error}") from error
 
@@ -167,7 +170,9 @@ class Items(Sequence):
                 yield int(content.labels[row]), content.boxes[row], content.area[row], content.crowd[row]
         elif isinstance(source, CocoDetection) and not isinstance(source, VisionDatasetTVTensorWrapper) and is_raw:
             labels = {category.id: label for label, category in enumerate(self.categories, 1)}
-            for a in source.coco.loadAnns(source.coco.getAnnIds(source.ids[place])):
+            annotations = source.coco.loadAnns(source.coco.getAnnIds(source.ids[place]))
+            _check_annotations(annotations, self.categories)
+            for a in annotations:
                 yield labels[a["category_id"]], a["bbox"], _area(a), bool(values.flag(a.get("iscrowd")))
         else:
             target = self._read[index] if index in self._read else self[index][1]
@@ -186,6 +191,7 @@ class Items(Sequence):
     def _target(self, source: Any, place: int, target: Any, index: int) -> Target:
         coco = getattr(source, "coco", None)  # of CocoDetection, and of torchvision's wrapper around it
         if coco is not None and isinstance(target, list):
+            _check_annotations(target, self.categories)
             target = _from_annotations(target)
         elif coco is not None and "boxes" in target and "iscrowd" not in target:  # the wrapper leaves it out
             annotations = coco.loadAnns(coco.getAnnIds(source.ids[place]))
@@ -212,12 +218,13 @@ def model_labels(model: Any, dataset: Items | CocoDataset, names: Sequence[str] 
         InputError: the dataset has a category that the model does not know.
     """
     classes: int = model.config.num_classes
-    own = [category.name for category in model.categories] or list(names or ())
+    categories = checked_categories(model, "the model")
+    own = [category.name for category in categories] or list(names or ())
     theirs = [category.name for category in dataset.categories]
     where = shown(str(dataset.name if isinstance(dataset, Items) else dataset.annotation_file))
     by_name = {name: label for label, name in reversed(list(enumerate(own, 1)))}
     unknown = [name for name in theirs if name not in by_name]
-    same_number = not model.categories and len(theirs) == classes
+    same_number = not categories and len(theirs) == classes
     if not theirs or own == theirs or (same_number and len(unknown) == len(theirs)):
         return torch.arange(1 + classes)
     if not own:
@@ -260,6 +267,12 @@ def as_target(target: Any, name: str = "target") -> Target:
             )
         target = {**target, "boxes": [], "labels": []}
     boxes = as_boxes(target["boxes"], f'{name}["boxes"]').cpu().float()
+    inverted = (boxes[:, 2:] < boxes[:, :2]).any(dim=1)
+    if inverted.any():
+        raise InputError(
+            f'{name}["boxes"] must be [x1, y1, x2, y2] with x1 ≤ x2 and y1 ≤ y2, got '
+            f"{shown(boxes[inverted][0].tolist())}; x, y, width and height need to be converted"
+        )
     found: Target = {**target, "boxes": boxes, "labels": _whole(target, "labels", len(boxes), name)}
     for field in ("area", "salient_boxes"):
         if field in target:
@@ -360,11 +373,39 @@ def _check_size(image: Tensor, source: Any, place: int, target: Any) -> None:
         )
 
 
+def _check_pixels(boxes: Tensor, image: Tensor) -> None:
+    """Raise InputError if all boxes of an image of many pixels are within the first one: they are fractions."""
+    if len(boxes) and min(image.shape[1:]) > _MANY and bool((boxes >= 0).all() and (boxes <= 1).all()):
+        raise InputError(
+            f"boxes must be in pixels, got {shown(boxes[0].tolist())}, which are fractions of the image; multiply them "
+            "by its width and height"
+        )
+
+
 def _categories(source: Any) -> tuple[Category, ...]:
     coco = getattr(source, "coco", None)
     if coco is not None:
+        for key, entry in coco.cats.items():
+            if values.name(entry.get("name")) is None:
+                raise DataError(f"category {shown(repr(key))} of the data set must have a name")
         return tuple(Category(key, coco.cats[key]["name"]) for key in sorted(coco.cats, key=id_order))
-    return tuple(getattr(source, "categories", None) or ())
+    return checked_categories(source, "the data set")
+
+
+def checked_categories(owner: Any, name: str) -> tuple[Category, ...]:
+    """The attribute `categories` of a model or data set; () if it has none.
+
+    Raises:
+        InputError: it is something else than categories.
+    """
+    found = getattr(owner, "categories", None)
+    found = () if found is None else found
+    if not isinstance(found, tuple | list) or not all(isinstance(category, Category) for category in found):
+        raise InputError(
+            f"categories of {name} must be a tuple with one tsdlab.structures.Category(id, name) per label, got "
+            f"{shown(found, 80)}"
+        )
+    return tuple(found)
 
 
 def _from_annotations(annotations: list[dict[str, Any]]) -> Target:
@@ -373,6 +414,20 @@ def _from_annotations(annotations: list[dict[str, Any]]) -> Target:
     boxes = torch.tensor([a["bbox"] for a in objects]).reshape(-1, 4).float()
     boxes[:, 2:] += boxes[:, :2]
     return {"boxes": boxes, "labels": [a["category_id"] for a in objects], "area": [_area(a) for a in objects]}
+
+
+def _check_annotations(annotations: list[Any], categories: tuple[Category, ...]) -> None:
+    """Raise DataError unless every annotation of COCO's format has a box and a category of the file."""
+    known = {category.id for category in categories}
+    for a in annotations:
+        where = f"annotation {shown(repr(a.get('id') if isinstance(a, Mapping) else a), 80)}"
+        box = list(a["bbox"]) if isinstance(a, Mapping) and isinstance(a.get("bbox"), list | tuple) else None
+        if values.box(box) is None or any(isinstance(side, str) for side in box or ()):
+            raise DataError(f'{where}: "bbox" must be four finite numbers [x, y, width, height], got {shown(box, 80)}')
+        if not isinstance(a.get("category_id"), int | str) or a["category_id"] not in known:
+            raise DataError(
+                f'{where}: "category_id" {shown(repr(a.get("category_id")), 80)} is no category of the file'
+            )
 
 
 def _area(annotation: dict[str, Any]) -> float:
@@ -392,7 +447,8 @@ def _whole(target: Mapping[str, Any], field: str, count: int, name: str) -> Tens
     if field not in target:
         raise InputError(f'{name} has "boxes" but no "{field}"')
     values = as_numbers(target[field])
-    if values is None or (values.is_floating_point() and not torch.equal(values, values.round())):
+    is_flag = values is not None and values.dtype == torch.bool and field == "labels"
+    if values is None or is_flag or (values.is_floating_point() and not torch.equal(values, values.round())):
         raise InputError(f'{name}["{field}"] must be whole numbers, got {shown(target[field], 80)}')
     if values.numel() != count:
         raise InputError(f'{name} has {count} boxes, but {values.numel()} entries in "{field}"')
