@@ -15,6 +15,7 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from command_line import run
 
 from tsdlab.cli import main
 from tsdlab.config import BackboneConfig, config_from_dict
@@ -30,16 +31,6 @@ SMALL = shlex.split(
     "--roi.hidden 16 --roi.samples-per-image 16 --tsd.offset-hidden 16 "
     "--train.batch-size 2 --train.warmup-steps 2 --train.checkpoint-every 2 --device cpu"
 )
-
-
-def run(*args: object, exits: int | None = None) -> None:
-    arguments = [str(a) for a in args]
-    if exits is None:
-        main(arguments)
-        return
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
-    assert caught.value.code == exits
 
 
 @pytest.fixture(scope="module")
