@@ -118,11 +118,16 @@ def proposal(
     """Proposal `index` and, if the head moves its regions, where: as `displacement`, for any head."""
     if trace.classification_points is not None and trace.localization_proposals is not None:
         return displacement(image, trace, index, ax, truth, margin, pixel)
+    ax = _show_proposal(image, trace.proposals[index], ax, truth, pixel)
+    return _show_around(trace.proposals[index], margin, ax)
+
+
+def _show_proposal(image: Tensor, proposal: Tensor, ax: Axes | None, truth: Tensor | None, pixel: float) -> Axes:
     ax = show_image(image, ax, pixel)
     if truth is not None:
         draw_box(truth, PALETTE["truth"], ax, "ground truth", linestyle=(0, (1, 1)))
-    draw_box(trace.proposals[index], PALETTE["proposal"], ax, "P: proposal")
-    return _show_around(trace.proposals[index], margin, ax)
+    draw_box(proposal, PALETTE["proposal"], ax, "P: proposal")
+    return ax
 
 
 def displacement(
@@ -146,11 +151,8 @@ def displacement(
     """
     if trace.classification_points is None or trace.localization_proposals is None:
         raise InputError("this trace has no displacements; trace a model with the tsd head")
-    ax = show_image(image, ax, pixel)
     proposal = trace.proposals[index]
-    if truth is not None:
-        draw_box(truth, PALETTE["truth"], ax, "ground truth", linestyle=(0, (1, 1)))
-    draw_box(proposal, PALETTE["proposal"], ax, "P: proposal")
+    ax = _show_proposal(image, proposal, ax, truth, pixel)
     draw_box(
         trace.localization_proposals[index],
         PALETTE["localization"],
