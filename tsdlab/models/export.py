@@ -46,7 +46,8 @@ def export_detector(
     Args:
         model: the detector, on the CPU.
         out: the file to write. Its suffix is the format: .pt2 (torch.export) or .onnx (needs tsdlab[onnx]).
-        height, width: of the images; the program takes images of this size only.
+        height: of the images, in pixels; the program takes images of this size only.
+        width: likewise.
         plain: leave out that a head ranks boxes by a predicted IoU and refines them (the iou head), which no program
             can do: its steps depend on values.
         overwrite: whether `out` may be replaced.

@@ -108,8 +108,8 @@ def train(
             are given.
         tensorboard: also log to `out/tensorboard`; needs the tensorboard package.
         device: "auto" uses CUDA if it is available. Mixed precision needs CUDA.
-        train_split, val_split: names of the splits. If they are the same one, the metrics say nothing about other
-            images.
+        train_split: name of the split to train on.
+        val_split: name of the split to evaluate on. If it is the same, the metrics say nothing about other images.
 
     Raises:
         BusyFolderError: another run writes to `out`.
