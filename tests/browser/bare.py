@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -12,13 +13,15 @@ from tsdlab.widgets.protocol import PageWidget
 # A model as anywidget gives it to a page: get, on, off, send.
 _MODEL = """async ({script, state}) => {
   const listeners = {};
-  const tell = (event) => (listeners[event] ?? []).forEach((listener) => listener());
+  const tell = (event, ...about) => (listeners[event] ?? []).forEach((listener) => listener(...about));
+  const bytes = (text) => new DataView(Uint8Array.from(atob(text), (each) => each.charCodeAt(0)).buffer);
   const model = {
     get: (name) => state[name],
     on: (event, listener) => (listeners[event] ??= []).push(listener),
     off: () => {},
     send: async (request) => {
-      const update = JSON.parse(await window.ask(JSON.stringify(request)));
+      const { update, messages } = JSON.parse(await window.ask(JSON.stringify(request)));
+      for (const [content, buffers] of messages) tell("msg:custom", content, buffers.map(bytes));
       Object.assign(state, update);
       for (const name of Object.keys(update)) tell(`change:${name}`);
       tell("change");
@@ -35,11 +38,18 @@ def open_widget(browser: Browser, widget: PageWidget, size: tuple[int, int] = (1
     page.broken, page.requests = [], []
     page.on("pageerror", lambda error: page.broken.append(str(error)))
 
+    messages: list[tuple[dict, list[str]]] = []
+    widget.send = lambda content, buffers=(): messages.append(
+        (content, [base64.b64encode(each).decode() for each in buffers])
+    )
+
     def ask(request: str) -> str:
         before = _state(widget)
         page.requests.append(json.loads(request))
+        messages.clear()
         widget._receive(widget, page.requests[-1], [])
-        return json.dumps({name: value for name, value in _state(widget).items() if value != before[name]})
+        update = {name: value for name, value in _state(widget).items() if value != before[name]}
+        return json.dumps({"update": update, "messages": messages})
 
     page.expose_function("ask", ask)
     page.set_content(f"<!doctype html><style>{widget._css}</style><body></body>")

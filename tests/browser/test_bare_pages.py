@@ -3,9 +3,11 @@
 import pytest
 
 import tsdlab
+from tsdlab.analysis.proposal import ask_levels
 from tsdlab.analysis.tables import follow_dataset
 from tsdlab.data import SAMPLE
 from tsdlab.data.coco import CocoDataset
+from tsdlab.models.probe import Probe
 from tsdlab.widgets.levels.widget import LevelsView
 
 lab = pytest.importorskip("lab", reason="needs playwright: pip install -e '.[lab,test]'")
@@ -129,7 +131,7 @@ def test_a_refused_value_is_said_and_the_page_goes_on(browser, model, dataset):
     page.close()
 
 
-def test_a_drag_without_an_answer_moves_the_proposal_at_once(browser, model, dataset):
+def test_a_drag_is_answered_while_the_kernel_is_busy(browser, model, dataset):
     explorer = tsdlab.explore(model, dataset)
     page = bare.open_widget(browser, explorer)
     page.evaluate("() => { window.ask = () => new Promise(() => {}); }")  # a kernel that is busy for ever
@@ -138,5 +140,27 @@ def test_a_drag_without_an_answer_moves_the_proposal_at_once(browser, model, dat
     page.click(".notice")
     page.keyboard.press("Shift+ArrowRight")
     page.wait_for_function(f"document.querySelector('{shape}').getAttribute('x') > {before + 9}")
-    assert page.get_attribute(".tsdlab-page", "data-waiting") == "yes"
+    bare.settle(page)
+    x1, y1, x2, y2 = explorer.proposal
+    expected = ask_levels(Probe(model, dataset[0][0]), (x1 + 10, y1, x2 + 10, y2), explorer.truth)
+    bars = page.locator(".scores [data-series=tsd]").all()
+    for bar in bars:
+        score = expected.tsd.scores[int(bar.get_attribute("data-label"))].item()
+        assert float(bar.get_attribute("data-value")) == pytest.approx(score, abs=1e-3)
+    assert len(bars) > 3
+    page.close()
+
+
+def test_python_learns_of_a_drag_when_it_has_ended(browser, model, dataset):
+    explorer = tsdlab.explore(model, dataset)
+    page = bare.open_widget(browser, explorer)
+    before = explorer.proposal
+    page.requests.clear()
+    page.click(".notice")
+    for _ in range(5):
+        page.keyboard.press("Shift+ArrowRight")
+    page.wait_for_timeout(600)
+    assert len(page.requests) == 1
+    assert explorer.proposal == pytest.approx((before[0] + 50, before[1], before[2] + 50, before[3]), abs=0.01)
+    assert not page.broken
     page.close()

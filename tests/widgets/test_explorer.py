@@ -189,7 +189,7 @@ def test_a_mistyped_field_is_refused_with_those_that_exist(explorer):
 
 
 def test_a_fault_of_the_program_is_told_to_the_page_and_raised(explorer, monkeypatch):
-    monkeypatch.setattr(explorer._session.image, "ask", lambda *_: 1 / 0)
+    monkeypatch.setattr(explorer._session.image, "hold", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         explorer._receive(explorer, {"serial": 7, "set": {"proposal": [1, 2, 3, 4]}}, [])
     assert explorer._request == {"done": 7, "refused": "ZeroDivisionError: division by zero"}

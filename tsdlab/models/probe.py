@@ -48,6 +48,7 @@ class Probe:
 
     Attributes:
         image_size: (height, width) of the image.
+        seen_size: (height, width) of the resized image that the backbone saw.
         features: level name → [1, channels, h, w].
         strides: level name → (y, x) original-image pixels per feature cell.
         pooled: names of the levels that regions are pooled from, finest first.
@@ -68,8 +69,8 @@ class Probe:
         with evaluating(self.model):
             self._images, _ = self.model.transform([image.to(some_weights)])
             self.features: dict[str, Tensor] = dict(self.model.backbone(self._images.tensors))
-        self._seen: tuple[int, int] = self._images.image_sizes[0]
-        zoom = [original / seen for original, seen in zip(self.image_size, self._seen)]  # (y, x)
+        self.seen_size: tuple[int, int] = self._images.image_sizes[0]
+        zoom = [original / seen for original, seen in zip(self.image_size, self.seen_size)]  # (y, x)
         self._ratio = torch.tensor(zoom[::-1] * 2, device=device, dtype=torch.float32)  # xyxy
         self.strides = {
             name: (zoom[0] * _stride(self._images, f, 0), zoom[1] * _stride(self._images, f, 1))
@@ -97,7 +98,7 @@ class Probe:
         """The RPN's proposals at every cell of every level, before any selection."""
         with evaluating(self.model):
             boxes, objectness, per_level = _rpn_boxes(self.model.rpn, self._images, self.features)
-        boxes = clip_boxes_to_image(boxes, self._seen) * self._ratio
+        boxes = clip_boxes_to_image(boxes, self.seen_size) * self._ratio
         found = {}
         for (name, feature), level, scores in zip(
             self.features.items(), boxes.split(per_level), objectness.split(per_level)
@@ -172,7 +173,7 @@ class Probe:
         with torch.no_grad():
             answer, output, rois = self._answer(self._pool, boxes)
             with evaluating(self.model):
-                detections = self.model.roi_heads.postprocess(self._pool, output, rois, [self._seen])[0]
+                detections = self.model.roi_heads.postprocess(self._pool, output, rois, [self.seen_size])[0]
         return DetectionTrace(
             **{field.name: getattr(answer, field.name) for field in dataclasses.fields(Answer)},
             image_size=self.image_size,
@@ -204,7 +205,7 @@ class Probe:
     def _branch(self, output: HeadOutput) -> BranchTrace:
         classes = output.deltas.shape[1]
         decoded = decode(output.deltas.flatten(0, 1).float(), output.boxes.repeat_interleave(classes, 0).float())
-        on_image = clip_boxes_to_image(decoded, self._seen) * self._ratio
+        on_image = clip_boxes_to_image(decoded, self.seen_size) * self._ratio
         return BranchTrace(output.logits.float(), output.scores().float(), on_image.unflatten(0, (-1, classes)))
 
 

@@ -4,7 +4,7 @@
 
 import { html } from "../page/dom.js";
 import { Page } from "../page/page.js";
-import { KernelAnswerer } from "../page/protocol.js";
+import { LiveAnswerer } from "./answerers.js";
 import { Bar } from "./bar.js";
 import { BoxesPanel, ConstraintPanel, ScoresPanel } from "./facts.js";
 import { ImageView } from "./image_view.js";
@@ -78,7 +78,7 @@ export default {
   render({ model, el }) {
     const root = html("div", { class: "tsdlab-explorer", tabindex: 0, "data-lm-suppress-shortcuts": "true" });
     el.append(root);
-    const page = new ExplorerPage((own) => new KernelAnswerer(model, own), root);
+    const page = new ExplorerPage((own) => new LiveAnswerer(model, own), root);
     return () => page.close();
   },
 };

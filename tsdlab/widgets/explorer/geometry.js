@@ -28,3 +28,8 @@ export function centred(box, x, y) {
   const [w, h] = [(x2 - x1) / 2, (y2 - y1) / 2];
   return [x - w, y - h, x + w, y + h];
 }
+
+/** Why a box cannot be a proposal; null if it can. The rule is that of `valid_box` in tsdlab/analysis/proposal.py. */
+export const refusalOf = (box) => (box.every((value) => Number.isFinite(value) && Math.abs(value) <= 1e6)
+  ? null
+  : "the numbers of a proposal must be finite and within ±1,000,000 pixels");

@@ -23,11 +23,14 @@ export const LAYERS = {
  */
 export function displacementShapes(page, proposal, at, u) {
   const [layers, magnify, { palette }] = [page.state("layers"), page.state("magnify"), page.fixed];
+  const { classification, localization } = at.regions;
   const shapes = [];
-  if (at.region && layers.includes("localization")) {
-    const region = stretched(proposal, at.region, magnify);
+  if (localization && layers.includes("localization")) {
+    const region = stretched(proposal, localization.box, magnify);
     shapes.push(...boxShape(region, palette.localization, u, { dash: LAYERS.localization.dash, name: "region" }));
   }
-  if (at.points && layers.includes("classification")) shapes.push(...arrowShapes(proposal, at.points, magnify, palette, u));
+  if (classification?.points && layers.includes("classification")) {
+    shapes.push(...arrowShapes(proposal, classification.points, magnify, palette, u));
+  }
   return shapes;
 }

@@ -56,8 +56,8 @@ class LevelView {
       ...boxShape(proposal, page.fixed.palette.proposal, u, { width: 1.5 }), ...displacementShapes(page, proposal, at, u));
     const length = (symbol, value, title) => (value === undefined ? null : html("span", { title }, `${symbol} ${percent(value)}`));
     this.numbers.replaceChildren(...[
-      length("|ΔC|", at.moved, "mean length of the bins' offsets, in percent of P's size"),
-      length("|ΔR|", at.shift, "length of the region's offset, in percent of P's size"),
+      length("|ΔC|", at.regions.classification?.moved, "mean length of the bins' offsets, in percent of P's size"),
+      length("|ΔR|", at.regions.localization?.moved, "length of the region's offset, in percent of P's size"),
       html("span", { title: "score of the class" }, `${page.fixed.names[at.label]} ${fixed(at.score)}`),
       html("span", { title: "IoU of the decoded box with the nearest object" }, `IoU ${fixed(at.iou)}`),
     ].filter(Boolean));

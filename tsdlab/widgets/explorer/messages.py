@@ -37,14 +37,14 @@ def session_message(session: Session) -> dict[str, Any]:
     }
 
 
-def image_message(image: OpenImage, listed: Sequence[int], names: Sequence[str], conflict: Conflict | None) -> dict:
+def image_message(session: Session, listed: Sequence[int], conflict: Conflict | None) -> dict:
     """The open image.
 
     Args:
         listed: indices of the images that can be stepped through.
-        names: names of the classes 1…C.
         conflict: the one to show, if any.
     """
+    image, names = session.image, session.gallery.names
     truth = image.truth
     _, height, width = image.pixels.shape
     return {
@@ -55,8 +55,10 @@ def image_message(image: OpenImage, listed: Sequence[int], names: Sequence[str],
         "height": height,
         "url": image_url(image.pixels.permute(1, 2, 0).cpu().numpy(), _SCREEN),
         "objects": [
-            {"box": box, "name": names[label - 1]} for box, label in zip(truth.boxes.tolist(), truth.labels.tolist())
+            {"box": box, "label": label, "name": names[label - 1]}
+            for box, label in zip(truth.boxes.tolist(), truth.labels.tolist())
         ],
+        "by_kernel": session.by_kernel,
         "salient": [] if truth.salient_boxes is None else truth.salient_boxes.tolist(),
         "proposals": {
             model: [
@@ -77,12 +79,13 @@ def image_message(image: OpenImage, listed: Sequence[int], names: Sequence[str],
 
 def answer_message(image: OpenImage, names: Sequence[str]) -> dict:
     """What every model says about the proposal that was last asked about."""
-    first = next(iter(image.answers.values()))
+    answers = image.answers
+    first = next(iter(answers.values()))
     return {
         "image": image.index,
         "proposal": first.proposal.tolist(),
         "nearest": first.nearest and _nearest_message(first.nearest, names),
-        "models": {name: _model_message(answer) for name, answer in image.answers.items()},
+        "models": {name: _model_message(answer) for name, answer in answers.items()},
     }
 
 
@@ -125,14 +128,13 @@ def _branch_message(branch: BranchAnswer) -> dict:
 
 def _level_message(at_level: LevelAnswer) -> dict:
     moved, used = at_level.displacement, next(reversed(at_level.branches.values()))
-    message: dict[str, Any] = {"score": used.score, "iou": used.iou, "label": used.label}
+    regions: dict[str, Any] = {}
     if moved is not None and moved.points is not None and moved.offsets is not None:
-        message["points"] = [[round(v, 2) for v in point] for point in moved.points.flatten(0, 1).tolist()]
-        message["moved"] = moved.offsets.norm(dim=-1).mean().item()
+        points = [[round(v, 2) for v in point] for point in moved.points.flatten(0, 1).tolist()]
+        regions["classification"] = {"points": points, "moved": moved.offsets.norm(dim=-1).mean().item()}
     if moved is not None and moved.region is not None and moved.offset is not None:
-        message["region"] = _rounded_box(moved.region)
-        message["shift"] = moved.offset.norm().item()
-    return message
+        regions["localization"] = {"box": _rounded_box(moved.region), "moved": moved.offset.norm().item()}
+    return {"score": used.score, "iou": used.iou, "label": used.label, "regions": regions}
 
 
 def _shortfall_message(term: Shortfall | None) -> dict | None:

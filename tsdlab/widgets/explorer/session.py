@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -26,6 +27,7 @@ from tsdlab.models.probe import Probe
 from tsdlab.ranges import Count, check_value
 from tsdlab.structures import Answer
 from tsdlab.widgets.explorer.gallery import Gallery
+from tsdlab.widgets.second_stage.packing import Packed, TooLarge, pack_head, pack_pyramid
 
 _MAP_CELLS = 96  # along the longer side of a sensitivity map
 _FITS = 0.5  # IoU from which on a proposal fits an object
@@ -50,25 +52,39 @@ class OpenImage:
         truth: the objects of the image.
         probes: the image inside each model, by the model's name.
         proposed: by model, the RPN's proposals [K, 4], best first, and their objectness [K] in 0…1.
-        answers: by model, what it said when `ask` was last called.
     """
-
-    answers: dict[str, ProposalAnswer]
 
     def __init__(self, index: int, pixels: Tensor, truth: GroundTruth, detectors: Mapping[str, Detector]) -> None:
         self.index, self.pixels, self.truth = index, pixels, truth
         self.probes = {name: Probe(detector, pixels) for name, detector in detectors.items()}
         self.proposed = {name: probe.propose() for name, probe in self.probes.items()}
-        self._asked: tuple[Box, str | None] | None = None
+        self._held: tuple[Box, str | None] = self.first_proposal(next(iter(detectors))), None
+        self._answers: dict[str, ProposalAnswer] | None = None
         self._everywhere: dict[tuple[str, Pooling], dict[str, Answer]] = {}
         self._maps: dict[tuple, SensitivityMap] = {}
 
+    def hold(self, proposal: Box, level: str | None) -> None:
+        """The proposal that `answers` are about, and the level that it is pooled from."""
+        if self._held != (proposal, level):
+            self._held, self._answers = (proposal, level), None
+
+    @property
+    def answers(self) -> dict[str, ProposalAnswer]:
+        """What every model says about the proposal; the same object as long as it is held."""
+        if self._answers is None:
+            box, level = self._held
+            self._answers = {n: ask_levels(probe, box, self.truth, level) for n, probe in self.probes.items()}
+        return self._answers
+
     def ask(self, proposal: Box, level: str | None) -> dict[str, ProposalAnswer]:
-        """What every model says about a proposal; the same object when it is asked the same again."""
-        if self._asked != (proposal, level):
-            self.answers = {n: ask_levels(probe, proposal, self.truth, level) for n, probe in self.probes.items()}
-            self._asked = proposal, level
+        """What every model says about a proposal, pooled from a level (None: the assigned one)."""
+        self.hold(proposal, level)
         return self.answers
+
+    @cached_property
+    def pyramids(self) -> dict[str, Packed | TooLarge]:
+        """The features of the image inside each model, as a page needs them."""
+        return {name: pack_pyramid(probe) for name, probe in self.probes.items()}
 
     def first_proposal(self, model: str) -> Box:
         """The best-scored RPN proposal that fits an object; else the best-scored one; else the middle of the image."""
@@ -145,6 +161,19 @@ class Session:
     def models(self) -> list[str]:
         """Names of the models."""
         return list(self.detectors)
+
+    @cached_property
+    def heads(self) -> dict[str, Packed | TooLarge]:
+        """The second stage of each model, as a page needs it."""
+        return {name: pack_head(detector) for name, detector in self.detectors.items()}
+
+    @property
+    def by_kernel(self) -> str | None:
+        """Why a page cannot answer about the open image by itself; None if it can."""
+        for name, packed in [*self.heads.items(), *self.image.pyramids.items()]:
+            if isinstance(packed, TooLarge):
+                return f"{name}: {packed.reason}" if self.several else packed.reason
+        return None
 
     @property
     def levels(self) -> list[str]:

@@ -18,6 +18,7 @@ from tsdlab.widgets.explorer.session import Session
 from tsdlab.widgets.explorer.state import ExplorerState
 from tsdlab.widgets.page import compose_script, compose_style
 from tsdlab.widgets.protocol import PageWidget
+from tsdlab.widgets.second_stage.packing import Packed
 
 
 def explore(
@@ -88,6 +89,7 @@ class Explorer(ExplorerState, PageWidget):
         self._session = Session(model, dataset, names, scan)
         self._listed = list(range(len(self._session.gallery)))
         self._told: dict[str, ProposalAnswer] | None = None
+        self._page_answers = False  # while a page sets what it has answered by itself
         self._told_maps: tuple | None = None
         self._check_names(state)
         self._begin(self._session, focus=self._session.models[-1])
@@ -141,6 +143,26 @@ class Explorer(ExplorerState, PageWidget):
         here = self._listed.index(self.image_index) if self.image_index in self._listed else -max(by, 0)
         self.image_index = self._listed[(here + by) % len(self._listed)]
 
+    def _receive(self, widget: Any, content: dict, buffers: Any) -> None:
+        if "need" in content:
+            self._send_part(content["need"], content.get("index"))
+            return
+        self._page_answers = bool(content.get("quiet"))
+        try:
+            super()._receive(widget, content, buffers)
+        finally:
+            self._page_answers = False
+
+    def _send_part(self, part: str, index: int | None) -> None:
+        """Send the page what it needs to answer by itself. It is a message, so that no notebook stores it."""
+        if part == "pyramid" and index != self._session.image.index:
+            return  # the page has gone on to another image, and asks about that one
+        every = self._session.heads if part == "heads" else self._session.image.pyramids
+        packed = {name: each for name, each in every.items() if isinstance(each, Packed)}
+        if len(packed) == len(every):
+            about = {name: each.about for name, each in packed.items()}
+            self.send({"part": part, "index": index, "about": about}, [each.values for each in packed.values()])
+
     # What follows from a change of the state
 
     @observe("image_index")
@@ -153,12 +175,12 @@ class Explorer(ExplorerState, PageWidget):
 
     @observe("proposal", "level")
     def _ask(self, _: Any = None) -> None:
-        answers = self._session.image.ask(self.proposal, self.level)
-        if answers is self._told:
-            return
-        self._told = answers
+        image = self._session.image
+        image.hold(self.proposal, self.level)
         with self.hold_sync():
-            self._answer = answer_message(self._session.image, self.names)
+            if not self._page_answers and self._told is not image.answers:
+                self._told = image.answers
+                self._answer = answer_message(image, self.names)
             self._tell_maps()
 
     @observe("category", "size", "order")
@@ -183,7 +205,7 @@ class Explorer(ExplorerState, PageWidget):
 
     def _tell_image(self) -> None:
         conflict = self._session.conflict(self.focus, self.image_index)
-        self._image = image_message(self._session.image, self._listed, self.names, conflict)
+        self._image = image_message(self._session, self._listed, conflict)
 
     @observe("underlay", "underlay_branch")
     def _tell_maps(self, _: Any = None) -> None:

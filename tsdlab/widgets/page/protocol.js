@@ -20,16 +20,16 @@ export class KernelAnswerer {
     // Several pages may show one model, so a serial must be unlike those of other pages.
     Object.assign(this, { model, page, serial: Date.now(), sent: null, wanted: null });
     this.listeners = {
-      "msg:custom": ({ progress: [done, total] }) =>
-        page.say(`Asking the detector about image ${done + 1} of ${total} …`, true),
+      "msg:custom": (content, buffers) => this.hear(content, buffers),
       "change:_request": () => this.receive(),
       change: () => page.redraw(),
     };
     for (const [event, listener] of Object.entries(this.listeners)) model.on(event, listener);
   }
 
+  /** Whether the person waits for an answer. */
   get busy() {
-    return Boolean(this.wanted || this.sent);
+    return [this.wanted, this.sent].some((request) => request && !request.quiet);
   }
 
   state(name) {
@@ -41,41 +41,66 @@ export class KernelAnswerer {
     return this.model.get(`_${name}`);
   }
 
-  /** Of what is asked while Python is at work, only the last value of each field is sent on. */
-  ask({ set = {}, go }) {
-    this.wanted = { set: { ...this.wanted?.set, ...set }, go: go ?? this.wanted?.go };
+  ask(change) {
+    this.queue(change);
     this.page.changed();
+  }
+
+  /**
+   * Of what is asked while Python is at work, only the last value of each field is sent on. Nobody waits for a quiet
+   * request: Python is only told.
+   */
+  queue({ set = {}, go, quiet = false }) {
+    const { wanted } = this;
+    this.wanted = { set: { ...wanted?.set, ...set }, go: go ?? wanted?.go, quiet: quiet && (wanted?.quiet ?? true) };
     this.send();
   }
 
   send() {
+    if (this.busy) {
+      this.alarm ??= setTimeout(
+        () => this.page.say("No answer yet: the kernel is busy or has stopped. If it was restarted, run the cell again.", true),
+        PATIENCE,
+      );
+    }
     if (this.sent || !this.wanted) return;
     this.sent = { serial: ++this.serial, ...this.wanted };
     this.wanted = null;
-    this.alarm = setTimeout(
-      () => this.page.say("No answer yet: the kernel is busy or has stopped. If it was restarted, run the cell again.", true),
-      PATIENCE,
-    );
+    this.post(this.sent);
+  }
+
+  post(message) {
     try {
-      this.model.send(this.sent);
+      this.model.send(message);
     } catch {
-      clearTimeout(this.alarm);
+      this.stopAlarm();
       this.page.lose();
     }
+  }
+
+  /** What Python sends between the answers: its progress. */
+  hear({ progress }) {
+    if (progress) this.page.say(`Asking the detector about image ${progress[0] + 1} of ${progress[1]} …`, true);
   }
 
   receive() {
     const { done, refused } = this.model.get("_request");
     if (done !== this.sent?.serial) return;
-    clearTimeout(this.alarm);
+    const { quiet } = this.sent;
+    this.stopAlarm();
     this.sent = null;
-    this.page.say(refused ?? "");
+    if (refused || !quiet) this.page.say(refused ?? "");
     this.page.answered(done);
     this.send();
   }
 
-  close() {
+  stopAlarm() {
     clearTimeout(this.alarm);
+    this.alarm = undefined;
+  }
+
+  close() {
+    this.stopAlarm();
     for (const [event, listener] of Object.entries(this.listeners)) this.model.off(event, listener);
   }
 }

@@ -1,0 +1,84 @@
+// What answers an explorer's page: the page itself as far as it can, else Python.
+
+import { KernelAnswerer } from "../page/protocol.js";
+import { Computing } from "./computing.js";
+import { ordered, refusalOf } from "./geometry.js";
+
+// Fields of which nothing follows but what the page computes and draws. Python is told a little later.
+const OWN = ["proposal", "level", "opacity", "magnify", "layers", "list_by"];
+const QUIET = 250; // ms without a change of them, until Python is told
+
+/** Answers about a proposal here, once the heads and the features of the image have arrived; asks Python all else. */
+export class LiveAnswerer extends KernelAnswerer {
+  constructor(model, page) {
+    super(model, page);
+    Object.assign(this, { own: {}, computing: new Computing(), fetched: new Set() });
+    this.listeners["change:_image"] = () => this.fetch();
+    model.on("change:_image", this.listeners["change:_image"]);
+    this.fetch();
+  }
+
+  /** Whether the page answers about the image that is open. */
+  get computes() {
+    return this.computing.has(this.told("image").index);
+  }
+
+  state(name) {
+    return name in this.own ? this.own[name] : super.state(name);
+  }
+
+  told(name) {
+    if (name !== "answer" || !this.computes) return super.told(name);
+    return this.computing.answer(super.told("image"), ordered(this.state("proposal")), this.state("level"));
+  }
+
+  ask({ set = {}, go }) {
+    const refused = set.proposal && refusalOf(set.proposal);
+    if (refused) return this.page.say(refused);
+    clearTimeout(this.telling);
+    if (go === undefined && this.computes && Object.keys(set).every((name) => OWN.includes(name))) {
+      Object.assign(this.own, set);
+      this.telling = setTimeout(() => this.tell(), QUIET);
+      this.page.changed();
+      this.page.answered(++this.serial);
+      return;
+    }
+    const { proposal, ...own } = this.own; // another image comes with another proposal
+    const kept = go === undefined && !("image_index" in set) ? this.own : own;
+    this.own = {};
+    super.ask({ set: { ...kept, ...set }, go });
+  }
+
+  /** Tell Python what the page has set. */
+  tell() {
+    const set = this.own;
+    this.own = {};
+    this.queue({ set, quiet: true });
+  }
+
+  /** Ask for what is missing to answer about the image that is open. */
+  fetch() {
+    const { index, by_kernel: byKernel } = super.told("image");
+    const missing = [["heads", null], ["pyramid", index]].filter(([part, which]) => !this.fetched.has(`${part} ${which}`));
+    if (byKernel) return;
+    for (const [part, which] of missing) {
+      this.fetched.add(`${part} ${which}`);
+      this.post({ need: part, index: which });
+    }
+  }
+
+  hear(content, buffers) {
+    super.hear(content);
+    if (content.part === "heads") this.computing.takeHeads(content.about, buffers);
+    if (content.part === "pyramid") {
+      const dropped = this.computing.takePyramids(content.index, content.about, buffers);
+      this.fetched.delete(`pyramid ${dropped}`);
+    }
+    if (content.part) this.page.redraw();
+  }
+
+  close() {
+    super.close();
+    clearTimeout(this.telling);
+  }
+}
