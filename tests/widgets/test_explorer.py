@@ -305,7 +305,7 @@ def test_models_side_by_side_answer_about_one_proposal(models, dataset):
     assert list(explorer.answers) == ["sibling", "tsd"] and explorer.focus == "tsd"
     assert explorer.answers["sibling"].displacement is None
     assert [series["label"] for series in explorer._fixed["series"]] == ["sibling", "sibling in tsd", "tsd"]
-    assert len({series["color"] for series in explorer._fixed["series"]}) == 3
+    assert [series["line"] for series in explorer._fixed["series"]] == ["dotted", "dashed", "solid"]
     explorer.focus = "sibling"
     assert explorer.answer is explorer.answers["sibling"]
 

@@ -174,7 +174,7 @@ def speedup(
     ax = ax or plt.gca()
     results = {setting: {c: v for c, v in by[passes].items() if c != peer} for setting, by in settings.items()}
     contestants = list(dict.fromkeys(c for rows in results.values() for c in rows))
-    ours = cycle(PALETTE[key] for key in ("proposal", "classification", "d_head", "localization"))
+    ours = cycle(PALETTE[key] for key in ("tsd", "iou", "d_head", "double"))
     for contestant in contestants:
         color = next(ours) if contestant.startswith("tsdlab") else PALETTE["sibling"]
         places = [g + 0.2 * (list(rows).index(contestant) - (len(rows) - 1) / 2)

@@ -130,7 +130,7 @@ def field(displacements: Displacements, level: str = ALL_LEVELS, ax: Axes | None
     ax.set(xlim=(-0.15, 1.15), ylim=(1.15, -0.15), aspect="equal", xticks=ticks, yticks=ticks,
            xlabel="fraction of P’s width", ylabel="fraction of P’s height")  # fmt: skip
     ax.plot([], [], marker=r"$\rightarrow$", linestyle="", color=PALETTE["classification"], markersize=11,
-            label="mean ΔC, to P̂_c")  # fmt: skip
+            label="mean ΔC, to P̂c")  # fmt: skip
     plain_axes(ax, legend=False)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, fontsize=9, columnspacing=1)
     return ax

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import Normal, Stroke
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from torch import Tensor
@@ -40,9 +42,11 @@ def show_image(image: Tensor, ax: Axes | None = None, pixel: float = 1.0) -> Axe
 
 
 def draw_box(box: Tensor, color: str, ax: Axes, label: str | None = None, **style) -> Axes:
-    """One box [4] (xyxy, pixels); other keywords go to matplotlib's Rectangle."""
+    """One box [4] (xyxy, pixels), with a light edge around its line; other keywords go to matplotlib's Rectangle."""
     x1, y1, x2, y2 = box.tolist()
-    outline = {"fill": False, "linewidth": 2.0} | style
+    outline: dict[str, Any] = {"fill": False, "linewidth": 2.0} | style
+    edge = Stroke(linewidth=outline["linewidth"] + 1.6, foreground="white", alpha=0.7)
+    outline.setdefault("path_effects", [edge, Normal()])
     ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, edgecolor=color, label=label, **outline))
     return ax
 
@@ -157,7 +161,7 @@ def displacement(
         trace.localization_proposals[index],
         PALETTE["localization"],
         ax,
-        "P̂_r: region for the box",
+        "P̂r: region for the box",
         linestyle="--",
     )
     moved = trace.classification_points[index].flatten(0, 1).cpu().numpy()  # [bins², 2]
@@ -169,7 +173,7 @@ def displacement(
     )  # fmt: skip
     ax.plot(
         *moved.T, "o", color=PALETTE["classification"], markersize=4, markeredgecolor="white", markeredgewidth=0.5,
-        label="P̂_c: bins for the class",
+        label="P̂c: bins for the class",
     )  # fmt: skip
     return _show_around(proposal, margin, ax)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,7 +22,7 @@ def class_scores(
     index: int,
     names: Sequence[str],
     ax: Axes | None = None,
-    colors: Mapping[str, str] | None = None,
+    looks: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Axes:
     """The class scores that every branch gives to proposal `index`, as grouped bars; background comes first.
 
@@ -30,7 +31,7 @@ def class_scores(
         index: of the proposal.
         names: of the classes; `names[0]` is that of label 1.
         ax: where to draw.
-        colors: of the branches; by default the colour that belongs to a branch's name.
+        looks: by branch, keywords of matplotlib's bars; by default the colour that belongs to a branch's name.
     """
     ax = ax or plt.gca()
     classes = drawn(["background", *names])
@@ -44,7 +45,7 @@ def class_scores(
             scores,
             height,
             label=labels[i],
-            color=colors[branch] if colors else color_of(branch, i),
+            **(looks[branch] if looks else {"color": color_of(branch, i)}),
         )
     ax.set(yticks=rows, yticklabels=classes, xlim=(0, 1), xlabel="score")
     ax.invert_yaxis()

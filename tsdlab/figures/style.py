@@ -1,6 +1,8 @@
 """The colours and axes that all pictures share.
 
-The palette is Okabe and Ito's, which people with any kind of colour vision can tell apart.
+Blue is classification and orange is localization, in every picture; so no system, branch or level has these colours.
+The colours are Okabe and Ito's, and wine and teal of Paul Tol: people with any kind of colour vision can tell them
+apart.
 """
 
 from __future__ import annotations
@@ -8,18 +10,18 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 
 PALETTE = {
-    "proposal": "#E69F00",  # P
-    "classification": "#0072B2",  # P̂_c
-    "localization": "#D55E00",  # P̂_r
+    "proposal": "#333333",  # P belongs to no task; over an image its line has a white edge
+    "classification": "#0072B2",  # class scores, ΔC, P̂c
+    "localization": "#D55E00",  # boxes, IoU, ΔR, P̂r
     "truth": "#009E73",
     "sibling": "#7F7F7F",
     "d_head": "#CC79A7",
-    "double": "#009E73",
+    "double": "#8C6D31",
     "iou": "#E69F00",
-    "tsd": "#0072B2",
+    "tsd": "#882255",
     "tsd, no constraint": "#56B4E9",
 }
-CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#F0E442")
+CYCLE = ("#882255", "#56B4E9", "#E69F00", "#CC79A7", "#8C6D31", "#44AA99", "#7F7F7F", "#F0E442")
 
 
 def color_of(name: str, position: int) -> str:

@@ -8,7 +8,8 @@ const SHOWN_CLASSES = 8; // a data set may have hundreds
 
 const about = (text) => html("p", { class: "about" }, text);
 
-const track = (value, color) => html("span", { class: "track" }, html("i", { style: `width: ${100 * value}%; background: ${color}` }));
+/** A bar in the colour of a task; branches differ by how it is filled, as their lines do. */
+const track = (value, task, line) => html("span", { class: `track ${line}` }, html("i", { style: `width: ${100 * value}%; --color: var(--${task})` }));
 
 /** Bars of the classes with the highest scores, and of the nearest object's class: one bar for every branch. */
 export class ScoresPanel {
@@ -26,7 +27,7 @@ export class ScoresPanel {
     const label = answer.nearest?.label;
     const shown = new Set(best.map((_, i) => i).sort((a, b) => best[b] - best[a]).slice(0, SHOWN_CLASSES));
     if (label !== undefined) shown.add(label);
-    const key = html("div", { class: "key" }, series.map((entry) => html("span", {}, swatch(entry.color, "bar"), entry.label)));
+    const key = html("div", { class: "key" }, series.map((entry) => html("span", {}, swatch("classification", `bar ${entry.line}`), entry.label)));
     const rows = [...shown].sort((a, b) => a - b).map((i) =>
       html("div", { class: `class ${i === label ? "true" : ""}` },
         html("span", { class: "name", title: i === label ? `${names[i]}: class of the nearest object` : names[i] }, names[i]),
@@ -35,11 +36,11 @@ export class ScoresPanel {
     this.rows.replaceChildren(key, ...rows, ...(rest ? [about(`and ${rest} classes with lower scores`)] : []));
   }
 
-  bar({ label, color }, name, index, value) {
+  bar({ label, line }, name, index, value) {
     return html("span", {
       class: "bar-row", title: `${label}: ${name} ${value.toFixed(4)}`,
       "data-series": label, "data-label": index, "data-value": value,
-    }, track(value, color), html("span", { class: "value" }, value.toFixed(2)));
+    }, track(value, "classification", line), html("span", { class: "value" }, value.toFixed(2)));
   }
 }
 
@@ -54,11 +55,11 @@ export class BoxesPanel {
   draw() {
     const { names, series } = this.page.fixed;
     const answer = this.page.told("answer");
-    this.rows.replaceChildren(...series.map(({ model, branch, label: name, color }) => {
+    this.rows.replaceChildren(...series.map(({ model, branch, label: name, line }) => {
       const { label, scores, iou } = answer.models[model].branches[branch];
-      const fit = iou === null ? "–" : html("span", { class: "bar-row" }, track(iou, color), html("span", { class: "value" }, fixed(iou, 3)));
+      const fit = iou === null ? "–" : html("span", { class: "bar-row" }, track(iou, "localization", line), html("span", { class: "value" }, fixed(iou, 3)));
       return html("tr", { "data-series": name, "data-iou": iou },
-        html("td", {}, swatch(color), name), html("td", {}, names[label]), html("td", {}, fixed(scores[label], 3)), html("td", {}, fit));
+        html("td", {}, swatch("localization", line), name), html("td", {}, names[label]), html("td", {}, fixed(scores[label], 3)), html("td", {}, fit));
     }));
   }
 }

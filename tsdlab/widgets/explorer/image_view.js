@@ -2,7 +2,7 @@
 
 import { button, html, setAttributes, svg } from "../page/dom.js";
 import { centred, dragged, ordered, rounded } from "./geometry.js";
-import { displacementShapes, LAYERS } from "./layers.js";
+import { displacementShapes, LAYERS, LINES } from "./layers.js";
 import { boxShape, handleShapes } from "./shapes.js";
 
 const EDGE = 0.06; // room around the image, in fractions of its longer side: a proposal may hang over
@@ -92,8 +92,8 @@ export class ImageView {
     }
     if (page.pointedAt) shapes.push(...boxShape(page.pointedAt, palette.proposal, unit, { width: 1, dash: "4 3" }));
     if (layers.includes("decoded")) {
-      for (const { branch, color } of series.filter(({ model }) => model === this.model)) {
-        shapes.push(...boxShape(own.branches[branch].box, color, unit, { width: 1.6, name: `decoded ${branch}` }));
+      for (const { branch, line } of series.filter(({ model }) => model === this.model)) {
+        shapes.push(...boxShape(own.branches[branch].box, palette.localization, unit, { width: 1.6, dash: LINES[line], name: `decoded ${branch}` }));
       }
     }
     return shapes;

@@ -4,17 +4,20 @@ import { sub } from "../page/dom.js";
 import { stretched } from "./geometry.js";
 import { arrowShapes, boxShape } from "./shapes.js";
 
-/** By name: its key, label, role of its colour (null: the colour of each branch), dashes, and mark in the legend. */
+/** By name: its key, label, role of its colour, dashes, and mark in the legend (without one: the line of each branch). */
 export const LAYERS = {
   truth: { key: "g", label: () => ["ground truth"], color: "truth", dash: "4 3", mark: "dashed" },
   salient: { key: "e", label: () => ["evidence of the class"], color: "truth", dash: "1.5 2.5", mark: "dotted" },
   classification: { key: "c", label: () => ["P̂", sub("c"), ": bins for the class"], color: "classification", mark: "dots" },
   localization: { key: "r", label: () => ["P̂", sub("r"), ": region for the box"], color: "localization", dash: "7 4", mark: "dashed" },
-  decoded: { key: "d", label: () => ["decoded boxes"], color: null },
+  decoded: { key: "d", label: () => ["decoded boxes"], color: "localization" },
 };
 
+/** Dashes of the lines by which the branches of the models differ. */
+export const LINES = { solid: undefined, dashed: "6 3", dotted: "1.5 2.5", dashdot: "7 3 1.5 3" };
+
 /**
- * P̂_r and P̂_c of a level's answer.
+ * P̂r and P̂c of a level's answer.
  *
  * @param page gives the state and the palette
  * @param proposal the box that the answer is about

@@ -5,14 +5,15 @@ import { LAYERS } from "./layers.js";
 
 export const MAGNIFICATIONS = [1, 2, 5, 10, 20];
 
-export const swatch = (color, kind = "") => html("i", { class: `swatch ${kind}`, style: `--color: ${color}` });
+/** A piece of a line in the colour of a role; `kind` is how the line looks, or "bar". */
+export const swatch = (role, kind = "solid") => html("i", { class: `swatch ${kind}`, style: `--color: var(--${role})` });
 
 export class Legend {
   constructor(page) {
     this.page = page;
-    const { palette, branches, series, gradient } = page.fixed;
+    const { branches, series, gradient } = page.fixed;
     this.layers = Object.entries(LAYERS).map(([layer, { label, color, mark, key }]) => {
-      const swatches = color ? [swatch(palette[color], mark)] : series.map((entry) => swatch(entry.color));
+      const swatches = mark ? [swatch(color, mark)] : series.map(({ line }) => swatch(color, line));
       return button([...swatches, html("span", {}, label())], `show or hide (${key.toUpperCase()})`, () => this.toggle(layer),
         { class: "layer", "data-layer": layer });
     });
@@ -31,7 +32,7 @@ export class Legend {
     this.scale = html("span", { class: "scale", style: `--gradient: ${gradient.join(", ")}` });
     const group = (...children) => html("span", { class: "group" }, children);
     this.element = html("div", { class: "legend" },
-      group(html("span", { class: "layer fixed" }, swatch(palette.proposal), html("span", {}, "P: proposal")), this.layers),
+      group(html("span", { class: "layer fixed" }, swatch("proposal"), html("span", {}, "P: proposal")), this.layers),
       group(html("label", {}, "displacements"), this.magnify.element),
       group(Object.values(this.selects), this.opacity, this.scale));
   }

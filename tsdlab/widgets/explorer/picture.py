@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -10,6 +12,15 @@ from tsdlab.figures import plots
 from tsdlab.figures.names import drawn, find_fonts
 from tsdlab.widgets.explorer.series import list_series
 from tsdlab.widgets.explorer.session import OpenImage, Session
+
+_BLUE = plots.PALETTE["classification"]
+# Scores are blue, because they are the classification's; branches differ as their lines do.
+_BARS: dict[str, dict[str, Any]] = {
+    "solid": {"facecolor": _BLUE},
+    "dashed": {"facecolor": "white", "hatch": "/////"},
+    "dotted": {"facecolor": "white", "hatch": "....."},
+    "dashdot": {"facecolor": "white"},
+}
 
 
 def draw_explorer(session: Session) -> Figure:
@@ -24,7 +35,8 @@ def draw_explorer(session: Session) -> Figure:
     series = list_series(session)
     used = {name: answer.levels[answer.level].answer for name, answer in answers.items()}
     branches = {entry.label: used[entry.model].branches[entry.branch] for entry in series}
-    plots.class_scores(branches, 0, session.gallery.names, scores, {entry.label: entry.color for entry in series})
+    looks = {entry.label: {**_BARS[entry.line], "edgecolor": _BLUE} for entry in series}
+    plots.class_scores(branches, 0, session.gallery.names, scores, looks)
     find_fonts(figure)
     return figure
 

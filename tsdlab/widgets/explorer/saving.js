@@ -32,7 +32,7 @@ export class Saving {
   key({ palette, series }, top, total) {
     const entries = [["P: proposal", palette.proposal], ["P̂c: bins for the class", palette.classification],
       ["P̂r: region for the box", palette.localization], ["ground truth", palette.truth],
-      ...series.map(({ label, color }) => [`box decoded by ${label}`, color])];
+      ...series.map(({ label }) => [`box decoded by ${label}`, palette.localization])];
     let [x, y] = [GAP, top];
     const shapes = entries.flatMap(([label, color]) => {
       const long = 28 + 7 * label.length;

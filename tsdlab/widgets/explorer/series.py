@@ -1,14 +1,16 @@
-"""Which name and which colour each branch of each model has, on the page and in the picture."""
+"""Which name and which line each branch of each model has, on the page and in the picture.
+
+Colours belong to the tasks, so branches and models differ by their lines.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tsdlab.figures import plots
 from tsdlab.widgets.explorer.session import Session
 
-# Roles whose colours are used for boxes of another meaning.
-_TAKEN = ("proposal", "localization", "truth")
+# The branch that inference uses comes first; no two series share a line as long as there are enough.
+LINES = ("solid", "dashed", "dotted", "dashdot")
 
 
 @dataclass(frozen=True)
@@ -18,21 +20,16 @@ class Series:
     model: str
     branch: str
     label: str
-    color: str  # no two series have the same
+    line: str  # one of `LINES`
 
 
 def list_series(session: Session) -> list[Series]:
     """Every branch of every model; the branch that inference uses is the last one of its model."""
-    series: list[Series] = []
-    taken = {plots.PALETTE[role] for role in _TAKEN}
+    named: list[tuple[str, str, str]] = []
     for model, answer in session.image.answers.items():
         *_, used = answer.branches
         for branch in answer.branches:
             alone = len(session.detectors) == 1
-            label = branch if alone else model if branch == used else f"{branch} in {model}"
-            # A branch has the colour of its name. If that is taken, names that nobody has give the next colours.
-            own = (plots.color_of(label if i == 0 else f"\0{label}", len(series) + i) for i in range(100))
-            color = next(color for color in own if color not in taken)
-            taken.add(color)
-            series.append(Series(model, branch, label, color))
-    return series
+            named.append((model, branch, branch if alone else model if branch == used else f"{branch} in {model}"))
+    lines = [LINES[min(i, len(LINES) - 1)] for i in range(len(named))]
+    return [Series(*each, line) for each, line in zip(named, reversed(lines))]

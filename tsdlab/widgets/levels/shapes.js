@@ -26,7 +26,8 @@ export function outline(heights, x, [low, high], floor, height, peak) {
 
 /** A proposal with the image around it, its object, and the regions that it is moved to. */
 export function crop({ view: [x, y, side], part: [left, top, width, height], url, proposal, truth, moved, points, category }) {
-  const box = (role, [x1, y1, x2, y2]) => svg("rect", { class: `box ${role}`, x: x1, y: y1, width: x2 - x1, height: y2 - y1 });
+  const box = (role, [x1, y1, x2, y2]) => ["edge", role].map((look) =>
+    svg("rect", { class: `box ${look}`, x: x1, y: y1, width: x2 - x1, height: y2 - y1 }));
   return svg("svg", {
     class: "crop", viewBox: `${x} ${y} ${side} ${side}`, role: "img",
     "aria-label": `${category}, with its proposal and the regions that it is moved to`,

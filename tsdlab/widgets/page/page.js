@@ -20,9 +20,9 @@ export class Page {
     this.notice = html("div", { class: "notice", role: "status" });
     root.classList.add("tsdlab-page");
     root.dataset.waiting = "no";
-    for (const role of ["proposal", "classification", "localization", "truth"]) {
-      root.style.setProperty(`--${role}`, this.fixed.palette[role]);
-    }
+    const { proposal, classification, localization, truth } = this.fixed.palette;
+    const colors = { classification, localization, truth, "proposal-on-image": proposal };
+    for (const [name, color] of Object.entries(colors)) root.style.setProperty(`--${name}`, color);
   }
 
   /** Draw. `all` says whether anything but what the person is doing has changed. To be written by each page. */
