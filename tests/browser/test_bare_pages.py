@@ -116,19 +116,96 @@ def test_names_are_text_and_not_html(browser, model, dataset):
     page.close()
 
 
-def test_a_refused_value_is_said_and_the_page_goes_on(browser, model, dataset):
-    explorer = tsdlab.explore(model, dataset)
-    page = bare.open_widget(browser, explorer)
-    before = explorer.proposal
-    page.fill("[name=x1]", "1e9")
-    page.keyboard.press("Enter")
-    bare.settle(page)
-    assert "must be finite and within" in page.inner_text(".notice") and explorer.proposal == before
-    page.keyboard.press("n")
-    bare.settle(page)
-    assert explorer.image_index == 1 and page.inner_text(".place b") == "image 1"
+@pytest.fixture
+def explorer(browser, model, dataset):
+    widget = tsdlab.explore(model, dataset)
+    page = bare.open_widget(browser, widget)
+    page.focus(".tsdlab-explorer")
+    yield widget, page
     assert not page.broken
     page.close()
+
+
+def typed(page, box):
+    """Type the four numbers of P as a person does, from one field to the next."""
+    page.focus(".tsdlab-explorer")
+    page.keyboard.press("t")
+    for number in box:
+        page.keyboard.type(str(number))
+        page.keyboard.press("Tab")
+
+
+def test_four_typed_numbers_are_one_box(explorer):
+    widget, page = explorer
+    typed(page, (20, 25, 93.8, 90))
+    typed(page, (110, 10, 140, 60))
+    page.wait_for_timeout(500)
+    assert widget.proposal == (110, 10, 140, 60)
+    page.click("[name=x1]")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("100,5")
+    assert widget.proposal == (110, 10, 140, 60)
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(500)
+    assert widget.proposal == (100.5, 10, 140, 60)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [("y1", "twelve", "twelve"), ("x1", "1e9", "±1,000,000"), ("y2", "", "number"), ("x2", "3", "less than x1")],
+)
+def test_what_is_wrong_with_a_typed_box_stands_at_its_field(explorer, name, text, says):
+    widget, page = explorer
+    before = widget.proposal
+    page.keyboard.press("t")
+    page.fill(f"[name={name}]", text)
+    page.keyboard.press("Enter")
+    assert says in page.inner_text(".error") and page.inner_text(".error").startswith(name)
+    assert page.locator("[aria-invalid=true]").get_attribute("name") == name
+    page.wait_for_timeout(400)
+    assert widget.proposal == before and page.input_value(f"[name={name}]") == text
+    page.keyboard.press("Escape")
+    assert page.locator(".error").is_hidden() and page.input_value(f"[name={name}]") != text
+    page.keyboard.press("n")
+    bare.settle(page)
+    assert widget.image_index == 1 and page.inner_text(".place b") == "image 1"
+
+
+def test_everything_that_matters_is_seen_without_scrolling(browser, model, dataset):
+    sibling = tsdlab.load_detector("badges-sibling")
+    for models in (model, {"sibling": sibling, "tsd": model}):
+        page = bare.open_widget(browser, tsdlab.explore(models, dataset), (1400, 900))
+        for part in (".headline", ".canvas", ".level", ".class"):
+            for place in page.locator(part).all():
+                box = place.bounding_box()
+                assert box["y"] + box["height"] <= 900 and box["x"] + box["width"] <= 1400
+        assert page.locator(".drawer").is_hidden() and page.locator(".level").count() == 3
+        page.close()
+
+
+def test_a_row_of_the_level_table_is_pooled_from(explorer):
+    widget, page = explorer
+    assigned = widget.answer.assigned
+    page.click(".level[data-level='2'] .crop")
+    page.wait_for_timeout(400)
+    assert widget.level == "2" and page.get_attribute(".level.used", "data-level") == "2"
+    assert "assigned" in page.inner_text(f".level[data-level='{assigned}'] th")
+    page.click("text=as assigned")
+    page.wait_for_timeout(400)
+    assert widget.level is None and page.get_attribute(".level.used", "data-level") == assigned
+
+
+def test_only_classes_that_matter_are_shown(explorer):
+    widget, page = explorer
+    shown = {int(label) for label in page.locator(".bar-row").evaluate_all("(all) => all.map((e) => e.dataset.label)")}
+    scores = {
+        label: max(float(branch.scores[label]) for branch in widget.answer.branches.values()) for label in range(7)
+    }
+    assert shown == {label for label, score in scores.items() if score >= 0.01} | {0, widget.answer.nearest.label}
+    fold = page.locator(".scores + .link")
+    assert f"and {7 - len(shown)} more, all below 0.01" == fold.inner_text()
+    fold.click()
+    assert page.locator(".class").count() == 7
 
 
 def test_a_drag_is_answered_while_the_kernel_is_busy(browser, model, dataset):
@@ -147,7 +224,7 @@ def test_a_drag_is_answered_while_the_kernel_is_busy(browser, model, dataset):
     for bar in bars:
         score = expected.tsd.scores[int(bar.get_attribute("data-label"))].item()
         assert float(bar.get_attribute("data-value")) == pytest.approx(score, abs=1e-3)
-    assert len(bars) > 3
+    assert len(bars) > 1
     page.close()
 
 

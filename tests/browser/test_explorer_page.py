@@ -99,7 +99,7 @@ def agrees(page, models, dataset, index, level=None):
         for label, score in shown_scores(page, name).items():
             assert score == pytest.approx(used.scores[label].item(), abs=2e-3)
         if used.iou is not None:
-            shown = page.get_attribute(f"{lab.EXPLORER} .boxes tr[data-series='{name}']", "data-iou")
+            shown = page.get_attribute(f"{lab.EXPLORER} .level.used [data-series='{name}']", "data-iou")
             assert float(shown) == pytest.approx(used.iou, abs=2e-3)
     marked = page.query_selector_all(f"{lab.EXPLORER} .level.used")
     assert [m.get_attribute("data-level") for m in marked] == [answer.level]
@@ -158,7 +158,7 @@ def test_notebook_05(server, models, dataset, shots):
     for bar in bars:
         expected = answer.branches["tsd"].scores[int(bar.get_attribute("data-label"))].item()
         assert float(bar.get_attribute("data-value")) == pytest.approx(expected, abs=2e-3)
-    explorer.locator(".segments [data-level='2']").click()
+    explorer.locator(".level[data-level='2'] button").click()
     page.wait_for_function(
         "(root) => root.querySelector('.level.used').dataset.level === '2'", arg=explorer.element_handle()
     )
@@ -187,7 +187,7 @@ def test_drag_level_and_keys(opened, models, dataset, shots):
     drag(page, "se", -40, -30)
     agrees(page, models, dataset, 0)
     assert proposal_of(page)[:2] == pytest.approx(moved[:2], abs=0.02)
-    page.click(f"{lab.EXPLORER} .segments [data-level='2']")
+    page.click(f"{lab.EXPLORER} .level[data-level='2'] button")
     agrees(page, models, dataset, 0, "2")
     page.screenshot(path=shots / "lab-dragged.png")
     page.keyboard.press("a")
@@ -212,7 +212,7 @@ def test_everything_has_a_key(opened, shots):
     page.keyboard.press("Alt+ArrowDown")
     settle(page)
     assert proposal_of(page)[3] == pytest.approx(before[3] + 1, abs=0.02)
-    for key in ("u", "m", "j", "i", "g", "c", "r", "d", "e", "f", "b", "x", "z", ",", "0", "y"):
+    for key in ("u", "m", "j", "i", "g", "c", "r", "d", "e", "f", "b", "x", "z", ",", "0", "v", "y"):
         page.keyboard.press(key)
         settle(page)
     assert "tsdlab.explore(models, dataset" in page.inner_text(f"{lab.EXPLORER} .notice")
@@ -237,9 +237,11 @@ def test_the_view_is_saved(opened, shots):
 def test_nonsense_and_lost_boxes(opened, models, dataset):
     page = opened
     before = proposal_of(page)
+    page.click(f"{lab.EXPLORER} .notice")
+    page.keyboard.press("t")
     page.fill(f"{lab.EXPLORER} [name=x1]", "twelve")
     page.keyboard.press("Enter")
-    assert "twelve" in page.inner_text(f"{lab.EXPLORER} .notice")
+    assert "twelve" in page.inner_text(f"{lab.EXPLORER} .error")
     settle(page)
     assert proposal_of(page) == before
     drag(page, "move", -700, 0)  # out of the image

@@ -40,6 +40,7 @@ export class LiveAnswerer extends KernelAnswerer {
       Object.assign(this.own, set);
       this.telling = setTimeout(() => this.tell(), QUIET);
       this.page.changed();
+      this.page.redraw();
       this.page.answered(++this.serial);
       return;
     }

@@ -6,35 +6,45 @@ import { html } from "../page/dom.js";
 import { Page } from "../page/page.js";
 import { LiveAnswerer } from "./answerers.js";
 import { Bar } from "./bar.js";
-import { BoxesPanel, ConstraintPanel, ScoresPanel } from "./facts.js";
+import { ClassScores } from "./class_scores.js";
+import { ConflictLine } from "./conflict.js";
+import { Drawer } from "./drawer.js";
+import { Filters } from "./filters.js";
+import { Headline } from "./headline.js";
 import { ImageView } from "./image_view.js";
 import { Keyboard } from "./keyboard.js";
 import { Legend } from "./legend.js";
-import { LevelViews } from "./level_views.js";
+import { LevelTable } from "./level_table.js";
+import { Margins } from "./margins.js";
 import { ProposalList } from "./proposal_list.js";
-import { ProposalPanel } from "./proposal_panel.js";
 import { Saving } from "./saving.js";
+import { TypedBox } from "./typed_box.js";
 
 class ExplorerPage extends Page {
   constructor(connect, root) {
     super(connect, root);
     this.pointedAt = null; // an RPN proposal under the pointer in the list
     this.views = this.fixed.models.map((name) => new ImageView(this, name));
+    this.headline = new Headline(this);
     this.bar = new Bar(this);
+    this.conflict = new ConflictLine(this);
     this.legend = new Legend(this);
-    this.levels = new LevelViews(this);
-    this.proposal = new ProposalPanel(this);
+    this.levels = new LevelTable(this);
+    this.scores = new ClassScores(this);
+    this.margins = new Margins(this);
+    this.filters = new Filters(this);
+    this.typed = new TypedBox(this);
     this.proposals = new ProposalList(this);
-    this.facts = [this.proposal, new ScoresPanel(this), new BoxesPanel(this), new ConstraintPanel(this)];
+    this.drawer = new Drawer(this, [this.typed, this.filters, this.proposals]);
     this.saving = new Saving(this);
     this.keyboard = new Keyboard(this);
-    const images = html("div", { class: "stages" }, this.views.map(({ element }) => element));
+    const elements = (...parts) => parts.map(({ element }) => element);
     root.append(
-      this.bar.element,
-      this.notice,
-      html("div", { class: "body", style: `--models: ${this.views.length}` },
-        html("div", { class: "look" }, images, this.legend.element, this.levels.element),
-        html("div", { class: "facts" }, [...this.facts, this.proposals].map(({ element }) => element))),
+      ...elements(this.bar), this.notice, ...elements(this.headline, this.conflict, this.legend),
+      html("div", { class: `body ${this.views.length > 1 ? "several" : ""}`, style: `--models: ${this.views.length}` },
+        html("div", { class: "stages" }, elements(...this.views)),
+        html("div", { class: "levels-side" }, elements(this.levels)),
+        html("div", { class: "scores-side" }, elements(this.scores, this.margins, this.drawer))),
       this.keyboard.help,
     );
     // The browser reports sizes. To ask for one after a change would make it lay out the whole page at once.
@@ -46,14 +56,18 @@ class ExplorerPage extends Page {
     this.schedule();
   }
 
+  /** Whether the pointer holds P. */
+  get dragging() {
+    return this.views.some(({ drag }) => drag);
+  }
+
   draw(all) {
-    if (all || !this.views.some(({ drag }) => drag)) {
+    if (all || !this.dragging) {
       this.drawImage();
-      for (const part of [this.bar, this.legend, this.proposals, ...this.views, this.levels]) part.draw();
-      this.proposal.drawFields();
+      for (const part of [this.bar, this.conflict, this.legend, this.drawer, ...this.views, this.levels]) part.draw();
     }
     for (const view of this.views) view.drawProposal();
-    if (all) for (const part of this.facts) part.draw();
+    if (all) for (const part of [this.headline, this.scores, this.margins]) part.draw();
   }
 
   drawImage() {
@@ -70,6 +84,7 @@ class ExplorerPage extends Page {
 
   close() {
     super.close();
+    this.headline.close();
     this.resizes.disconnect();
   }
 }

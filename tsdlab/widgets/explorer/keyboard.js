@@ -10,11 +10,11 @@ const KEYS = [
   ["Images", [["N / P", "next / previous image"], ["X", "filter by the next class"], ["Z", "filter by the next size"],
     ["O", "order of the file / largest disagreement first"]]],
   ["Proposal", [["← ↑ → ↓", "move P by 1 px, with Shift by 10 px"], ["Alt + arrows", "move the lower right corner"],
-    ["T", "type the numbers of P"], ["J / K", "take the next / previous RPN proposal"], ["I", "list by score / by IoU"]]],
+    ["T", "type the numbers of P; Enter takes them, Esc sets them back"], ["J / K", "take the next / previous RPN proposal"], ["I", "list by score / by IoU"]]],
   ["View", [["0 … 9", "pool P from this level"], ["A", "pool P from the assigned level"],
     ["C  R  D", "show P̂c, P̂r, decoded boxes"], ["G  E", "show ground truth, evidence of the class"],
     ["M", "draw displacements longer"], ["U", "no map / classification map / localization map"], ["B", "map of the next branch"],
-    [",  .", "make the map weaker / stronger"], ["F", "list the next model's proposals"]]],
+    [",  .", "make the map weaker / stronger"], ["F", "list the next model's proposals"], ["V", "open / close the details"]]],
   ["Save", [["S", "save as SVG"], ["Shift + S", "save as PNG"], ["Y", "copy the line of Python"], ["?", "show these keys; Esc closes"]]],
 ];
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -39,6 +39,11 @@ export class Keyboard {
   toggleHelp() {
     this.help.hidden = !this.help.hidden;
     if (this.help.hidden) this.page.root.focus({ preventScroll: true });
+  }
+
+  type() {
+    this.page.drawer.toggle(true);
+    this.page.typed.fields[0].select();
   }
 
   press(event) {
@@ -75,14 +80,14 @@ export class Keyboard {
     const { page } = this;
     const cycle = (name, list) => () => page.set({ [name]: after(list, page.state(name)) });
     const options = ({ options: listed }) => [...listed].map(({ value }) => value || null);
-    const { category, size, order } = page.bar.selects;
+    const { category, size } = page.filters.selects;
     const { underlay, underlay_branch: branch } = page.legend.selects;
     const opacity = (by) => () => page.set({ opacity: Math.min(1, Math.max(0, Math.round(10 * page.state("opacity") + by) / 10)) });
     const layers = Object.entries(LAYERS).map(([layer, { key }]) => [key, () => page.legend.toggle(layer)]);
     return {
       n: () => page.go(1), p: () => page.go(-1),
-      x: cycle("category", options(category)), z: cycle("size", options(size)), o: cycle("order", options(order)),
-      t: () => page.proposal.fields[0].select(), j: () => page.proposals.takeNext(1), k: () => page.proposals.takeNext(-1),
+      x: cycle("category", options(category)), z: cycle("size", options(size)), o: cycle("order", options(page.bar.order)),
+      t: () => this.type(), v: () => page.drawer.toggle(), j: () => page.proposals.takeNext(1), k: () => page.proposals.takeNext(-1),
       i: cycle("list_by", ["score", "iou"]), a: () => page.set({ level: null }),
       m: cycle("magnify", MAGNIFICATIONS), u: cycle("underlay", options(underlay)), b: cycle("underlay_branch", options(branch)),
       f: cycle("focus", page.fixed.models), ",": opacity(-1), ".": opacity(1),

@@ -134,7 +134,8 @@ def _level_message(at_level: LevelAnswer) -> dict:
         regions["classification"] = {"points": points, "moved": moved.offsets.norm(dim=-1).mean().item()}
     if moved is not None and moved.region is not None and moved.offset is not None:
         regions["localization"] = {"box": _rounded_box(moved.region), "moved": moved.offset.norm().item()}
-    return {"score": used.score, "iou": used.iou, "label": used.label, "regions": regions}
+    branches = {name: {"score": branch.score, "iou": branch.iou} for name, branch in at_level.branches.items()}
+    return {"score": used.score, "iou": used.iou, "label": used.label, "branches": branches, "regions": regions}
 
 
 def _shortfall_message(term: Shortfall | None) -> dict | None:
