@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, Page
@@ -54,6 +55,20 @@ def open_widget(browser: Browser, widget: PageWidget, size: tuple[int, int] = (1
     page.expose_function("ask", ask)
     page.set_content(f"<!doctype html><style>{widget._css}</style><body></body>")
     page.evaluate(_MODEL, {"script": widget._esm, "state": _state(widget)})
+    settle(page)
+    return page
+
+
+def open_file(browser: Browser, path: Path, size: tuple[int, int] = (1500, 1100)) -> Page:
+    """A saved page, without a network; what goes wrong is in `page.broken`, what it asks the network in `.requests`."""
+    context = browser.new_context(viewport={"width": size[0], "height": size[1]})
+    page = context.new_page()
+    page.broken, page.requests = [], []
+    page.on("pageerror", lambda error: page.broken.append(str(error)))
+    page.on("request", lambda request: page.requests.append(request.url))
+    page.goto(path.as_uri())
+    page.wait_for_selector(".tsdlab-explorer [data-shape=proposal]")
+    page.requests[:] = [url for url in page.requests if url != path.as_uri() and not url.startswith(("data:", "blob:"))]
     settle(page)
     return page
 

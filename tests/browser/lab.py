@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
+import pytest
 from playwright.sync_api import Browser, Page, WebSocket, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +30,26 @@ START_UP = 60  # seconds that a server, a page or a first import may take
 def chromium() -> str | None:
     """The chromium that is installed, or None."""
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def firefox() -> str | None:
+    """The Firefox that is installed, or None."""
+    return shutil.which("firefox-esr") or shutil.which("firefox")
+
+
+@contextmanager
+def started_browser(name: str) -> Iterator[Browser]:
+    """A headless "chromium" or "firefox" as the system has it; without one the test is skipped."""
+    program = {"chromium": chromium, "firefox": firefox}[name]()
+    if program is None:
+        pytest.skip(f"needs {name}")
+    with sync_playwright() as playwright:
+        if name == "firefox":  # the channel of a Firefox that is not playwright's own
+            browser = playwright.firefox.launch(executable_path=program, channel="moz-firefox")
+        else:
+            browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @dataclass

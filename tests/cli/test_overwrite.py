@@ -54,12 +54,15 @@ REPLACING = {
         "instances_train.json",
     ),
     "eval into its images": ("eval w.safetensors --data data --json data/val/11.png", "11.png"),
+    "page": ("page w.safetensors --data data --out report.html", "report.html"),
+    "page into its weights": ("page w.safetensors --data data --out w.safetensors", "w.safetensors"),
+    "page into its images": ("page w.safetensors --data data --out data/val/11.png", "11.png"),
     "import weights": ("weights import-torchvision mine.safetensors", "mine.safetensors"),
     "import weights into their source": ("weights import-torchvision photo.png --source photo.png", "photo.png"),
     "make data": ("data make badges data", "data"),
     "make data in the current folder": ("data make badges .", "."),
 }
-ON_REQUEST = ("analyze beside an older report", "eval", "import weights")
+ON_REQUEST = ("analyze beside an older report", "eval", "page", "import weights")
 
 
 @pytest.mark.parametrize("case", REPLACING)
@@ -83,12 +86,15 @@ def test_inputs_are_not_replaced_on_request_either(case: str, mine: Path, capsys
     assert content(mine) == before
 
 
-@pytest.mark.parametrize("command", ["detect", "eval", pytest.param("analyze", marks=pytest.mark.slow), "weights"])
+@pytest.mark.parametrize(
+    "command", ["detect", "eval", "page", pytest.param("analyze", marks=pytest.mark.slow), "weights"]
+)
 def test_older_results_are_replaced_on_request(command: str, mine: Path) -> None:
     """Nothing but these results."""
     lines = {
         "detect w.safetensors photo.png --out drawn": ["drawn/photo.png", "drawn/detections.json"],
         "eval w.safetensors --data data --json metrics.json": ["metrics.json"],
+        "page w.safetensors --data data --images 1 --out report.html": ["report.html"],
         "analyze w.safetensors --data data --images 1 --out report": ["report/report.html", "report/report.json"],
         f"weights import-torchvision mine.safetensors --source ../source.pth --model {MOBILENET}": ["mine.safetensors"],
     }
@@ -133,6 +139,7 @@ def test_what_another_process_wrote_before_it_left_the_folder_is_not_replaced(
     "line",
     [
         "eval w.safetensors --data data --json new",
+        "page w.safetensors --data data --images 1 --out new",
         f"weights import-torchvision new --source ../source.pth --model {MOBILENET}",
         pytest.param("weights export w.safetensors new.pt2", marks=pytest.mark.slow),
     ],

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from command_line import run
 
-COMMANDS = ["data import", "data check", "eval", "detect", "analyze", "weights show", "weights import-torchvision"]
+COMMANDS = [
+    "data import", "data check", "eval", "detect", "analyze", "page", "weights show", "weights import-torchvision",
+]  # fmt: skip
 
 
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:

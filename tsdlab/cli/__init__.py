@@ -1,4 +1,4 @@
-"""The command line, `tsdlab data|train|eval|detect|analyze|weights`.
+"""The command line, `tsdlab data|train|eval|detect|analyze|page|weights`.
 
 A command is a dataclass with a `run`, in a file of its own. `run` gets the command line that it was called by, for
 results that record it, and imports what it needs: help has to answer before torch is imported.

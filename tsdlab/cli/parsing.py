@@ -23,6 +23,7 @@ from tsdlab.cli.analyze import Analyze
 from tsdlab.cli.data import CheckData, ImportData, MakeData
 from tsdlab.cli.detect import Detect
 from tsdlab.cli.evaluate import Eval
+from tsdlab.cli.page import Page
 from tsdlab.cli.train import Train, summary
 from tsdlab.cli.weights import ExportWeights, ImportTorchvision, ListWeights, ShowWeights
 from tsdlab.errors import TsdlabError, shown
@@ -66,6 +67,7 @@ _TSDLAB = _Group(
         "eval": _command(Eval),
         "detect": _command(Detect),
         "analyze": _command(Analyze),
+        "page": _command(Page),
         "weights": _Group(
             "List the shipped weights, show what is in a file, import torchvision's, or export a program.",
             {

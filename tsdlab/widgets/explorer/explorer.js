@@ -20,7 +20,7 @@ import { ProposalList } from "./proposal_list.js";
 import { Saving } from "./saving.js";
 import { TypedBox } from "./typed_box.js";
 
-class ExplorerPage extends Page {
+export class ExplorerPage extends Page {
   constructor(connect, root) {
     super(connect, root);
     this.pointedAt = null; // an RPN proposal under the pointer in the list

@@ -12,6 +12,8 @@ from traitlets import Dict, observe
 
 from tsdlab.analysis.proposal import GroundTruth, ProposalAnswer
 from tsdlab.analysis.sensitivity import Pooling
+from tsdlab.errors import InputError
+from tsdlab.ranges import Count, check_value
 from tsdlab.widgets.explorer.messages import answer_message, image_message, map_message, session_message
 from tsdlab.widgets.explorer.picture import draw_explorer
 from tsdlab.widgets.explorer.session import Session
@@ -19,6 +21,7 @@ from tsdlab.widgets.explorer.state import ExplorerState
 from tsdlab.widgets.page import compose_script, compose_style
 from tsdlab.widgets.protocol import PageWidget
 from tsdlab.widgets.second_stage.packing import Packed
+from tsdlab.widgets.state import index
 
 
 def explore(
@@ -138,6 +141,36 @@ class Explorer(ExplorerState, PageWidget):
     def picture(self) -> Figure:
         """The current state as a matplotlib figure: what a page without a kernel shows."""
         return draw_explorer(self._session)
+
+    def save(self, path: str | Path, images: int | Sequence[int] = 12, *, overwrite: bool = False) -> None:
+        """Write the explorer as one HTML file that any browser opens, without Python and without a network.
+
+        Args:
+            path: the file; its folder must exist.
+            images: how many images it holds: the open one and those that follow it in the list. Or their indices.
+            overwrite: whether a file of this name may be replaced.
+
+        Raises:
+            InputError: `images` is out of range, or a page cannot compute what a model answers.
+            ExistingFileError: there is such a file, and `overwrite` is False.
+            MissingFileError: the folder does not exist.
+        """
+        from tsdlab.widgets.saved.page import write_page
+
+        state = {name: getattr(self, name) for name in self.fields()}
+        write_page(self._session, self._chosen(images), state, Path(path), overwrite=overwrite)
+
+    def _chosen(self, images: int | Sequence[int]) -> list[int]:
+        """Indices of the images that a saved page holds."""
+        if isinstance(images, Sequence):
+            check = index(lambda _: len(self._session.gallery))
+            chosen = list(dict.fromkeys(check("images", entry, None) for entry in images))
+            if not chosen:
+                raise InputError("images must name at least one image")
+            return [entry for entry in chosen if entry is not None]
+        check_value("images", images, Count)
+        here = self._listed.index(self.image_index) if self.image_index in self._listed else 0
+        return [*self._listed[here:], *self._listed[:here]][:images]
 
     def _go(self, by: int) -> None:
         here = self._listed.index(self.image_index) if self.image_index in self._listed else -max(by, 0)

@@ -1,0 +1,167 @@
+"""The explorer as one file: what is in it, and what is refused. What it does in a browser: tests/browser."""
+
+import base64
+import gzip
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+
+import tsdlab
+from tsdlab.data import SAMPLE
+from tsdlab.data.coco import CocoDataset
+from tsdlab.errors import ExistingFileError, InputError, MissingFileError
+from tsdlab.widgets.saved.text import half_text, json_text
+from tsdlab.widgets.second_stage import packing
+
+
+class Read(HTMLParser):
+    """The script elements by id, every attribute that can load something, and the text outside of scripts."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.scripts, self.loads, self.text, self.inside = {}, [], "", None
+        self.feed(path.read_text(encoding="utf-8"))
+        self.stored = json.loads(self.scripts["stored"])
+
+    def handle_starttag(self, tag, attributes):
+        self.inside = dict(attributes).get("id", "") if tag in ("script", "style") else None
+        self.loads += [value for name, value in attributes if name in ("src", "href", "data", "action", "poster")]
+
+    def handle_endtag(self, tag):
+        self.inside = None
+
+    def handle_data(self, data):
+        if self.inside is None:
+            self.text += data
+        else:
+            self.scripts[self.inside] = self.scripts.get(self.inside, "") + data
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tsdlab.load_detector("badges-tsd")
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return CocoDataset(SAMPLE, "val")
+
+
+@pytest.fixture(scope="module")
+def page(model, dataset, tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "page.html"
+    tsdlab.explore(model, dataset).save(path)
+    return path
+
+
+def test_the_page_of_a_shipped_model_and_twelve_images_is_below_12_mb(page):
+    assert page.stat().st_size < 12e6
+    assert len(Read(page).stored["images"]) == 12
+
+
+def test_nothing_is_loaded_from_elsewhere(page):
+    read = Read(page)
+    assert [address for address in read.loads if not address.startswith(("data:", "#"))] == []
+    script = "".join(text for name, text in read.scripts.items() if name == "")
+    assert set(re.findall(r"https?://[^\s\"']+", script)) <= {"http://www.w3.org/2000/svg"}  # a name, never loaded
+    assert not re.search(r"@import|\bimport\(|(?<![.\w])fetch\([^)]|XMLHttpRequest|WebSocket|sendBeacon", script)
+
+
+def unpacked(text):
+    low, high = np.frombuffer(gzip.decompress(base64.b64decode(text)), np.uint8).reshape(2, -1)
+    return np.stack([low, high], axis=1).tobytes()
+
+
+def test_the_layers_and_features_are_those_that_a_notebook_is_sent(page, model, dataset):
+    read = Read(page)
+    (name,) = read.stored["heads"]["parts"]
+    assert unpacked(read.scripts[name]) == packing.pack_head(model).values
+    for index in (0, 7):
+        pyramids = read.stored["images"][index]["pyramids"]
+        expected = packing.pack_pyramid(tsdlab.models.probe.Probe(model, dataset[index][0]))
+        assert unpacked(read.scripts[pyramids["parts"][0]]) == expected.values
+        assert pyramids["about"] == {"tsd": json.loads(json.dumps(expected.about))}
+
+
+def test_values_as_text_survive(tmp_path):
+    values = torch.randn(1001).half().numpy().astype("<f2").tobytes()
+    assert unpacked(half_text(values)) == values
+    names = ["</script><script>", "<!--", "]]>", "&amp;", "\u2028", "שלום", "😀", '"']
+    assert json.loads(json_text(names)) == names
+    assert "<" not in json_text(names) and json_text(names).isascii()
+
+
+def test_it_opens_as_the_explorer_stands(model, dataset, tmp_path):
+    explorer = tsdlab.explore(model, dataset, image_index=5, level="1", proposal=(10, 20, 60, 70), magnify=5)
+    explorer.save(tmp_path / "page.html", 3)
+    stored = Read(tmp_path / "page.html").stored
+    assert [image["message"]["index"] for image in stored["images"]] == [5, 6, 7]
+    assert [image["message"]["position"] for image in stored["images"]] == [1, 2, 3]
+    assert {name: stored["state"][name] for name in ("image_index", "level", "proposal", "magnify")} == {
+        "image_index": 5, "level": "1", "proposal": [10, 20, 60, 70], "magnify": 5,
+    }  # fmt: skip
+    assert explorer.image_index == 5 and explorer.answer.level == "1"  # and the explorer is as it was
+
+
+def test_the_list_goes_on_from_its_start_and_is_not_repeated(model, dataset, tmp_path):
+    explorer = tsdlab.explore(model, dataset, image_index=10)
+    explorer.save(tmp_path / "page.html", 100)
+    stored = Read(tmp_path / "page.html").stored
+    assert [image["message"]["index"] for image in stored["images"]] == [10, 11, *range(10)]
+
+
+def test_images_can_be_named(model, dataset, tmp_path):
+    explorer = tsdlab.explore(model, dataset)
+    explorer.save(tmp_path / "page.html", [7, 3, 7])
+    stored = Read(tmp_path / "page.html").stored
+    assert [image["message"]["index"] for image in stored["images"]] == [7, 3]
+    assert stored["state"]["image_index"] == 7 and stored["state"]["proposal"] == stored["images"][0]["proposal"]
+
+
+@pytest.mark.parametrize("images", [0, -1, 1.5, True, "3", [], [12], [-1], [None], ["0"], None])
+def test_images_that_are_not_there_are_refused(model, dataset, tmp_path, images):
+    with pytest.raises(InputError, match=r"^images"):
+        tsdlab.explore(model, dataset).save(tmp_path / "page.html", images)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_replaced_on_request_only(model, dataset, tmp_path):
+    explorer = tsdlab.explore(model, dataset)
+    path = tmp_path / "page.html"
+    path.write_text("mine")
+    with pytest.raises(ExistingFileError, match="overwrite=True"):
+        explorer.save(path, 1)
+    assert path.read_text() == "mine"
+    explorer.save(str(path), 1, overwrite=True)
+    assert path.stat().st_size > 1e6
+    with pytest.raises(MissingFileError):
+        explorer.save(tmp_path / "no folder" / "page.html", 1)
+    with pytest.raises(ExistingFileError, match="is a folder"):
+        explorer.save(tmp_path, 1, overwrite=True)
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MOST_MULTIPLICATIONS", 1e6), ("MOST_FEATURES", 1e4)])
+def test_what_a_page_cannot_compute_is_refused(model, dataset, tmp_path, monkeypatch, limit, value):
+    monkeypatch.setattr(packing, limit, value)
+    explorer = tsdlab.explore({"mine": model}, dataset)
+    with pytest.raises(
+        InputError, match=r"^mine cannot answer without Python: the .* (has|needs) .* million"
+    ) as caught:
+        explorer.save(tmp_path / "page.html")
+    assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
+
+
+HOSTILE = ["</script><script>alert(1)</script>", "<!--<script>", "&lt;b&gt;", "שלום עולם", "日本\u2028語", "{{ 7*7 }}"]
+
+
+def test_names_of_any_kind_stay_text(model, dataset, tmp_path):
+    explorer = tsdlab.explore({HOSTILE[0]: model, "b": model}, dataset, names=HOSTILE)
+    explorer.save(tmp_path / "page.html", 1)
+    read = Read(tmp_path / "page.html")
+    assert read.stored["told"]["fixed"]["names"] == ["background", *HOSTILE]
+    assert [name for name in read.scripts if name] == ["stored", "head-0", "head-1", "image-0-0", "image-0-1"]
+    assert HOSTILE[0] in read.text

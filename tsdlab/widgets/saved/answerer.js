@@ -1,0 +1,88 @@
+// What answers a saved page: the page itself. Nobody else is asked, so what needs Python is refused with a sentence.
+
+import { Computing } from "../explorer/computing.js";
+import { ordered, refusalOf } from "../explorer/geometry.js";
+import { unpackText } from "./unpack_text.js";
+
+const FOR_PYTHON = { category: "Filters", size: "Filters", order: "Sorting images" };
+
+/**
+ * @typedef {object} Stored what widgets/saved/page.py writes
+ * @property state the fields, as the page opens
+ * @property told what the page is told while it is open, by subject
+ * @property {{about, parts: string[]}} heads by model; the ids of the elements that hold the layers
+ * @property {{message, proposal, pyramids: {about, parts: string[]}}[]} images in the order in which they are shown
+ */
+
+export class StoredAnswerer {
+  /** @param {Stored} stored; @param computing has the heads and the pyramids of the first image */
+  constructor(stored, computing, page) {
+    Object.assign(this, { stored, computing, page, fields: { ...stored.state }, serial: 0, wanted: null, busy: false });
+  }
+
+  state(name) {
+    return this.fields[name];
+  }
+
+  told(name) {
+    if (name === "image") return imageOf(this.stored, this.fields.image_index).message;
+    if (name === "answer") return this.computing.answer(this.told("image"), ordered(this.fields.proposal), this.fields.level);
+    return this.stored.told[name];
+  }
+
+  ask({ set = {}, go = 0 }) {
+    const refused = this.refusalOf(set);
+    if (refused) return this.page.say(refused);
+    const { images } = this.stored;
+    const here = images.indexOf(imageOf(this.stored, this.wanted?.index ?? this.fields.image_index));
+    const index = go ? images.at((here + go) % images.length).message.index : set.image_index;
+    if (index === undefined || index === this.fields.image_index) this.answer(set);
+    else this.open({ index, set });
+  }
+
+  refusalOf(set) {
+    const [lacking] = Object.keys(set).filter((name) => name in FOR_PYTHON);
+    if (lacking) return `${FOR_PYTHON[lacking]} needs Python; this is a saved page.`;
+    return set.proposal ? refusalOf(set.proposal) : null;
+  }
+
+  answer(set) {
+    Object.assign(this.fields, set);
+    this.page.changed();
+    this.page.redraw();
+    this.page.answered(++this.serial);
+  }
+
+  /** Open an image; the one before stays until it is unpacked. Of several that are asked for meanwhile, the last one. */
+  async open(wanted) {
+    this.wanted = wanted;
+    if (this.busy) return;
+    this.busy = true;
+    this.page.changed();
+    while (this.wanted) {
+      const { index, set } = this.wanted;
+      this.wanted = null;
+      await takeImage(this.stored, this.computing, index);
+      this.busy = this.wanted !== null;
+      this.answer({ proposal: imageOf(this.stored, index).proposal, ...set, image_index: index });
+    }
+  }
+
+  close() {}
+}
+
+/** Unpack the heads and the first image, then give what a page connects to; see page/protocol.js. */
+export async function openStored(stored) {
+  const computing = new Computing();
+  computing.takeHeads(stored.heads.about, await unpackText(stored.heads.parts));
+  await takeImage(stored, computing, stored.state.image_index);
+  return (page) => new StoredAnswerer(stored, computing, page);
+}
+
+const imageOf = ({ images }, index) => images.find(({ message }) => message.index === index);
+
+async function takeImage(stored, computing, index) {
+  if (computing.has(index)) return;
+  const { about, parts } = imageOf(stored, index).pyramids;
+  computing.takePyramids(index, about, await unpackText(parts));
+}
