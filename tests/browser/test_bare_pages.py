@@ -1,5 +1,7 @@
 """The pages of both widgets in a browser without a notebook: fast, and the only thing that can fail is the page."""
 
+from xml.etree import ElementTree
+
 import pytest
 
 import tsdlab
@@ -193,6 +195,24 @@ def test_a_row_of_the_level_table_is_pooled_from(explorer):
     page.click("text=as assigned")
     page.wait_for_timeout(400)
     assert widget.level is None and page.get_attribute(".level.used", "data-level") == assigned
+
+
+def test_the_saved_view_says_what_the_live_one_says(browser, model, dataset, tmp_path):
+    models = {"<sibling>": tsdlab.load_detector("badges-sibling"), "tsd": model}
+    page = bare.open_widget(browser, tsdlab.explore(models, dataset, level="2"))
+    page.focus(".tsdlab-explorer")
+    with page.expect_download() as download:
+        page.keyboard.press("s")
+    download.value.save_as(tmp_path / "view.svg")
+    saved = ElementTree.parse(tmp_path / "view.svg").getroot()
+    texts = ["".join(text.itertext()) for text in saved.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[:3] == page.locator(".headline p").all_inner_texts()
+    live = page.locator(".level .value, .level .answer :nth-child(n+2), .class .value").all_inner_texts()
+    assert len(live) > 20 and sorted(live) == sorted(text for text in texts if text in live)
+    assert {"<sibling>", "level 2", "assigned", "in use", "P: proposal", "P itself"} <= set(texts)
+    assert len(list(saved.iter("{http://www.w3.org/2000/svg}image"))) <= 2  # and not one for every row
+    assert not page.broken
+    page.close()
 
 
 def test_only_classes_that_matter_are_shown(explorer):

@@ -75,7 +75,7 @@ class ScoreBar {
   }
 
   draw(score) {
-    this.fill.style.width = `${100 * score}%`;
+    this.fill.style.transform = `translateX(${100 * (score - 1)}%)`; // a width would be laid out anew for every move
     this.value.textContent = score.toFixed(2);
     this.element.dataset.value = score;
   }
