@@ -21,10 +21,9 @@ from tsdlab.config import RoIConfig
 from tsdlab.data.annotations import FILE_PATTERN, ImageEntry, Split, read_split, split_names, summary
 from tsdlab.data.coco import NOT_ANNOTATED, CocoDataset
 from tsdlab.data.conventions import share_leaving, wrong_convention
-from tsdlab.data.findings import listed
 from tsdlab.data.images import inspect_image, read_image, vanishes
 from tsdlab.data.values import Id
-from tsdlab.errors import DataError, shown
+from tsdlab.errors import DataError, listed, shown
 from tsdlab.progress import progress_bar
 from tsdlab.terminal import name_column
 

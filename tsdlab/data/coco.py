@@ -12,10 +12,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tsdlab.data.annotations import Split, annotation_file, read_split, summary
-from tsdlab.data.findings import listed
 from tsdlab.data.images import read_image
 from tsdlab.data.values import Id
-from tsdlab.errors import DataError, shown
+from tsdlab.errors import DataError, listed, shown
 from tsdlab.randomness import drawing_from
 from tsdlab.structures import Category
 

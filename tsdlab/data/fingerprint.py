@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 
 from tsdlab.data.coco import CocoDataset
-from tsdlab.data.findings import listed
-from tsdlab.errors import InputError
+from tsdlab.errors import InputError, listed
 
 _BYTES = 8  # of a digest: one of 10^12 changes goes unnoticed in a data set of ten million images
 _ENDS = 4096  # bytes that are read at the beginning and at the end of an image file
