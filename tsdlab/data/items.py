@@ -19,8 +19,8 @@ from torchvision.tv_tensors._dataset_wrapper import VisionDatasetTVTensorWrapper
 
 from tsdlab.data import values
 from tsdlab.data.annotations import Annotations
+from tsdlab.data.arrays import as_image, as_numbers
 from tsdlab.data.coco import CocoDataset, Target
-from tsdlab.data.images import as_image, as_numbers
 from tsdlab.data.values import id_order
 from tsdlab.errors import DataError, InputError, shown
 from tsdlab.structures import Category
