@@ -14,7 +14,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_p
 from torchvision.ops import clip_boxes_to_image
 
 from tsdlab.data.arrays import as_image
-from tsdlab.data.items import as_boxes
+from tsdlab.data.targets import as_boxes
 from tsdlab.errors import InputError
 from tsdlab.models.boxes import decode
 from tsdlab.models.build import as_detector
