@@ -50,6 +50,23 @@ def test_only_the_first_process_prints_the_result(
     assert capsys.readouterr().out == ""
 
 
+def test_splits_of_any_name_are_trained_and_evaluated_on(finished: Path, tiny_data: Path, tmp_path: Path) -> None:
+    names = {"train": "train2017", "val": "mine too"}
+    (tmp_path / "data/annotations").mkdir(parents=True)
+    for old, new in names.items():
+        (tmp_path / "data" / new).symlink_to(tiny_data / old)
+        file = f"annotations/instances_{old}.json"
+        shutil.copy(tiny_data / file, tmp_path / "data" / file.replace(old, new))
+    folders = ["--data", tmp_path / "data", "--out", tmp_path / "run"]
+    splits = ["--train-split", names["train"], "--val-split", names["val"]]
+    run("train", "badges-tiny", *folders, *splits, "--head", "sibling", "--train.steps", 3, *SMALL)
+    for name in ("weights.safetensors", "metrics.csv"):
+        assert (tmp_path / "run" / name).read_bytes() == (finished / name).read_bytes()
+    assert [fingerprint["split"] for fingerprint in load_checkpoint(tmp_path / "run/checkpoint.pt")["data"]] == [
+        *names.values()
+    ]
+
+
 def test_a_detector_of_torchvision_is_trained_on(
     tiny_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
