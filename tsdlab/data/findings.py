@@ -38,6 +38,10 @@ class Findings:
         if len(group.others) < _KEPT:
             group.others.append(where)
 
+    def update(self, other: Findings) -> None:
+        """Add the messages of `other`, whose kinds are different ones."""
+        self._groups.update(other._groups)
+
     def __len__(self) -> int:
         """How many messages were added."""
         return sum(group.count for group in self._groups.values())
