@@ -7,6 +7,8 @@ READY  := $(VENV)/.ready
 # Which tests: make test TESTS=tests/ops
 TESTS  ?=
 PYTEST  = python -m pytest $(TESTS)
+# A process a core. Each gets whole files, so that what the tests of a file share is made once.
+PARALLEL := -n auto --dist worksteal
 
 # The oldest supported Python that runs here, for make test-lowest
 OLDEST ?= $(shell for python in python3.10 $$HOME/.pyenv/versions/3.10.*/bin/python python3.11 python3; do \
@@ -50,7 +52,7 @@ lint: $(READY)  ## style and types
 	$(BIN)/mypy
 
 test: lint  ## style, types and the fast tests
-	$(BIN)/$(PYTEST) -n auto
+	$(BIN)/$(PYTEST) $(PARALLEL)
 
 test-slow: $(READY)  ## the tests that take minutes
 	$(BIN)/$(PYTEST) -m slow
@@ -65,12 +67,12 @@ test-browser: $(READY)  ## the explorer in a real JupyterLab; needs a chromium
 	@touch $@
 
 test-lowest: .venv-lowest/.ready  ## the fast tests with the oldest versions that pyproject.toml allows
-	.venv-lowest/bin/$(PYTEST) -n auto
+	.venv-lowest/bin/$(PYTEST) $(PARALLEL)
 
 test-latest:  ## the fast tests with the newest versions that pip finds, whatever the lock says
 	$(call new_environment,.venv-latest,$(PYTHON))
 	$(call pip_install,.venv-latest) --upgrade --upgrade-strategy eager --editable '.[lab,test]'
-	.venv-latest/bin/$(PYTEST) -n auto
+	.venv-latest/bin/$(PYTEST) $(PARALLEL)
 
 docs: $(READY)  ## build the documentation site into site/
 	$(BIN)/mkdocs build --strict

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[1]
 # What help has to answer without. Together they take seconds to import.
 SLOW = ("torch", "torchvision", "timm", "numba", "scipy", "matplotlib", "lightning_fabric", "ipywidgets", "anywidget")
 
@@ -37,7 +38,7 @@ atexit.register(lambda: print("IMPORTED", *sys.modules))
     assert "tsdlab" in imported and not {*SLOW} & {*imported}
 
 
-@pytest.mark.parametrize("module", ["tyro", "torch", "torch.nn", "torchvision"])
+@pytest.mark.parametrize("module", ["shlex", "tsdlab.errors", "tyro", "torch", "torch.nn", "torchvision"])
 def test_ctrl_c_while_python_still_imports_is_quiet(module: str, tiny_data: Path) -> None:
     program = f"""
 import importlib.abc, os, signal, sys
@@ -52,3 +53,14 @@ main(["eval", "badges-tsd", "--data", {str(tiny_data)!r}])
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
+def test_hardly_anything_is_imported_before_ctrl_c_is_handled() -> None:
+    program = """
+import sys
+before = {*sys.modules}
+import tsdlab.cli
+print(*sorted({*sys.modules} - before))
+"""
+    ended = subprocess.run([sys.executable, "-S", "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert ended.stdout.split() == ["__future__", "tsdlab", "tsdlab.cli", "tsdlab.lazy"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import nbformat
@@ -29,10 +30,9 @@ print(tsdlab.__file__, SAMPLE, tsdlab.explore, sep="\\n")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the package as the wheel installs it; what it depends on comes from this environment."""
     built, target = tmp_path_factory.mktemp("built"), tmp_path_factory.mktemp("site-packages")
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", built, ROOT], check=True)
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", built], cwd=ROOT, check=True)
     (wheel,) = built.glob("*.whl")
-    subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", target, wheel], check=True)
+    zipfile.ZipFile(wheel).extractall(target)  # a wheel is installed by unpacking it
     return target
 
 

@@ -1,9 +1,8 @@
 """See, measure and reduce the conflict between classification and localization in two-stage detectors."""
 
-from typing import TYPE_CHECKING
-
 from tsdlab.lazy import lazy_names
 
+TYPE_CHECKING = False  # importing typing takes most of the time until the command line handles Ctrl-C
 if TYPE_CHECKING:
     from tsdlab.config import Config as Config
     from tsdlab.evaluation import evaluate as evaluate

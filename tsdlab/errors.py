@@ -6,6 +6,8 @@ own (`ValueError`, `FileNotFoundError`, …), so that code which catches those k
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from itertools import islice
 from pathlib import PurePath
 
 
@@ -68,3 +70,26 @@ def shown(value: object, limit: int = 240) -> str:
 def shown_value(value: object, limit: int = 100) -> str:
     """As `shown`, with quotes around a string."""
     return repr(shown(value, limit)) if isinstance(value, str) else shown(value, limit)
+
+
+def listed(
+    values: Collection[object],
+    most: int = 5,
+    separator: str = ", ",
+    last: str = " and ",
+    limit: int = 240,
+    count: int | None = None,
+) -> str:
+    """The first few values, and how many more there are: "a, b, c, d, e and 2 more".
+
+    Args:
+        values: each is `shown`.
+        most: that many are spelled out.
+        separator: stands between two of them.
+        last: stands before the number of the others.
+        limit: characters of a value.
+        count: how many there are, if `values` are only the first of them.
+    """
+    first = [shown(value, limit) for value in islice(values, most)]
+    others = (len(values) if count is None else count) - len(first)
+    return separator.join(first) + (f"{last}{others:,} more" if others else "")

@@ -15,8 +15,9 @@ from faster_coco_eval import COCO, COCOeval_faster
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from tsdlab.data.annotations import Annotations
+from tsdlab.data.categories import model_labels
 from tsdlab.data.coco import CocoDataset, Target
-from tsdlab.data.items import Items, as_items, model_labels
+from tsdlab.data.items import Items, as_items
 from tsdlab.data.loading import batch_loader
 from tsdlab.data.values import Id, Ids, id_order
 from tsdlab.errors import InputError, shown

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from tsdlab.errors import BusyFolderError, ExistingFileError, MissingFileError
+from tsdlab.errors import BusyFolderError, ExistingFileError, MissingFileError, listed
 
 LOCK = ".tsdlab.lock"
 _PATIENCE = 1.0  # seconds: the system may take a moment to end a process that was killed
@@ -27,8 +27,6 @@ _PATIENCE = 1.0  # seconds: the system may take a moment to end a process that w
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 
 _HOLDER = re.compile(r"process \d+ on [^\n]*\n")  # what the file of a lock says
-
-_LISTED = 3  # files that a message spells out
 
 
 @contextmanager
@@ -234,9 +232,8 @@ def claim_outputs(outputs: Iterable[Path], inputs: Iterable[Path] = (), overwrit
 
 
 def _would_replace(existing: list[Path]) -> ExistingFileError:
-    more = f" and {len(existing) - _LISTED} more" if len(existing) > _LISTED else ""
     return ExistingFileError(
-        f"{', '.join(map(str, existing[:_LISTED]))}{more} would be replaced; choose another place, or allow it: "
+        f"{listed(existing, 3)} would be replaced; choose another place, or allow it: "
         "--overwrite (overwrite=True in Python)"
     )
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from importlib import import_module
-from typing import Any
+
+TYPE_CHECKING = False  # the command line handles Ctrl-C only after this file is imported, so it imports little
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 
 def lazy_names(package: str, homes: dict[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -20,6 +22,8 @@ def lazy_names(package: str, homes: dict[str, str]) -> tuple[Callable[[str], Any
     def getattr_(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        from importlib import import_module
+
         names[name] = getattr(import_module(homes[name]), name)
         return names[name]
 

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from tsdlab.cli import main
+
+# badges-tiny, shrunken as in `tiny_config`.
+SMALL = shlex.split(
+    "--image.min-size 64 --image.max-size 64 --backbone.stages 2 3 --backbone.fpn-channels 16 "
+    "--rpn.anchor-sizes 16 24 40 --rpn.post-nms-train 20 --rpn.post-nms-test 20 "
+    "--roi.hidden 16 --roi.samples-per-image 16 --tsd.offset-hidden 16 "
+    "--train.batch-size 2 --train.warmup-steps 2 --train.checkpoint-every 2 --device cpu"
+)
 
 
 def run(*args: object, exits: int | None = None) -> None:

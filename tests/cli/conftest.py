@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import SMALL, run
 
 from tsdlab.config import Config
 from tsdlab.models.build import build_detector
@@ -20,3 +21,11 @@ def tiny_weights(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) 
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_weights(path, build_detector(tiny_config), (Category(3, "red"), Category(7, "blue")))
     return path
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of three steps, made by the command."""
+    out = tmp_path_factory.mktemp("cli") / "run"
+    run("train", "badges-tiny", "--data", tiny_data, "--out", out, "--head", "sibling", "--train.steps", 3, *SMALL)
+    return out

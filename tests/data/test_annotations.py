@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -85,3 +88,52 @@ def test_a_fault_of_many_entries_is_one_line(tmp_path: Path) -> None:
         error.value
     )
     assert len(str(error.value).splitlines()) == 4 and len(str(error.value)) < 1500
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: b"[" + text + b"]", r'holds no object with "images", "annotations", "categories"'),
+        (lambda text: b"[" * 10**5 + b"]" * 10**5, "is nested too deeply"),
+        (lambda text: text[:-1] + b', "info": ' + b"[" * 10**5 + b"]" * 10**5 + b"}", "is nested too deeply"),
+        (lambda text: text[: len(text) // 2], "malformed JSON at line 1, column "),
+        (lambda text: text + b"}", "malformed JSON at line 1, column .*: Extra data"),
+        (lambda text: text + text, "malformed JSON at line 1, column .*: Extra data"),
+        (lambda text: b"", "is empty; write it again"),
+        (lambda text: text.decode().encode("utf-16")[:-1], "is not UTF-8 at byte "),
+        (lambda text: text[:-1] + b', "images": []}', 'gives "images" twice; join the two lists, or remove one'),
+        (lambda text: text.replace(b'"images": [', b'"images": 3, "pictures": ['), 'has no list "images"'),
+    ],
+)
+def test_a_file_in_another_format_has_one_problem(
+    tmp_path: Path, change: Callable[[bytes], bytes], message: str
+) -> None:
+    """What was read before it is no problem of its own, though the entries have some."""
+    root = write_split(tmp_path, annotations=[annotation(8, image_id=77, bbox=[1])], categories=[{"id": 7}])
+    file = root / "annotations" / "instances_train.json"
+    file.write_bytes(change(file.read_bytes()))
+    with pytest.raises(DataError, match=rf"instances_train\.json: {message}") as error:
+        CocoDataset(root, "train")
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("order", list(permutations(["images", "annotations", "categories"])))
+def test_the_lists_may_have_any_order_in_any_encoding(tmp_path: Path, order: tuple[str, ...]) -> None:
+    images = [image_entry("b", "b.png"), image_entry(10**30, "a.png"), image_entry(4, "c.png")]  # type: ignore[arg-type]
+    objects = [annotation(f"{i}", image["id"], bbox=(i, 1, 9, 9)) for i, image in enumerate(images * 2)]  # type: ignore[arg-type]
+    root = write_split(tmp_path, images, objects)
+    file = root / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({key: content[key] for key in order}), encoding="utf-16")
+    dataset = CocoDataset(root, "train")
+    assert dataset.image_ids == ["b", 10**30, 4]
+    assert [dataset.target(i)["boxes"][:, 0].tolist() for i in range(3)] == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_problems_of_entries_come_in_the_order_of_what_depends_on_them(tmp_path: Path) -> None:
+    objects = [annotation(8, bbox=[1]), annotation(9, category_id=99), annotation(9)]
+    root = write_split(tmp_path, [image_entry() | {"width": 40.5}], objects, [*CATEGORIES, {"id": 1}])
+    with pytest.raises(DataError) as error:
+        CocoDataset(root, "train")
+    _, *lines = str(error.value).splitlines()
+    assert [line.split()[1] for line in lines] == ["category", "image", "annotation", "annotation", "annotation"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from coco_folders import annotation, image_entry, write_split
+from PIL import Image
 
 from tsdlab.data.check import check_folder, require_trainable
 from tsdlab.data.coco import CocoDataset
@@ -128,6 +129,29 @@ def test_training_refuses_images_that_vanish_at_its_own_size(tmp_path: Path) -> 
     require_trainable(train, val, max_size=66)
     with pytest.raises(DataError, match=r"a\.png vanishes when it is resized to image\.max_size, 64"):
         require_trainable(train, val, max_size=64)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("size", "agrees"), [((40, 30), True), ((30, 40), None), ((40, 31), False), ((20, 15), False), ((41, 30), False)]
+)
+def test_images_of_another_size_are_found_before_training_whatever_their_rotation(
+    size: tuple[int, int], agrees: bool | None, orientation: int, tmp_path: Path
+) -> None:
+    root = two_splits(tmp_path)  # whose entries say 40×30
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", size).save(root / "val/a.png", exif=exif)
+    if agrees is None:  # as it is stored, unless it is shown on its side
+        agrees = orientation >= 5
+    problems, _ = problems_and_notes(root)["val"]
+    assert bool(problems) != agrees and ("its entry says 40×30" in problems) != agrees
+    try:
+        require_trainable(CocoDataset(root, "train"), CocoDataset(root, "val"), max_size=64, progress=False)
+    except DataError as error:
+        assert not agrees and "a.png is " in str(error)
+    else:
+        assert agrees
 
 
 @pytest.mark.parametrize("name", ["café", "ångström", "한국", "e\u0301tude"])

@@ -7,9 +7,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tsdlab.data.conventions import share_leaving, wrong_convention
+from tsdlab.data.conventions import BoxHabits
 
 SIZE = np.array([640.0, 480.0])
+
+
+def habits(boxes: np.ndarray, sizes: np.ndarray) -> BoxHabits:
+    """Counted in two parts."""
+    found = BoxHabits()
+    for part in (slice(7), slice(7, None)):
+        found.add(boxes[part], sizes[part])
+    return found
+
+
+def wrong_convention(boxes: np.ndarray, sizes: np.ndarray) -> str | None:
+    return habits(boxes, sizes).wrong_convention()
+
+
+def share_leaving(boxes: np.ndarray, sizes: np.ndarray) -> float:
+    return habits(boxes, sizes).share_leaving()
 
 
 def scene(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:

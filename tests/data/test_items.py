@@ -1,14 +1,12 @@
-"""The data sets of the ecosystem as they come: the same images, objects and classes, or one line that says why not."""
+"""The data sets of the ecosystem as they come: the same images and objects, or one line that says why not."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
+from ecosystem import KINDS, dataset_of, knows, write_folder
 from PIL import Image
 from torch.utils.data import ConcatDataset, Dataset, Subset
 from torchvision import tv_tensors
@@ -16,58 +14,13 @@ from torchvision.datasets import CocoDetection, VOCDetection, wrap_dataset_for_t
 from torchvision.transforms import v2
 
 from tsdlab.data.coco import CocoDataset
-from tsdlab.data.items import Items, as_boxes, as_target, model_labels
+from tsdlab.data.items import Items
 from tsdlab.errors import InputError
-from tsdlab.structures import Category
-
-CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three images; the second has no object, the third a crowd too. Label 1 is cat, 2 is dog."""
-    (tmp_path / "train").mkdir()
-    (tmp_path / "annotations").mkdir()
-    for index in (1, 2, 3):
-        Image.new("RGB", (40 + index, 30), (20 * index, 0, 0)).save(tmp_path / "train" / f"{index}.png")
-    images = [{"id": i, "file_name": f"{i}.png", "width": 40 + i, "height": 30} for i in (1, 2, 3)]
-    objects = [(1, 3, [1, 2, 10, 12], 0), (1, 7, [5, 5, 20, 20], 0), (3, 7, [0, 0, 9, 9], 0), (3, 3, [0, 0, 30, 30], 1)]
-    annotations = [
-        {"id": i, "image_id": image, "category_id": category, "bbox": box, "iscrowd": crowd, "area": box[2] * box[3],
-         "segmentation": []}
-        for i, (image, category, box, crowd) in enumerate(objects, 1)
-    ]  # fmt: skip
-    content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
-    (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(content))
-    return tmp_path
-
-
-def dataset_of(kind: str, folder: Path) -> object:
-    own = CocoDataset(folder, "train")
-    if kind.startswith("CocoDetection"):
-        pytest.importorskip("pycocotools")
-        theirs = CocoDetection(folder / "train", folder / "annotations" / "instances_train.json")
-        return wrap_dataset_for_transforms_v2(theirs) if kind.endswith("wrapped") else theirs
-    pairs = [own[i] for i in range(3)]
-    return {
-        "CocoDataset": own,
-        "subset": Subset(own, range(3)),
-        "subset of subset": Subset(Subset(own, [2, 1, 0]), [2, 1, 0]),
-        "concatenation": ConcatDataset([Subset(own, [0, 1]), Subset(own, [2])]),
-        "list": pairs,
-        "arrays": [(i.numpy(), {k: np.asarray(t[k]) for k in ("boxes", "labels")}) for i, t in pairs],
-        "lists": [(i, {"boxes": t["boxes"].tolist(), "labels": t["labels"].tolist()}) for i, t in pairs],
-        "bytes": [((i * 255).round().byte(), t) for i, t in pairs],
-        "rows": [{"image": i, **t} for i, t in pairs],
-        "odd empty": [(i, {**t, "boxes": t["boxes"] if len(t["boxes"]) else torch.zeros(0)}) for i, t in pairs],
-        "none": [(i, t if len(t["boxes"]) else None) for i, t in pairs],
-    }[kind]
-
-
-KINDS = (
-    "CocoDataset", "CocoDetection", "CocoDetection wrapped", "subset", "subset of subset", "concatenation", "list",
-    "arrays", "lists", "bytes", "rows", "odd empty", "none",
-)  # fmt: skip
+    return write_folder(tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -98,9 +51,6 @@ def test_annotations_for_evaluation(folder: Path, kind: str) -> None:
     assert [category.name for category in items.categories] == (
         ["cat", "dog"] if items.names[0] == "cat" else ["1", "2"]
     )
-
-
-# Transforms -------------------------------------------------------------------------------------------------------
 
 
 def mirrored(image: Image.Image, annotations: list[dict]) -> tuple[Image.Image, list[dict]]:
@@ -176,53 +126,6 @@ def test_the_same_image_twice_has_two_ids(folder: Path) -> None:
         assert items.annotations.images.max() == len(items) - 1
 
 
-# Classes ----------------------------------------------------------------------------------------------------------
-
-
-def knows(classes: int, *names: str) -> SimpleNamespace:
-    categories = tuple(Category(i, name) for i, name in enumerate(names))
-    return SimpleNamespace(config=SimpleNamespace(num_classes=classes), categories=categories)
-
-
-@pytest.mark.parametrize(
-    ("model", "names", "labels", "shown"),
-    [
-        (knows(2), None, [0, 1, 2], ("cat", "dog")),  # by position
-        (knows(2, "dog", "cat"), None, [0, 2, 1], ("dog", "cat")),
-        (knows(4, "bird", "dog", "cow", "cat"), None, [0, 4, 2], ("bird", "dog", "cow", "cat")),
-        (knows(3), ["dog", "N/A", "cat"], [0, 3, 1], ("dog", "N/A", "cat")),  # names= are the model's
-        (knows(2), ["Hund", "Katze"], [0, 1, 2], ("Hund", "Katze")),  # only other words
-        (knows(2, "dog", "cat"), ["Hund", "Katze"], [0, 2, 1], ("Hund", "Katze")),
-    ],
-)
-def test_classes_are_matched_by_name(folder: Path, model, names, labels, shown) -> None:
-    for kind in ("CocoDataset", "CocoDetection wrapped"):
-        items = Items(dataset_of(kind, folder)).for_model(model, names)
-        assert model_labels(model, Items(dataset_of(kind, folder)), names).tolist() == labels
-        assert items.names == shown
-        assert items[0][1]["labels"].tolist() == items.target(0)["labels"].tolist() == labels[1:]
-
-
-@pytest.mark.parametrize(
-    ("model", "names", "says"),
-    [
-        (
-            knows(90),
-            None,
-            r"the model has 90 classes without names, .*instances_train\.json has 2; set model.categories",
-        ),
-        (knows(2, "dog", "cow"), None, "does not know the categories cat of .*; it knows dog, cow"),
-        (knows(3), ["dog", "cow", "bird"], "does not know the categories cat"),
-        (knows(2), ["dog", "Cat"], "does not know the categories cat of .*; it knows dog, Cat"),
-    ],
-)
-def test_classes_that_do_not_fit_are_refused(folder: Path, model, names, says: str) -> None:
-    with pytest.raises(InputError, match=says):
-        Items(CocoDataset(folder, "train")).for_model(model, names)
-
-
-# What is refused --------------------------------------------------------------------------------------------------
-
 IMAGE = torch.zeros(3, 8, 8)
 
 
@@ -263,38 +166,6 @@ def test_what_is_no_data_set_is_refused_in_one_line(dataset: object, says: str) 
     assert str(raised.value).isprintable() and len(str(raised.value)) < 400
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"bbox": None}, 'annotation 1: "bbox" must be four finite numbers'),
-        ({"bbox": [1, 2, 3]}, '"bbox" must be four'),
-        ({"bbox": [1, 2, 3, float("nan")]}, '"bbox" must be four'),
-        ({"bbox": ["1", 2, 3, 4]}, '"bbox" must be four'),
-        ({"bbox": "1 2 3 4"}, '"bbox" must be four'),
-        ({"category_id": 9}, '"category_id" 9 is no category'),
-        ({"category_id": None}, '"category_id" None is no category'),
-    ],
-)
-def test_annotations_of_coco_detection_that_cannot_be_are_named(folder: Path, change: dict, says: str) -> None:
-    dataset = dataset_of("CocoDetection", folder)
-    dataset.coco.anns[1].update(change)
-    for read in (lambda: Items(dataset)[0], lambda: Items(dataset).annotations):
-        with pytest.raises(InputError, match=says):
-            read()
-
-
-@pytest.mark.parametrize("categories", [("cat", "dog"), [{"id": 1, "name": "cat"}], 3, "cat"])
-def test_categories_of_another_type_are_refused(folder: Path, categories: object) -> None:
-    model = SimpleNamespace(config=SimpleNamespace(num_classes=2), categories=categories)
-    with pytest.raises(InputError, match="categories of the model must be a tuple"):
-        Items(CocoDataset(folder, "train")).for_model(model)
-
-
-def test_a_model_may_have_no_categories(folder: Path) -> None:
-    model = SimpleNamespace(config=SimpleNamespace(num_classes=2), categories=None)
-    assert Items(CocoDataset(folder, "train")).for_model(model).names == ("cat", "dog")
-
-
 def test_a_label_beyond_the_classes_is_refused() -> None:
     items = Items([(IMAGE, {"boxes": [[1, 2, 3, 4]], "labels": [3]})])
     with pytest.raises(InputError, match=r"labels must be 1…2 .* got 3"):
@@ -322,36 +193,3 @@ def test_voc_as_it_comes_is_told_how_to_be_wrapped(tmp_path: Path) -> None:
         Items(dataset)[0]
     target = Items(wrap_dataset_for_transforms_v2(dataset))[0][1]
     assert target["boxes"].tolist() == [[1, 2, 5, 6]] and target["labels"].tolist() == [8]
-
-
-# Boxes ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "boxes",
-    [
-        [[1, 2, 5, 8]],
-        ((1.0, 2.0, 5.0, 8.0),),
-        np.array([[1, 2, 5, 8]]),
-        np.array([[8, 5, 2, 1]], dtype=np.float64)[:, ::-1],
-        torch.tensor([[1, 2, 5, 8]]),
-        tv_tensors.BoundingBoxes([[1, 2, 5, 8]], format="XYXY", canvas_size=(9, 9)),
-        tv_tensors.BoundingBoxes([[1, 2, 4, 6]], format="XYWH", canvas_size=(9, 9)),
-        tv_tensors.BoundingBoxes([[3.0, 5.0, 4.0, 6.0]], format="CXCYWH", canvas_size=(9, 9)),
-    ],
-    ids=lambda boxes: type(boxes).__name__,
-)
-def test_boxes_of_every_form(boxes: object) -> None:
-    found = as_boxes(boxes)
-    assert type(found) is torch.Tensor and found.is_floating_point() and found.tolist() == [[1, 2, 5, 8]]
-
-
-@pytest.mark.parametrize("empty", [[], np.zeros(0), torch.zeros(0, 4), torch.zeros(1, 0), np.zeros((0, 4), np.int64)])
-def test_no_boxes_of_every_form(empty: object) -> None:
-    assert as_boxes(empty).shape == (0, 4)
-
-
-def test_crowds_are_left_out() -> None:
-    target = {"boxes": [[0, 0, 1, 1], [0, 0, 2, 2]], "labels": [1, 2], "iscrowd": [1, 0], "area": [1, 4]}
-    found = as_target(target)
-    assert found["boxes"].tolist() == [[0, 0, 2, 2]] and found["labels"].tolist() == [2] and list(found["area"]) == [4]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsdlab.data import values
-from tsdlab.data.values import Ids, parse_json
+from tsdlab.data.values import Ids
 
 NO_NUMBER = [True, None, "", "abc", "NaN", "inf", "1_0", "1,5", "0x1", "٣", float("nan"), float("inf"), 10**400, [], {}]
 NO_ID = [True, None, 1.5, float("nan"), 1e17, 2.0**53, [], {}, "\ud800"]
@@ -70,24 +70,3 @@ def test_an_id_as_text_finds_the_number_and_the_other_way_round(ids: list[int], 
 def test_an_id_with_several_meanings_finds_them_all_unless_one_is_the_same() -> None:
     assert Ids(["7", "07"]).find(7) == [0, 1]
     assert Ids(["7", "07", 7]).find(7) == [2] and Ids(["7", 7]).find("7") == [0]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (b"", "is empty"),
-        (b"[1,\n2", "line 2, column 2"),
-        (b'"\xe9t\xe9"', "is not UTF-8 at byte 1"),
-        (b"[" * 10**5, "nested too deeply"),
-    ],
-)
-def test_what_is_not_json_is_named(text: bytes, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        parse_json(text)
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
-def test_encodings_and_numbers_of_thousands_of_digits_are_read(encoding: str) -> None:
-    content = parse_json(('{"é": [' + "9" * 5000 + ', 12], "b": 1, "b": 2, "c": 3, "c": 3}').encode(encoding))
-    assert content["é"][1] == 12 and repr(content["é"][0]) == "999999999999… (5,000 digits)"
-    assert content.repeated == {"b"} and content["c"] == 3

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 
 import tsdlab
 from tsdlab.analysis.analyze import analyze
-from tsdlab.analysis.sensitivity import gradient_maps
+from tsdlab.analysis.sensitivity import gradient_maps, sensitivity_maps
 from tsdlab.data import SAMPLE, CocoDataset
 from tsdlab.data.items import Items
 from tsdlab.errors import InputError
@@ -100,6 +102,64 @@ def test_every_layout_of_an_image_gives_the_same(model: Detector, pair: Any) -> 
     rgba = torch.cat([image, torch.ones_like(image[:1])])
     for same in (image.permute(1, 2, 0), image[None], rgba, image.double()):
         torch.testing.assert_close(model([same])[0]["boxes"], expected)
+
+
+def found_by_every_call(model: Detector, image: Any, target: dict[str, Any]) -> list[Any]:
+    """What the calls of Python answer about one image."""
+    box, label = target["boxes"][0], int(target["labels"][0])
+    explorer = tsdlab.explore(model, (image, target), proposal=tuple(box.tolist()))
+    levels = tsdlab.explore_levels(model, [(image, target)], explorer=explorer)
+    maps = sensitivity_maps(model, image, box, label, cells=8)
+    gradients = gradient_maps(model, image, box, label, cells=8)
+    return [
+        tsdlab.trace(model, image).proposals,
+        explorer.answer.sibling.scores,
+        levels.table.followed.shift,
+        evaluate(model, [(image, target)], progress=False).AP,
+        [each["tsd"].classification for each in (*maps.levels.values(), *gradients.levels.values())],
+    ]
+
+
+@pytest.fixture(scope="module")
+def expected_of_every_call(pair: Any) -> list[Any]:
+    return found_by_every_call(tsdlab.load_detector("badges-tsd"), *pair)
+
+
+FORMS = {
+    "HWC bytes": lambda pixels, path: pixels,
+    "CHW bytes": lambda pixels, path: pixels.transpose(2, 0, 1),
+    "HWC numbers": lambda pixels, path: pixels / 255,
+    "CHW numbers": lambda pixels, path: (pixels.transpose(2, 0, 1) / 255).astype(np.float32),
+    "PIL": lambda pixels, path: Image.fromarray(pixels),
+    "lists": lambda pixels, path: pixels.tolist(),
+    "path": lambda pixels, path: path,
+    "text": lambda pixels, path: str(path),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_call_takes_every_form_of_an_image(
+    form: str, model: Detector, pair: Any, expected_of_every_call: list[Any], tmp_path: Path
+) -> None:
+    pixels = (pair[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    found = found_by_every_call(model, FORMS[form](pixels, tmp_path / "x.png"), pair[1])
+    for value, expected in zip(found, expected_of_every_call, strict=True):
+        torch.testing.assert_close(value, expected)
+
+
+@pytest.mark.parametrize("wrong", [IMAGE * 255, IMAGE * 5 - 2])
+def test_no_call_shows_an_image_white(wrong: torch.Tensor, model: Detector, pair: Any) -> None:
+    for call in (
+        lambda: tsdlab.trace(model, wrong),
+        lambda: tsdlab.explore(model, wrong),
+        lambda: tsdlab.explore_levels(model, [(wrong, pair[1])]),
+        lambda: evaluate(model, [(wrong, pair[1])], progress=False),
+        lambda: sensitivity_maps(model, wrong, (1, 2, 30, 40), 1),
+        lambda: gradient_maps(model, wrong, (1, 2, 30, 40), 1),
+    ):
+        with pytest.raises(InputError, match=r"image must hold floating-point numbers in 0…1, got .*; (divide|undo)"):
+            call()
 
 
 def test_the_gradient_of_an_image_is_kept(model: Detector, pair: Any) -> None:

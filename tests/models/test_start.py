@@ -121,7 +121,8 @@ def test_another_head_takes_what_it_has_too(tiny_config: Config, tmp_path: Path)
             Start(tuple("abcdefghij"), ("x" * 99,), ("fc",), "no names"),
             [
                 "no names",
-                f"classes a, b, c, d, e, f, g, h and 2 more keep their output rows; {'x' * 59}… start from random",
+                "classes a, b, c, d, e, f, g, h and 2 more keep their output rows; "
+                f"{'x' * 30}…{'x' * 15} start from random",
                 "fc do not fit these weights and start from random",
             ],
         ),

@@ -27,34 +27,41 @@ from tsdlab.models.torchvision_weights import import_torchvision, read_state_dic
 from tsdlab.models.weights import load_detector
 from tsdlab.structures import Category
 
+RESNET: PublishedName = "fasterrcnn_resnet50_fpn"
+MOBILENET: PublishedName = "fasterrcnn_mobilenet_v3_large_320_fpn"
 
-@pytest.fixture(scope="module")
-def torchvision_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+
+def saved_state(builder: PublishedName, folder: Path) -> Path:
     torch.manual_seed(0)
-    model = published_model("fasterrcnn_resnet50_fpn", 90, BackboneConfig())
-    path = tmp_path_factory.mktemp("torchvision") / "frcnn.pth"
-    torch.save(model.state_dict(), path)
+    path = folder / "frcnn.pth"
+    torch.save(published_model(builder, 90, BackboneConfig()).state_dict(), path)
     return path
 
 
-@pytest.mark.parametrize("head", ["sibling", "tsd", "d_head"])
-def test_a_local_torchvision_file_is_imported(head: HeadName, torchvision_file: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def torchvision_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved_state(RESNET, tmp_path_factory.mktemp("torchvision"))
+
+
+@pytest.mark.parametrize(("head", "builder"), [("sibling", RESNET), ("tsd", MOBILENET), ("d_head", MOBILENET)])
+def test_a_local_torchvision_file_is_imported(
+    head: HeadName, builder: PublishedName, torchvision_file: Path, tmp_path: Path
+) -> None:
+    file = torchvision_file if builder == RESNET else saved_state(builder, tmp_path)
     out = tmp_path / "coco.safetensors"
-    import_torchvision(out, torchvision_file, head)
+    import_torchvision(out, file, head, builder)
     model = load_detector(out)
-    state, own = torch.load(torchvision_file, weights_only=True), model.state_dict()
+    state, own = torch.load(file, weights_only=True), model.state_dict()
     assert torch.equal(own["rpn.head.cls_logits.weight"], state["rpn.head.cls_logits.weight"])
     assert torch.equal(own["backbone.fpn.inner_blocks.0.0.weight"], state["backbone.fpn.inner_blocks.0.0.weight"])
     if head == "sibling":
         predictor = "box_predictor.cls_score.weight"
         assert torch.equal(own[f"roi_heads.head.{predictor}"], state[f"roi_heads.{predictor}"])
+        assert model.config.backbone == BackboneConfig(name=f"torchvision:{RESNET}")
     assert model.config.head == head and not model.config.roi.aligned
-    assert model.config.backbone == BackboneConfig(name="torchvision:fasterrcnn_resnet50_fpn")
+    assert model.config.backbone.name == f"torchvision:{builder}"
     assert model.categories[0] == Category(1, "person")
     assert model.categories[89] == Category(90, "toothbrush")  # the index is COCO's id
-
-
-MOBILENET: PublishedName = "fasterrcnn_mobilenet_v3_large_320_fpn"
 
 
 @pytest.mark.parametrize("norm", ["frozen", "batch"])
@@ -107,14 +114,14 @@ def test_a_file_under_old_names_is_read(torchvision_file: Path, tmp_path: Path) 
     }
     assert "rpn.head.conv.weight" in old and "backbone.fpn.layer_blocks.0.weight" in old
     torch.save(old, tmp_path / "old.pth")
-    model = torchvision_model(tmp_path / "old.pth", "fasterrcnn_resnet50_fpn")
+    model = torchvision_model(tmp_path / "old.pth", RESNET)
     assert torch.equal(model.rpn.head.conv[0][0].weight, state["rpn.head.conv.0.0.weight"])
 
 
 def test_a_state_dict_may_lie_beside_the_optimizers(torchvision_file: Path, tmp_path: Path) -> None:
     state = torch.load(torchvision_file, weights_only=True)
     torch.save({"model": state, "epoch": 3}, tmp_path / "checkpoint.pth")
-    model = torchvision_model(tmp_path / "checkpoint.pth", "fasterrcnn_resnet50_fpn")
+    model = torchvision_model(tmp_path / "checkpoint.pth", RESNET)
     assert torch.equal(model.rpn.head.conv[0][0].weight, state["rpn.head.conv.0.0.weight"])
 
 
@@ -227,5 +234,5 @@ def test_a_state_dict_never_runs_code(tmp_path: Path) -> None:
     torch.save({"roi_heads.box_predictor.cls_score.weight": Bomb()}, tmp_path / "zip.pth")
     for name in ("raw.pth", "zip.pth"):
         with pytest.raises(ValueError, match=rf"{name} is not a readable state dict"):
-            torchvision_model(tmp_path / name, "fasterrcnn_resnet50_fpn")
+            torchvision_model(tmp_path / name, RESNET)
     assert not (tmp_path / "exploded").exists()

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from awkward import make_features, relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,10 +25,6 @@ AWKWARD = [
     [1, 8.0, 4.0, 36.0, 32.0],  # bins end at cells' centres, or half-way
     [1, 0.0, 0.0, 67.0, 51.0],  # everything
 ]
-
-
-def make_features(dtype=torch.float32, images=2, channels=5, height=13, width=17):
-    return torch.randn(images, channels, height, width, dtype=dtype)
 
 
 def surface(feature, ys, xs):
@@ -69,15 +66,6 @@ def oracle(features, rois, output_size, spatial_scale, aligned=True):
                 f = surface(features[int(image)].double(), ys, xs)
                 out[k, :, i, j] = torch.einsum("cyx,y,x->c", f, y_weights, x_weights) / h / w
     return out
-
-
-def relative_error(ours, theirs):
-    return ((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-6)).item()
-
-
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
 
 
 @pytest.mark.parametrize("aligned", [True, False])

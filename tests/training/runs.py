@@ -53,3 +53,11 @@ def assert_same_run(a: Path, b: Path) -> None:
     assert_same_tensors(one["model"], other["model"])
     assert torch.equal(one["rng"][0]["torch"], other["rng"][0]["torch"])
     assert one["step"] == other["step"]
+
+
+def everything(folder: Path) -> dict[str, object]:
+    """Every file of a folder with its bytes, every other entry with its mode."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else path.stat().st_mode
+        for path in folder.rglob("*")
+    }

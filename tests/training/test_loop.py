@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import ImageFile
 from runs import Killed, dies_at, rows, with_train
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -29,6 +30,26 @@ from tsdlab.training.loop import _open_data
 from tsdlab.training.schedule import learning_rate
 
 WriteSplit = Callable[[Path, str, int, int], None]
+
+
+def test_no_image_is_decoded_before_the_batch_that_needs_it(
+    tiny_config: Config, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, decoded = ImageFile.ImageFile.load, []
+
+    def watched(self: ImageFile.ImageFile) -> object:
+        decoded.extend(self.tile[:1])  # what is still to be decoded
+        return load(self)
+
+    def on_step(step: int, losses: dict[str, float]) -> None:
+        assert len(decoded) == 2 * step  # the batches so far, of two images
+        if step == 2:
+            raise Killed
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", watched)
+    with pytest.raises(Killed):
+        train(tiny_config, tiny_data, tmp_path / "run", progress=False, on_step=on_step)
+    assert len(decoded) == 4
 
 
 def test_a_run_leaves_everything_behind(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:

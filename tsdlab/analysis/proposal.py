@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from tsdlab.data.items import as_target
+from tsdlab.data.targets import as_target
 from tsdlab.errors import InputError, shown
 from tsdlab.models.boxes import paired_iou
 from tsdlab.models.probe import Probe
@@ -40,7 +40,7 @@ class GroundTruth:
 
     @classmethod
     def of(cls, target: Mapping[str, Any]) -> GroundTruth:
-        """The objects of a data set's target; see `tsdlab.data.items.as_target`."""
+        """The objects of a data set's target; see `tsdlab.data.targets.as_target`."""
         target = as_target(target)
         return cls(target["boxes"], target["labels"], target.get("salient_boxes"))
 

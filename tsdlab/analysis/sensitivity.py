@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import box_iou
 
-from tsdlab.data.images import as_numbers
+from tsdlab.data.arrays import as_numbers
 from tsdlab.errors import InputError, shown
 from tsdlab.models.boxes import paired_iou
 from tsdlab.models.probe import Probe
@@ -101,7 +101,7 @@ def sensitivity_maps(
 
     Args:
         model: a tsdlab detector, or any Faster R-CNN of torchvision.
-        image: [3, H, W] in 0…1, or what else `tsdlab.data.images.as_image` takes.
+        image: [3, H, W] in 0…1, or what else `tsdlab.data.arrays.as_image` takes.
         box: [4] xyxy, pixels: the object's ground truth.
         label: its class, 1…C.
         source: the proposal of a coordinate. "rpn": the one that the RPN makes from its most likely anchor there, as in

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tsdlab.data.images import as_numbers
+from tsdlab.data.arrays import as_numbers
 from tsdlab.errors import InputError
 from tsdlab.models.boxes import paired_iou
 from tsdlab.models.probe import trace

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 from tsdlab.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from tsdlab.data.arrays import as_image as as_image
     from tsdlab.data.badges import BadgesConfig as BadgesConfig
     from tsdlab.data.badges import draw_scene as draw_scene
     from tsdlab.data.badges import make_badges as make_badges
     from tsdlab.data.check import SplitReport as SplitReport
     from tsdlab.data.check import check_folder as check_folder
     from tsdlab.data.coco import CocoDataset as CocoDataset
-    from tsdlab.data.images import as_image as as_image
     from tsdlab.data.images import inspect_image as inspect_image
     from tsdlab.data.images import read_image as read_image
     from tsdlab.data.loading import batch_loader as batch_loader
@@ -31,7 +31,7 @@ _HOMES = {
     "DataError": "tsdlab.errors",
     "SplitReport": "tsdlab.data.check",
     "TrainingBatches": "tsdlab.data.sampling",
-    "as_image": "tsdlab.data.images",
+    "as_image": "tsdlab.data.arrays",
     "batch_loader": "tsdlab.data.loading",
     "check_folder": "tsdlab.data.check",
     "collate": "tsdlab.data.loading",

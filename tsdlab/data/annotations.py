@@ -3,21 +3,25 @@
 `read_split` never raises: it collects every problem. `CocoDataset` refuses a split with problems, and
 `tsdlab data check` reports them, so data that passes the check trains. `tsdlab/data/check.py` judges what needs more
 than one annotation file.
+
+A data set may have millions of objects. So they are kept as columns, about 60 bytes for each object; `ImageEntry` and
+`Objects` are made on demand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from tsdlab.data import values
+from tsdlab.data.columns import blocks, grouped
+from tsdlab.data.entries import Entries, no_entries
 from tsdlab.data.findings import Findings
 from tsdlab.data.image_folder import ImageFolder, NotFound
-from tsdlab.data.values import Id, Ids, Kind, RepeatedKeys, id_order, parse_json
+from tsdlab.data.json_lists import read_lists
+from tsdlab.data.values import Id, Ids, id_order
 from tsdlab.errors import shown
 from tsdlab.structures import Category
 
@@ -51,15 +55,32 @@ class ImageEntry:
 
 
 @dataclass
+class Images(Sequence[ImageEntry]):
+    """The entries of "images" without a problem, as columns; an item of the sequence is an `ImageEntry`."""
+
+    folder: Path
+    ids: Sequence[Id]  # N
+    names: list[str]  # N paths within the folder
+    sizes: np.ndarray  # [N, 2] int32 (width, height), pixels
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index):
+        width, height = self.sizes[index].tolist()
+        return ImageEntry(self.ids[index], self.folder / self.names[index], (width, height))
+
+
+@dataclass
 class Annotations:
     """The entries of "annotations" without a problem as columns: what COCO's evaluation counts.
 
     Crowds and boxes without an area are among them.
     """
 
-    ids: list[Id]
-    images: np.ndarray  # [A] int64, index into the images of the split
-    labels: np.ndarray  # [A] int64 in 1…C
+    ids: Sequence[Id]
+    images: np.ndarray  # [A] integers, index into the images of the split
+    labels: np.ndarray  # [A] integers in 1…C
     boxes: np.ndarray  # [A, 4] float64 (x, y, width, height), pixels, as the file says
     area: np.ndarray  # [A] float64, pixels²; the area of the box where the file has none
     crowd: np.ndarray  # [A] bool, whether the box marks a region with many objects
@@ -75,26 +96,53 @@ class Objects:
     area: np.ndarray  # [N] float32, pixels²
     salient_boxes: np.ndarray | None  # [N, 4] float32, xyxy pixels; None if some object of the split has none
 
-    def rows(self, which: slice | np.ndarray) -> Objects:
-        """Some of the objects."""
-        salient = None if self.salient_boxes is None else self.salient_boxes[which]
-        return Objects(self.boxes[which], self.labels[which], self.area[which], salient)
-
 
 @dataclass
 class Split:
     """An annotation file, read and judged."""
 
+    images: Images
+    absent: list[int]  # indices of the images without a usable file
     annotations: Annotations
     problems: Findings  # each stops or ruins training; says what to do
     notes: Findings = field(default_factory=Findings)  # worth knowing
     is_annotated: bool = True  # False: a test split, whose file has no "annotations"
     categories: tuple[Category, ...] = ()  # by id; label i is categories[i - 1]
     categories_are_sound: bool = False  # whether all entries of "categories" could be read
-    images: list[ImageEntry] = field(default_factory=list)
-    absent: set[Id] = field(default_factory=set)  # ids of the images without a usable file
-    objects: list[Objects] = field(default_factory=list)  # one for each image
-    dropped: list[Id] = field(default_factory=list)  # ids of annotations without a usable box
+    dropped: list[Id] = field(init=False)  # ids of annotations without a usable box
+
+    def __post_init__(self) -> None:
+        usable = _usable(self.annotations, self.images.sizes)
+        self.dropped = [self.annotations.ids[row] for row in np.flatnonzero(~usable & ~self.annotations.crowd).tolist()]
+        # The rows of the objects of image i in the annotations are _rows[_ends[i] : _ends[i + 1]].
+        rows = np.flatnonzero(usable).astype(np.int32)
+        order, self._ends = grouped(self.annotations.images[rows], len(self.images))
+        self._rows = rows[order]
+
+    def objects(self, index: int) -> Objects:
+        """The objects of an image."""
+        rows, all_of = self._rows[self._ends[index] : self._ends[index + 1]], self.annotations
+        salient = all_of.salient_boxes
+        with np.errstate(over="ignore"):
+            return Objects(
+                boxes=_inside(all_of.boxes[rows], self.images.sizes[index]),
+                labels=all_of.labels[rows].astype(np.int64),
+                area=all_of.area[rows].astype(np.float32),
+                salient_boxes=None if salient is None else _xyxy(salient[rows]).astype(np.float32),
+            )
+
+    @property
+    def object_counts(self) -> np.ndarray:
+        """[N] int64, how many objects each image has."""
+        return np.diff(self._ends)
+
+    @property
+    def label_counts(self) -> np.ndarray:
+        """[C] int64, how many objects each category has."""
+        counts = np.zeros(len(self.categories) + 1, np.int64)
+        for block in blocks(len(self._rows)):
+            counts += np.bincount(self.annotations.labels[self._rows[block]], minlength=len(counts))
+        return counts[1:]
 
     @property
     def crowds(self) -> int:
@@ -102,76 +150,82 @@ class Split:
         return int(self.annotations.crowd.sum())
 
 
-def read_split(root: Path, split: str) -> Split:
-    """Read an annotation file and look for its images, without opening them. What is wrong is in `problems`."""
-    result = Split(_columns([], []), Findings())
-    content = _read_content(root, split, result.problems)
-    if content is None:
-        return result
-    result.is_annotated = "annotations" in content
-    categories = _Entries("category", "categories", content, _CATEGORY, result.problems)
-    result.categories = _categories(categories)
-    result.categories_are_sound = not result.problems
-    images = _Entries("image", "images", content, _IMAGE, result.problems)
-    result.images = _images(images, ImageFolder(root / split), result)
-    if result.is_annotated:
-        annotations = _Entries("annotation", "annotations", content, _ANNOTATION, result.problems)
-        result.annotations = _annotations(annotations, images, categories, result.categories)
-    result.objects, result.dropped = _objects(result.annotations, result.images)
-    return result
+def _usable(annotations: Annotations, sizes: np.ndarray) -> np.ndarray:
+    """bool `[A]`: no crowd, and large enough inside its image."""
+    usable = ~annotations.crowd
+    for rows in blocks(len(usable)):
+        boxes = _inside(annotations.boxes[rows], sizes[annotations.images[rows]])
+        usable[rows] &= (boxes[:, 2:] - boxes[:, :2] >= _LEAST_SIDE).all(1)
+    return usable
+
+
+def _inside(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """`[N, 4]` (x, y, width, height) → float32 xyxy, clipped to images of these sizes, `[N, 2]` or `[2]`."""
+    return np.clip(_xyxy(boxes), 0, np.concatenate([sizes, sizes], axis=-1)).astype(np.float32)
+
+
+def _xyxy(xywh: np.ndarray) -> np.ndarray:
+    """`[N, 4]` (x, y, width, height) → (x1, y1, x2, y2)."""
+    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
 
 
 # Reading ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Field:
-    kind: Kind
-    optional: bool = False  # it may be missing, or null
+def read_split(root: Path, split: str) -> Split:
+    """Read an annotation file and look for its images, without opening them. What is wrong is in `problems`."""
+    categories, images, annotations = no_entries()
+    problems = Findings()
+    keys = _read_file(root, split, (categories, images, annotations), problems)
+    if problems:  # the entries that were read before are not the file's
+        categories, images, annotations = no_entries()
+        return Split(*_images(images, root / split), _annotations(annotations, images, categories, ()), problems)
+    for found in (categories, images, annotations):
+        found.refuse_repeated_ids()
+    classes = _categories(categories)
+    if not len(categories):
+        categories.problems.add("no category", "", '"categories" is empty; name at least one class')
+    if not len(images):
+        images.problems.add("no image", "", '"images" is empty; a split needs at least one image')
+    result = Split(
+        *_images(images, root / split),
+        _annotations(annotations, images, categories, classes),
+        problems,
+        is_annotated="annotations" in keys,
+        categories=classes,
+        categories_are_sound=not categories.problems,
+    )
+    for found in (categories, images, annotations):
+        problems.update(found.problems)
+    return result
 
 
-_CATEGORY = {"id": _Field(values.ID), "name": _Field(values.NAME)}
-_IMAGE = {
-    "id": _Field(values.ID),
-    "file_name": _Field(values.FILE_NAME),
-    "width": _Field(values.PIXELS),
-    "height": _Field(values.PIXELS),
-}
-_ANNOTATION = {
-    "id": _Field(values.ID),
-    "image_id": _Field(values.ID),
-    "category_id": _Field(values.ID),
-    "bbox": _Field(values.BOX),
-    "area": _Field(values.AREA, optional=True),
-    "iscrowd": _Field(values.FLAG, optional=True),
-    "salient_bbox": _Field(values.BOX, optional=True),
-}
-
-
-def _read_content(root: Path, split: str, problems: Findings) -> dict[str, list] | None:
-    """The lists of the file; None if it is not COCO's object format. "annotations" may be missing."""
+def _read_file(root: Path, split: str, lists: Sequence[Entries], problems: Findings) -> set[str]:
+    """Fill the lists, unless the file is not in COCO's object format; returns the keys of the file."""
     file = annotation_file(root, split)
     absence = _absence(root, file)
     if absence is not None:
         problems.add("file", "", absence)
-        return None
+        return set()
     try:
-        content = parse_json(file.read_bytes())
+        with file.open("rb") as opened:
+            found = read_lists(opened, {entries.key: entries.append for entries in lists})
     except OSError as error:
         problems.add("file", "", f"cannot be read ({error.strerror or error}); make it readable")
-        return None
+        return set()
     except ValueError as error:
         problems.add("file", "", str(error))
-        return None
-    if not isinstance(content, dict):
+        return set()
+    if found is None:
         problems.add("file", "", f"holds no object with {_quoted(_LISTS)}; write COCO's object format")
-        return None
+        return set()
     for key in _LISTS:
-        if isinstance(content, RepeatedKeys) and key in content.repeated:
-            problems.add("file", "", f'gives "{key}" twice; join the two lists')
-        elif not isinstance(content.get(key), list) and not (key == "annotations" and key not in content):
+        are_lists = [is_list for name, is_list in found if name == key]
+        if len(are_lists) > 1:
+            problems.add("file", "", f'gives "{key}" twice; join the two lists, or remove one of them')
+        elif are_lists != [True] and not (key == "annotations" and not are_lists):
             problems.add("file", "", f'has no list "{key}"; COCO\'s object format needs {_quoted(_LISTS)}')
-    return None if problems else content
+    return {name for name, _ in found}
 
 
 def _absence(root: Path, file: Path) -> str | None:
@@ -192,204 +246,96 @@ def _absence(root: Path, file: Path) -> str | None:
     return f"the file does not exist; splits with an annotation file in {shown(root)}: {existing}"
 
 
-class _Entries:
-    """The entries of one list of an annotation file.
-
-    Attributes:
-        valid: for each entry its fields, or None if it has a problem.
-        ids: finds entries by their ids, also those with a problem.
-    """
-
-    def __init__(
-        self, noun: str, key: str, content: dict[str, list], fields: Mapping[str, _Field], problems: Findings
-    ) -> None:
-        self.noun, self.key, self.problems = noun, key, problems
-        self._fields = fields
-        self.valid: list[dict[str, Any] | None] = []
-        ids: list[Id] = []
-        seen: set[Id] = set()
-        entries = content.pop(key)
-        for position in range(len(entries)):
-            found, is_valid = self._read(position, entries[position])
-            entries[position] = None  # frees it: a file of a gigabyte is not held twice
-            id = found.get("id")
-            if id is None:
-                is_valid = False
-            elif id in seen:
-                self.add("twice", found, "its id is given twice; ids must be unique")
-                is_valid = False
-            else:
-                seen.add(id)
-            # An entry without an id cannot be found. No text of a file is this one: it is half a surrogate pair.
-            ids.append("\ud800" if id is None else id)
-            self.valid.append(found if is_valid else None)
-        self.ids = Ids(ids)
-
-    def add(self, kind: str, entry: Mapping[str, Any], problem: str) -> None:
-        """Add a problem of an entry whose id is known."""
-        self.problems.add(f"{self.noun} {kind}", self.title(entry["id"]), f": {problem}")
-
-    def title(self, id: Id) -> str:
-        """What messages call the entry with this id."""
-        return f"{self.noun} {shown(repr(id), 80)}"
-
-    def _read(self, position: int, entry: Any) -> tuple[dict[str, Any], bool]:
-        """The fields that could be read, and whether these are all."""
-        if not isinstance(entry, dict):
-            self.problems.add(f"{self.key} entry", f"{self.key}[{position}]", f": must be an object, got {_got(entry)}")
-            return {}, False
-        found: dict[str, Any] = {}
-        is_valid = True
-        for key, expected in self._fields.items():
-            value = entry.get(key)
-            if value is None and expected.optional:
-                found[key] = None
-                continue
-            read = expected.kind.read(value)
-            if read is not None and not (type(entry) is RepeatedKeys and key in entry.repeated):
-                found[key] = read
-                continue
-            is_valid = False
-            is_repeated = read is not None
-            if is_repeated:
-                problem = f'gives "{key}" twice; keep the right one'
-            elif key in entry:
-                problem = f"{key} must be {expected.kind.name}, got {_got(value)}"
-            else:
-                problem = f'"{key}" is missing; it must be {expected.kind.name}'
-            where = self.title(found["id"]) if "id" in found else f"{self.key}[{position}]"
-            self.problems.add(f"{self.key} {key} {is_repeated}", where, f": {problem}")
-        return found, is_valid
-
-
-def _categories(entries: _Entries) -> tuple[Category, ...]:
+def _categories(entries: Entries) -> tuple[Category, ...]:
     names: set[str] = set()
     found = []
-    for entry in filter(None, entries.valid):
-        if entry["name"] in names:
-            name = shown(repr(entry["name"]), 80)
-            entries.add("name", entry, f"category name {name} is given twice; rename one, or merge the two classes")
-        names.add(entry["name"])
-        found.append(Category(entry["id"], entry["name"]))
-    if not entries.valid:
-        entries.problems.add("no category", "", '"categories" is empty; name at least one class')
+    for row in np.flatnonzero(entries.valid).tolist():
+        id, name = entries.ids[row], entries.columns["name"][row]
+        if name in names:
+            repeated = shown(repr(name), 80)
+            entries.add("name", id, f"category name {repeated} is given twice; rename one, or merge the two classes")
+        names.add(name)
+        found.append(Category(id, name))
     return tuple(sorted(found, key=lambda category: id_order(category.id)))
 
 
-def _images(entries: _Entries, folder: ImageFolder, split: Split) -> list[ImageEntry]:
-    found = []
-    owners: dict[Path, Id] = {}  # file → the entry that named it first
-    for entry in filter(None, entries.valid):
-        id = entry["id"]
+def _images(entries: Entries, folder: Path) -> tuple[Images, list[int]]:
+    """The valid images, and the indices of those without a usable file."""
+    rows = np.flatnonzero(entries.valid)
+    files = ImageFolder(folder)
+    names: list[str] = []
+    absent: list[int] = []
+    for row in rows.tolist():
+        name = entries.columns["file_name"][row]
         try:
-            path = folder.locate(entry["file_name"])
+            name = str(files.locate(name).relative_to(folder))
         except NotFound as fault:
-            split.problems.add(f"image {fault.kind}", f"{fault.where} (id {shown(repr(id), 80)})", fault.what)
-            path = folder.folder / entry["file_name"]
-            split.absent.add(id)
-        else:
-            owner = owners.setdefault(path, id)
-            if owner != id:
-                what = f"has the same file as {entries.title(owner)}, {shown(path)}; merge the two entries"
-                entries.add("file", entry, what)
-        found.append(ImageEntry(id, path, (entry["width"], entry["height"])))
-    if not entries.valid:
-        split.problems.add("no image", "", '"images" is empty; a split needs at least one image')
-    return found
+            id = shown(repr(entries.ids[row]), 80)
+            entries.problems.add(f"image {fault.kind}", f"{fault.where} (id {id})", fault.what)
+            absent.append(len(names))
+        names.append(name)
+    sizes = np.stack([entries.columns[side].numbers()[rows] for side in ("width", "height")], axis=1)
+    images = Images(folder, entries.ids.rows(rows), names, sizes)
+    _refuse_repeated_files(entries, images, absent)
+    return images, absent
 
 
-def _annotations(
-    entries: _Entries, images: _Entries, categories: _Entries, classes: tuple[Category, ...]
-) -> Annotations:
+def _refuse_repeated_files(entries: Entries, images: Images, absent: list[int]) -> None:
+    if len({*images.names}) == len(images):
+        return
+    first: dict[str, int] = {}
+    for index, name in enumerate(images.names):
+        owner = index if index in absent else first.setdefault(name, index)
+        if owner != index:
+            file, other = shown(images.folder / name), entries.title(images.ids[owner])
+            entries.add("file", images.ids[index], f"has the same file as {other}, {file}; merge the two entries")
+
+
+def _annotations(entries: Entries, images: Entries, categories: Entries, classes: tuple[Category, ...]) -> Annotations:
     """The valid annotations; the problems of the others are reported."""
-    # From the position of an entry in its list to its place among the valid ones; None for an entry with a problem.
-    places = iter(range(len(images.valid)))
-    image_of = [None if entry is None else next(places) for entry in images.valid]
     labels = {category.id: label for label, category in enumerate(classes, start=1)}
-    label_of = [None if entry is None else labels[entry["id"]] for entry in categories.valid]
-    found, keys = [], []
-    for entry in filter(None, entries.valid):
-        image = _look_up(entries, entry, "image_id", images)
-        category = _look_up(entries, entry, "category_id", categories)
-        if image is None or category is None:
-            continue
-        key = image_of[image], label_of[category]
-        if None not in key:  # otherwise the problem of that entry is reported already
-            found.append(entry)
-            keys.append(key)
-    return _columns(found, keys)
-
-
-def _look_up(entries: _Entries, entry: Mapping[str, Any], key: str, among: _Entries) -> int | None:
-    positions = among.ids.find(entry[key])
-    if len(positions) == 1:
-        return positions[0]
-    value = shown(repr(entry[key]), 80)
-    if positions:
-        problem = f'{key} {value} can mean {len(positions)} entries of "{among.key}"; write the id as it is there'
-    else:
-        problem = f'{key} {value} is not among "{among.key}"; add the {among.noun}, or correct the annotation'
-    entries.add(key, entry, problem)
-    return None
-
-
-def _columns(entries: list[dict[str, Any]], keys: list[Any]) -> Annotations:
-    """`keys` are (image, label) of every entry."""
-    boxes = np.array([entry["bbox"] for entry in entries], dtype=np.float64).reshape(-1, 4)
-    area = np.array([entry["area"] for entry in entries], dtype=np.float64)  # None becomes NaN
+    label_of = [labels[id] if is_valid else -1 for id, is_valid in zip(categories.ids, categories.valid)]
+    image = _refer(entries, "image_id", images, np.where(images.valid, np.cumsum(images.valid) - 1, -1))
+    label = _refer(entries, "category_id", categories, np.array(label_of, np.int64))
+    columns, valid = entries.columns, entries.valid
+    known = valid & (image >= 0) & (label >= 0)
+    kept = slice(None) if known.all() else known  # a slice does not copy
+    boxes, area = columns["bbox"].numbers()[kept], columns["area"].numbers()[kept]
+    with np.errstate(over="ignore"):
+        np.multiply(boxes[:, 2], boxes[:, 3], out=area, where=np.isnan(area))
+    crowd = columns["iscrowd"].numbers()[kept].view(bool)
     salient = None
-    if entries and all(entry["salient_bbox"] is not None or entry["iscrowd"] for entry in entries):
-        salient = np.array([entry["salient_bbox"] or (np.nan,) * 4 for entry in entries], dtype=np.float64)
-    pairs = np.array(keys, dtype=np.int64).reshape(-1, 2)
-    with np.errstate(over="ignore"):
-        area = np.where(np.isnan(area), boxes[:, 2] * boxes[:, 3], area)
-    return Annotations(
-        ids=[entry["id"] for entry in entries],
-        images=pairs[:, 0],
-        labels=pairs[:, 1],
-        boxes=boxes,
-        area=area,
-        crowd=np.array([bool(entry["iscrowd"]) for entry in entries], dtype=bool),
-        salient_boxes=salient,
-    )
+    if not columns["salient_bbox"].is_empty:
+        salient = columns["salient_bbox"].numbers()[kept]
+        if (np.isnan(salient[:, 0]) & ~crowd).any():
+            salient = None
+    return Annotations(columns["id"].rows(kept), image[kept], label[kept], boxes, area, crowd, salient)
 
 
-# Converting -------------------------------------------------------------------------------------------------
+def _refer(entries: Entries, key: str, among: Entries, numbers: np.ndarray) -> np.ndarray:
+    """What the entries refer to by the ids in `key`; these ids are not kept.
 
+    Args:
+        numbers: of the entries of `among`; -1 for one with a problem.
 
-def _objects(annotations: Annotations, images: list[ImageEntry]) -> tuple[list[Objects], list[Id]]:
-    """The objects of each image, and the ids of annotations without a usable box."""
-    single = np.flatnonzero(~annotations.crowd)
-    image_of = annotations.images[single]
-    sizes = np.array([image.size for image in images], dtype=np.float64).reshape(-1, 2)[image_of]  # [N, 2]
-    boxes = np.clip(_xyxy(annotations.boxes[single]), 0, np.tile(sizes, 2)).astype(np.float32)
-    usable = (boxes[:, 2:] - boxes[:, :2] >= _LEAST_SIDE).all(1)
-    salient = annotations.salient_boxes
-    with np.errstate(over="ignore"):
-        objects = Objects(
-            boxes=boxes,
-            labels=annotations.labels[single],
-            area=annotations.area[single].astype(np.float32),
-            salient_boxes=None if salient is None else _xyxy(salient[single]).astype(np.float32),
-        )
-    # Sorted by image, in the file's order within one; the objects of each image are then a slice of shared columns.
-    order = np.flatnonzero(usable)[np.argsort(image_of[usable], kind="stable")]
-    objects = objects.rows(order)
-    ends = np.searchsorted(image_of[order], np.arange(len(images)), side="right").tolist()
-    by_image = [objects.rows(slice(start, end)) for start, end in zip([0, *ends], ends)]
-    return by_image, [annotations.ids[row] for row in single[~usable]]
-
-
-def _xyxy(xywh: np.ndarray) -> np.ndarray:
-    """`[N, 4]` (x, y, width, height) → (x1, y1, x2, y2)."""
-    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+    Returns:
+        int32 `[N]`, the number of the entry that is meant; -1 also where this is not exactly one, which is reported.
+    """
+    column = entries.columns.pop(key)
+    found = column.find_in(among.ids)
+    rows = np.flatnonzero(entries.valid & (found < 0)).tolist()
+    ids = Ids(among.ids if rows else [])
+    for row in rows:
+        value, meant = shown(repr(column[row]), 80), ids.find(column[row])
+        if meant:
+            problem = f'{key} {value} can mean {len(meant)} entries of "{among.key}"; write the id as it is there'
+        else:
+            problem = f'{key} {value} is not among "{among.key}"; add the {among.noun}, or correct the annotation'
+        entries.add(key, entries.ids[row], problem)
+    return np.append(numbers, -1).astype(np.int32)[found]
 
 
 # Messages ---------------------------------------------------------------------------------------------------
-
-
-def _got(value: Any) -> str:
-    return shown(repr(value), 80)
 
 
 def _quoted(keys: tuple[str, ...]) -> str:

@@ -6,13 +6,10 @@ splits. Problems stop or ruin training. Notes are worth knowing.
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +17,12 @@ import numpy as np
 from tsdlab.config import RoIConfig
 from tsdlab.data.annotations import FILE_PATTERN, ImageEntry, Split, read_split, split_names, summary
 from tsdlab.data.coco import NOT_ANNOTATED, CocoDataset
-from tsdlab.data.conventions import share_leaving, wrong_convention
-from tsdlab.data.findings import listed
+from tsdlab.data.columns import blocks
+from tsdlab.data.conventions import BoxHabits
 from tsdlab.data.images import inspect_image, read_image, vanishes
+from tsdlab.data.parallel import in_parallel
 from tsdlab.data.values import Id
-from tsdlab.errors import DataError, shown
+from tsdlab.errors import DataError, listed, shown
 from tsdlab.progress import progress_bar
 from tsdlab.terminal import name_column
 
@@ -34,8 +32,6 @@ _LONG = 30  # sides; a longer image may vanish when it is resized: `ImageSide` a
 _MOST_OBJECTS = RoIConfig().detections_per_image
 _TWINS_SHOWN = 3
 _LEAVING_NOTED, _LEAVING_REFUSED = 0.25, 0.5  # shares of all boxes
-_IMAGES_PER_TASK = 64
-_THREADS = min(16, 2 * (os.cpu_count() or 1))
 
 
 @dataclass
@@ -145,57 +141,67 @@ def _judge(splits: Mapping[str, Split], used: Sequence[str], progress: bool, dec
 
 
 def _judge_objects(split: Split) -> None:
-    annotations = split.annotations
-    single = np.flatnonzero(~annotations.crowd)
-    boxes = annotations.boxes[single]
-    sizes = np.array([image.size for image in split.images], dtype=np.float64)[annotations.images[single]]
-    _note_objects(split, single, boxes, sizes)
+    _note_objects(split)
     if split.problems:  # some objects are missing from the columns: these tell nothing about the others
         return
-    convention = wrong_convention(boxes, sizes)
-    leaving = share_leaving(boxes, sizes)
+    habits, dropped = BoxHabits(), len(split.dropped)
+    for _, boxes, sizes in _single_objects(split):
+        habits.add(boxes, sizes)
+    convention, leaving = habits.wrong_convention(), habits.share_leaving()
     if convention is not None:
         split.problems.add("convention", "", convention)
-    elif len(split.dropped) > len(single) / 2:
+    elif dropped > habits.boxes / 2:
         split.problems.add(
             "dropped",
             "",
-            f"{len(split.dropped):,} of {len(single):,} boxes have a side below one pixel inside their images; "
+            f"{dropped:,} of {habits.boxes:,} boxes have a side below one pixel inside their images; "
             "correct the boxes, or the sizes of the images",
         )
     elif leaving > _LEAVING_NOTED:
         findings = split.problems if leaving >= _LEAVING_REFUSED else split.notes
         what = f"{leaving:.0%} of the boxes leave their images; are they [x, y, width, height] in pixels?"
         findings.add("leaving", "", what)
-    elif not len(single):
+    elif not habits.boxes:
         crowds = f", only {split.crowds} crowds" if split.crowds else ""
         split.problems.add("no objects", "", f"the split has no objects{crowds}; annotate some, or leave the split out")
 
 
-def _note_objects(split: Split, single: np.ndarray, boxes: np.ndarray, sizes: np.ndarray) -> None:
+def _single_objects(split: Split) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The annotations without the crowds, a few at a time: their rows, boxes [N, 4] and sizes of images [N, 2]."""
     annotations = split.annotations
-    beyond = ((boxes[:, :2] < -1) | (boxes[:, :2] + boxes[:, 2:] > sizes + 1)).any(1)
-    for row in single[beyond]:
-        what = " extends beyond its image and is clipped"
-        split.notes.add("beyond", f"the box of annotation {shown(repr(annotations.ids[row]), 80)}", what)
-    # The best that a detection can be is the part inside the image; AP's lowest threshold of IoU is one half.
-    inside = (np.minimum(boxes[:, :2] + boxes[:, 2:], sizes) - np.maximum(boxes[:, :2], 0)).clip(0)
-    with np.errstate(over="ignore"):
-        lost = single[~((boxes[:, 2:] > 0).all(1) & (2 * inside.prod(1) >= boxes[:, 2:].prod(1)))]
-    if len(lost):
-        which = listed([shown(repr(annotations.ids[row]), 80) for row in lost])
+    for block in blocks(len(annotations.ids)):
+        rows = block.start + np.flatnonzero(~annotations.crowd[block])
+        yield rows, annotations.boxes[rows], split.images.sizes[annotations.images[rows]]
+
+
+def _note_objects(split: Split) -> None:
+    annotations = split.annotations
+    counts = np.zeros(len(split.images), np.int64)
+    all_lost: list[int] = []
+    for single, boxes, sizes in _single_objects(split):
+        beyond = ((boxes[:, :2] < -1) | (boxes[:, :2] + boxes[:, 2:] > sizes + 1)).any(1)
+        for row in single[beyond].tolist():
+            what = " extends beyond its image and is clipped"
+            split.notes.add("beyond", f"the box of annotation {shown(repr(annotations.ids[row]), 80)}", what)
+        # The best that a detection can be is the part inside the image; AP's lowest threshold of IoU is one half.
+        inside = (np.minimum(boxes[:, :2] + boxes[:, 2:], sizes) - np.maximum(boxes[:, :2], 0)).clip(0)
+        with np.errstate(over="ignore"):
+            lost = ~((boxes[:, 2:] > 0).all(1) & (2 * inside.prod(1) >= boxes[:, 2:].prod(1)))
+        all_lost += single[lost].tolist()
+        counts += np.bincount(annotations.images[single], minlength=len(counts))
+    if all_lost:
+        which = listed([shown(repr(annotations.ids[row]), 80) for row in all_lost])
         what = (
-            f"{len(lost):,} objects have no area, or more than half of it outside their images (annotations {which}); "
-            "these objects still count in AP as objects that cannot be found"
+            f"{len(all_lost):,} objects have no area, or more than half of it outside their images (annotations "
+            f"{which}); these objects still count in AP as objects that cannot be found"
         )
         split.notes.add("lost", "", what)
-    counts = np.bincount(annotations.images[single], minlength=len(split.images))
-    for position in np.flatnonzero(counts > _MOST_OBJECTS):
+    for position in np.flatnonzero(counts > _MOST_OBJECTS).tolist():
         what = (
             f" has {counts[position]} objects; AP counts at most {_MOST_OBJECTS} detections in an image, and the "
             "default of roi.detections_per_image is the same: AP cannot reach 100"
         )
-        split.notes.add("many", f"image {shown(repr(split.images[position].id), 80)}", what)
+        split.notes.add("many", f"image {shown(repr(split.images.ids[position]), 80)}", what)
 
 
 def _compare_categories(splits: Mapping[str, Split], used: Sequence[str]) -> None:
@@ -243,18 +249,17 @@ def _names(names: Sequence[str] | set[str]) -> str:
 
 def _judge_images(split: Split, name: str, progress: bool, decode: bool) -> None:
     """Read the header of every image, or all of it; those without a file are reported already."""
-    for image in split.images:
-        shorter, longer = sorted(image.size)
-        if _LONG * shorter < longer < _LONGEST * shorter:
-            what = (
-                f" is more than {_LONG} times as long as it is wide; image.max_size must be at least that many pixels"
-            )
-            split.notes.add("long", shown(image.path), what)
-    images = [image for image in split.images if image.id not in split.absent]
-    faults = _in_parallel(partial(_fault, decode=decode), images)
-    for image, what in zip(images, progress_bar(faults, f"checking {name}", len(images), progress)):
+    images = split.images
+    shorter, longer = images.sizes.min(1), images.sizes.max(1)
+    for index in np.flatnonzero((_LONG * shorter < longer) & (longer < _LONGEST * shorter)):
+        what = f" is more than {_LONG} times as long as it is wide; image.max_size must be at least that many pixels"
+        split.notes.add("long", shown(images[index].path), what)
+    present = np.setdiff1d(np.arange(len(images)), split.absent)
+    faults = in_parallel(lambda index: _fault(images[index], decode), present)
+    for index, what in zip(present, progress_bar(faults, f"checking {name}", len(present), progress)):
         if what is not None:
-            split.problems.add(re.sub(r"\d+", "0", what), shown(image.path), what)  # the same words: the same kind
+            kind = re.sub(r"\d+", "0", what)  # the same words: the same kind
+            split.problems.add(kind, shown(images[index].path), what)
 
 
 def _fault(image: ImageEntry, decode: bool) -> str | None:
@@ -274,32 +279,20 @@ def _fault(image: ImageEntry, decode: bool) -> str | None:
     )
 
 
-def _in_parallel(work: Callable[[ImageEntry], str | None], images: Sequence[ImageEntry]) -> Iterator[str | None]:
-    """The result for every image, in order. Threads: reading waits for the disk, and decoding does without the GIL."""
-
-    def work_on(start: int) -> list[str | None]:
-        return [work(image) for image in images[start : start + _IMAGES_PER_TASK]]
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for found in pool.map(work_on, range(0, len(images), _IMAGES_PER_TASK)):
-            yield from found
-
-
 # Reporting --------------------------------------------------------------------------------------------------
 
 
 def _report(name: str, split: Split, is_needed: bool) -> SplitReport:
-    labels = np.concatenate([np.zeros(0, np.int64), *(objects.labels for objects in split.objects)])
-    counts = np.bincount(labels, minlength=len(split.categories) + 1)[1:]
+    counts = split.object_counts
     problems, notes = split.problems.lines(), split.notes.lines()
     return SplitReport(
         split=name,
         images=len(split.images),
-        objects=len(labels),
+        objects=int(counts.sum()),
         crowds=split.crowds,
-        images_without_objects=sum(len(objects.labels) == 0 for objects in split.objects),
+        images_without_objects=int((counts == 0).sum()),
         dropped=tuple(split.dropped),
-        class_counts={category.name: int(count) for category, count in zip(split.categories, counts)},
+        class_counts={c.name: count for c, count in zip(split.categories, split.label_counts.tolist())},
         problems=problems if is_needed else [],
         notes=[*([] if is_needed else (f"{line}; training does not read this split" for line in problems)), *notes],
     )

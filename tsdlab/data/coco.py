@@ -12,10 +12,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tsdlab.data.annotations import Split, annotation_file, read_split, summary
-from tsdlab.data.findings import listed
 from tsdlab.data.images import read_image
 from tsdlab.data.values import Id
-from tsdlab.errors import DataError, shown
+from tsdlab.errors import DataError, listed, shown
 from tsdlab.randomness import drawing_from
 from tsdlab.structures import Category
 
@@ -70,11 +69,12 @@ class CocoDataset(Dataset):
         if self._split.problems:
             raise DataError(summary(self.root, split, self._split.problems))
         self.categories: tuple[Category, ...] = self._split.categories
-        self.image_ids: list[Id] = [image.id for image in self._split.images]
-        self.image_sizes: list[tuple[int, int]] = [image.size for image in self._split.images]
-        self.num_dropped: int = len(self._split.dropped)
+        self.image_ids: list[Id] = list(self._split.images.ids)
+        self.image_sizes: list[tuple[int, int]] = [*map(tuple, self._split.images.sizes.tolist())]
+        dropped = self._split.dropped
+        self.num_dropped: int = len(dropped)
         if self.num_dropped:
-            ids = listed([shown(repr(id)) for id in self._split.dropped])
+            ids = listed([shown(repr(id)) for id in dropped])
             warnings.warn(
                 f"{shown(self.annotation_file)}: left out {self.num_dropped} box(es) with a side below one pixel "
                 f"inside their image (annotation {ids})",
@@ -101,17 +101,16 @@ class CocoDataset(Dataset):
 
     def target(self, index: int) -> Target:
         """The target of `dataset[index]` before `transforms`, without reading the image."""
-        objects = self._split.objects[index]
-        # Copies: a caller that changes its target must not change the dataset.
+        objects = self._split.objects(index)
         target = {
-            "image_id": self._split.images[index].id,
-            "boxes": torch.tensor(objects.boxes),
-            "labels": torch.tensor(objects.labels),
-            "area": torch.tensor(objects.area),
+            "image_id": self.image_ids[index],
+            "boxes": torch.from_numpy(objects.boxes),
+            "labels": torch.from_numpy(objects.labels),
+            "area": torch.from_numpy(objects.area),
             "iscrowd": torch.zeros(len(objects.labels), dtype=torch.int64),
         }
         if objects.salient_boxes is not None:
-            target["salient_boxes"] = torch.tensor(objects.salient_boxes)
+            target["salient_boxes"] = torch.from_numpy(objects.salient_boxes)
         return target
 
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, Target]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-_LISTED = 5  # entries that a message spells out
+from tsdlab.errors import listed
+
+_KEPT = 5  # entries of a group that a message spells out
 
 
 @dataclass
@@ -34,8 +35,12 @@ class Findings:
             self._groups[kind] = _Group(f"{where}{what}")
             return
         group.count += 1
-        if len(group.others) < _LISTED:
+        if len(group.others) < _KEPT:
             group.others.append(where)
+
+    def update(self, other: Findings) -> None:
+        """Add the messages of `other`, whose kinds are different ones."""
+        self._groups.update(other._groups)
 
     def __len__(self) -> int:
         """How many messages were added."""
@@ -44,16 +49,7 @@ class Findings:
     def lines(self) -> list[str]:
         """One line for each kind."""
         return [
-            group.first + (f" (the same in {_listed(group.others, group.count - 1)})" if group.count > 1 else "")
+            group.first
+            + (f" (the same in {listed(group.others, _KEPT, count=group.count - 1)})" if group.count > 1 else "")
             for group in self._groups.values()
         ]
-
-
-def listed(values: Sequence[object]) -> str:
-    """The first few values, separated by commas, and how many more there are."""
-    return _listed(values[:_LISTED], len(values))
-
-
-def _listed(first: Sequence[object], count: int) -> str:
-    more = f" and {count - len(first):,} more" if count > len(first) else ""
-    return ", ".join(map(str, first)) + more

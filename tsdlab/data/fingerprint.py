@@ -9,8 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -20,9 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tsdlab.data.annotations import Images, Split
 from tsdlab.data.coco import CocoDataset
-from tsdlab.data.findings import listed
-from tsdlab.errors import InputError
+from tsdlab.data.columns import grouped
+from tsdlab.data.parallel import in_parallel
+from tsdlab.errors import InputError, listed
 
 _BYTES = 8  # of a digest: one of 10^12 changes goes unnoticed in a data set of ten million images
 _ENDS = 4096  # bytes that are read at the beginning and at the end of an image file
@@ -81,29 +82,31 @@ class Fingerprint:
 
 def fingerprint(dataset: CocoDataset) -> Fingerprint:
     """The fingerprint of a split; reads a little of every image file."""
-    content = dataset.content
-    folder = dataset.root / dataset.split
-    with ThreadPoolExecutor(8) as pool:  # a network file system answers several at once
-        files = list(pool.map(lambda image: _file_digest(image.path), content.images))
-    images = [
-        json.dumps([image.id, str(image.path.relative_to(folder)), *image.size]).encode() + file
-        for image, file in zip(content.images, files)
-    ]
-    annotations = content.annotations
-    columns = [annotations.labels[:, None], annotations.boxes, annotations.area[:, None], annotations.crowd[:, None]]
-    if annotations.salient_boxes is not None:
-        columns.append(annotations.salient_boxes)
-    order = np.argsort(annotations.images, kind="stable")
-    rows = np.concatenate(columns, axis=1, dtype=np.float64)[order]  # [A, …]
-    ends = np.searchsorted(annotations.images[order], np.arange(len(images)), side="right").tolist()
-    objects = [rows[start:end].tobytes() for start, end in zip([0, *ends], ends)]
     return Fingerprint(
         split=dataset.split,
         categories=json.dumps([[category.id, category.name] for category in dataset.categories]),
         ids=json.dumps(dataset.image_ids),
-        images=_digests(images),
-        objects=_digests(objects),
+        images=_digests(_images(dataset.content.images)),
+        objects=_digests(_objects(dataset.content)),
     )
+
+
+def _images(images: Images) -> Iterator[bytes]:
+    """What the digest of each image is made of."""
+    files = in_parallel(lambda index: _file_digest(images[index].path), range(len(images)))
+    for id, name, size, file in zip(images.ids, images.names, images.sizes.tolist(), files):
+        yield json.dumps([id, name, *size]).encode() + file
+
+
+def _objects(content: Split) -> Iterator[bytes]:
+    """What the digest of the annotations of each image is made of."""
+    annotations = content.annotations
+    columns = [annotations.labels[:, None], annotations.boxes, annotations.area[:, None], annotations.crowd[:, None]]
+    if annotations.salient_boxes is not None:
+        columns.append(annotations.salient_boxes)
+    order, ends = grouped(annotations.images, len(content.images))
+    for start, end in zip(ends.tolist(), ends[1:].tolist()):
+        yield np.concatenate([column[order[start:end]] for column in columns], axis=1, dtype=np.float64).tobytes()
 
 
 def changes(before: Sequence[Fingerprint], now: Sequence[Fingerprint]) -> list[str]:
@@ -154,7 +157,7 @@ def _file_digest(path: Path) -> bytes:
     return digest.digest()
 
 
-def _digests(contents: Sequence[bytes]) -> Tensor:
+def _digests(contents: Iterable[bytes]) -> Tensor:
     """uint8 `[N, 8]`."""
     digests = b"".join(blake2b(content, digest_size=_BYTES).digest() for content in contents)
     return torch.from_numpy(np.frombuffer(digests, np.uint8).reshape(-1, _BYTES).copy())

@@ -8,26 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset
 from torchvision.datasets import CocoDetection
 from torchvision.datasets.vision import StandardTransform
-from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
+from torchvision.tv_tensors import BoundingBoxes
 from torchvision.tv_tensors._dataset_wrapper import VisionDatasetTVTensorWrapper
 
 from tsdlab.data import values
 from tsdlab.data.annotations import Annotations
+from tsdlab.data.arrays import as_image
+from tsdlab.data.categories import categories_of, checked_categories, model_labels
 from tsdlab.data.coco import CocoDataset, Target
-from tsdlab.data.images import as_image, as_numbers
-from tsdlab.data.values import id_order
-from tsdlab.errors import DataError, InputError, shown
+from tsdlab.data.coco_detection import annotations_of, area_of, check_annotations, labels_of, target_of
+from tsdlab.data.targets import as_target, check_labels, check_pixels
+from tsdlab.errors import InputError, shown
 from tsdlab.structures import Category
-
-_MANY = 8  # pixels of a side, that boxes within the first pixel are hardly meant for
-# What a target may have instead of objects.
-_NO_OBJECTS = {"image_id", "labels", "iscrowd", "area"}
 
 
 class Items(Sequence):
@@ -72,9 +69,9 @@ class Items(Sequence):
         if not self._places:
             raise InputError("dataset has no image")
         sources = list({id(source): source for source, _ in self._places}.values())
-        self.categories = _categories(sources[0])
+        self.categories = categories_of(sources[0])
         for source in sources[1:]:
-            if _categories(source) != self.categories:
+            if categories_of(source) != self.categories:
                 raise InputError("the parts of dataset have different categories; labels would mean different classes")
         self.names = tuple(category.name for category in self.categories)
         self.name = shown(str(getattr(sources[0], "annotation_file", "the data set")))
@@ -103,7 +100,7 @@ class Items(Sequence):
             pixels = as_image(image)
             _check_size(pixels, source, place, target)
             found = self._target(source, place, target, index)
-            _check_pixels(found["boxes"], pixels)
+            check_pixels(found["boxes"], pixels)
             return pixels, found
         except InputError as error:
             raise error if self.is_one_image else type(error)(f"item {index} of dataset: {error}") from error
@@ -116,8 +113,7 @@ class Items(Sequence):
         if isinstance(source, CocoDataset):
             return self._target(source, place, source.target(place), index)
         if isinstance(source, CocoDetection):
-            coco = source.coco
-            return self._target(source, place, coco.loadAnns(coco.getAnnIds(source.ids[place])), index)
+            return self._target(source, place, annotations_of(source, place), index)
         return self[index][1]
 
     @property
@@ -170,10 +166,10 @@ class Items(Sequence):
                 yield int(content.labels[row]), content.boxes[row], content.area[row], content.crowd[row]
         elif isinstance(source, CocoDetection) and not isinstance(source, VisionDatasetTVTensorWrapper) and is_raw:
             labels = {category.id: label for label, category in enumerate(self.categories, 1)}
-            annotations = source.coco.loadAnns(source.coco.getAnnIds(source.ids[place]))
-            _check_annotations(annotations, self.categories)
+            annotations = annotations_of(source, place)
+            check_annotations(annotations, self.categories)
             for a in annotations:
-                yield labels[a["category_id"]], a["bbox"], _area(a), bool(values.flag(a.get("iscrowd")))
+                yield labels[a["category_id"]], a["bbox"], area_of(a), bool(values.flag(a.get("iscrowd")))
         else:
             target = self._read[index] if index in self._read else self[index][1]
             for (x1, y1, x2, y2), label in zip(target["boxes"].tolist(), target["labels"].tolist()):
@@ -191,15 +187,15 @@ class Items(Sequence):
     def _target(self, source: Any, place: int, target: Any, index: int) -> Target:
         coco = getattr(source, "coco", None)  # of CocoDetection, and of torchvision's wrapper around it
         if coco is not None and isinstance(target, list):
-            _check_annotations(target, self.categories)
-            target = _from_annotations(target)
+            check_annotations(target, self.categories)
+            target = target_of(target)
         elif coco is not None and "boxes" in target and "iscrowd" not in target:  # the wrapper leaves it out
-            annotations = coco.loadAnns(coco.getAnnIds(source.ids[place]))
+            annotations = annotations_of(source, place)
             if len(annotations) == len(target["boxes"]):
                 target = {**target, "iscrowd": [int(bool(values.flag(a.get("iscrowd")))) for a in annotations]}
         found = dict(target) if isinstance(source, CocoDataset) else as_target(target)
         if coco is not None:
-            found["labels"] = _from_ids(found["labels"], self.categories)
+            found["labels"] = labels_of(found["labels"], self.categories)
         classes = len(self.categories) or (0 if self._to_model is None else len(self._to_model) - 1)
         check_labels(found["labels"], classes)
         if self._to_model is not None:
@@ -207,118 +203,9 @@ class Items(Sequence):
         return found
 
 
-def model_labels(model: Any, dataset: Items | CocoDataset, names: Sequence[str] | None = None) -> Tensor:
-    """[1 + C] the model's label for each label of the dataset.
-
-    They are matched by the names in `model.categories`; if that is empty by `names` of the model's classes 1…C, unless
-    those are as many classes and share no name with the dataset's (a translation); else by position. Labels without a
-    name are the model's.
-
-    Raises:
-        InputError: the dataset has a category that the model does not know.
-    """
-    classes: int = model.config.num_classes
-    categories = checked_categories(model, "the model")
-    own = [category.name for category in categories] or list(names or ())
-    theirs = [category.name for category in dataset.categories]
-    where = shown(str(dataset.name if isinstance(dataset, Items) else dataset.annotation_file))
-    by_name = {name: label for label, name in reversed(list(enumerate(own, 1)))}
-    unknown = [name for name in theirs if name not in by_name]
-    same_number = not categories and len(theirs) == classes
-    if not theirs or own == theirs or (same_number and len(unknown) == len(theirs)):
-        return torch.arange(1 + classes)
-    if not own:
-        raise InputError(
-            f"the model has {classes} classes without names, {where} has {len(theirs)}; set model.categories to a "
-            "tuple with one tsdlab.structures.Category per label"
-        )
-    if unknown:
-        raise InputError(
-            f"the model does not know the categories {shown(', '.join(unknown))} of {where}; it knows "
-            f"{shown(', '.join(own))}"
-        )
-    return torch.tensor([0, *(by_name[name] for name in theirs)])
-
-
 def as_items(dataset: Any) -> Items:
     """`Items` of whatever data set it is; the same if it is `Items` already."""
     return dataset if isinstance(dataset, Items) else Items(dataset)
-
-
-def as_target(target: Any, name: str = "target") -> Target:
-    """The objects of an image as `CocoDataset` gives them; crowds are left out.
-
-    Args:
-        target: a mapping with "boxes" and "labels", and maybe "iscrowd", "area", "salient_boxes" and others; None or a
-            mapping without "boxes" if there are no objects.
-        name: how a message calls it.
-
-    Raises:
-        InputError: it is something else; says what.
-    """
-    target = {} if target is None else target
-    if not isinstance(target, Mapping):
-        raise InputError(f'{name} must be a dict with "boxes" and "labels", got {type(target).__name__}')
-    if "boxes" not in target:
-        if unknown := set(map(str, target)) - _NO_OBJECTS:
-            raise InputError(
-                f'{name} must have "boxes" and "labels", it has {shown(", ".join(sorted(unknown)))}. '
-                "torchvision.datasets.wrap_dataset_for_transforms_v2 gives the data sets of torchvision such targets"
-            )
-        target = {**target, "boxes": [], "labels": []}
-    boxes = as_boxes(target["boxes"], f'{name}["boxes"]').cpu().float()
-    inverted = (boxes[:, 2:] < boxes[:, :2]).any(dim=1)
-    if inverted.any():
-        raise InputError(
-            f'{name}["boxes"] must be [x1, y1, x2, y2] with x1 ≤ x2 and y1 ≤ y2, got '
-            f"{shown(boxes[inverted][0].tolist())}; x, y, width and height need to be converted"
-        )
-    found: Target = {**target, "boxes": boxes, "labels": _whole(target, "labels", len(boxes), name)}
-    for field in ("area", "salient_boxes"):
-        if field in target:
-            value = target[field]
-            found[field] = as_boxes(value, f'{name}["{field}"]').cpu() if field != "area" else as_numbers(value)
-            if found[field] is None or len(found[field]) != len(boxes):
-                raise InputError(f'{name}["{field}"] must have one entry for each of the {len(boxes)} boxes')
-    if "iscrowd" in target and len(boxes):
-        single = _whole(target, "iscrowd", len(boxes), name) == 0
-        for field in ("boxes", "labels", "area", "salient_boxes", "iscrowd"):
-            if field in found:
-                value = as_numbers(found[field])
-                found[field] = value[single] if value is not None else value
-    return found
-
-
-def check_labels(labels: Tensor, classes: int) -> None:
-    """Raise InputError unless all labels are in 1…classes; with `classes` 0, unless they are at least 1."""
-    wrong = labels[(labels < 1) | ((labels > classes) if classes else False)]
-    if len(wrong):
-        allowed = f"1…{classes}" if classes else "1 or more"
-        raise InputError(f"labels must be {allowed} (0 is background), got {int(wrong[0])}")
-
-
-def as_boxes(value: Any, name: str = "proposals") -> Tensor:
-    """Boxes in any usual form as `[K, 4]` xyxy of a floating-point type: a tensor, an array, lists, `BoundingBoxes`.
-
-    Raises:
-        InputError: they have another shape, or are not finite.
-    """
-    if isinstance(value, BoundingBoxes) and value.format != BoundingBoxFormat.XYXY:
-        from torchvision.transforms.v2.functional import convert_bounding_box_format
-
-        value = convert_bounding_box_format(value, new_format=BoundingBoxFormat.XYXY)
-    boxes = as_numbers(value)
-    if boxes is None or boxes.is_complex():
-        raise InputError(f"{name} must be numbers [K, 4] xyxy, got {shown(value, 80)}")
-    boxes = boxes if isinstance(value, Tensor) and boxes.is_floating_point() else boxes.float()
-    if boxes.numel() == 0 and boxes.dim() <= 2 and boxes.shape[-1] in (0, 4):
-        boxes = boxes.reshape(0, 4)
-    if boxes.dim() != 2 or boxes.shape[1] != 4:
-        got = tuple(boxes.shape) if boxes.dim() else boxes.item()
-        raise InputError(f"{name} must be [K, 4] xyxy, got {got}")
-    if not boxes.isfinite().all():
-        raise InputError(f"{name} must be finite, got {shown(boxes[~boxes.isfinite().all(dim=1)][0].tolist())}")
-    return boxes
 
 
 def _is_image(value: Any) -> bool:
@@ -371,85 +258,3 @@ def _check_size(image: Tensor, source: Any, place: int, target: Any) -> None:
             f"image is {width}×{height} pixels, but its boxes are for {expected[1]}×{expected[0]}; resize both: give "
             "the data set `transforms` that take image and target, not a `transform` of the image"
         )
-
-
-def _check_pixels(boxes: Tensor, image: Tensor) -> None:
-    """Raise InputError if all boxes of an image of many pixels are within the first one: they are fractions."""
-    if len(boxes) and min(image.shape[1:]) > _MANY and bool((boxes >= 0).all() and (boxes <= 1).all()):
-        raise InputError(
-            f"boxes must be in pixels, got {shown(boxes[0].tolist())}, which are fractions of the image; multiply them "
-            "by its width and height"
-        )
-
-
-def _categories(source: Any) -> tuple[Category, ...]:
-    coco = getattr(source, "coco", None)
-    if coco is not None:
-        for key, entry in coco.cats.items():
-            if values.name(entry.get("name")) is None:
-                raise DataError(f"category {shown(repr(key))} of the data set must have a name")
-        return tuple(Category(key, coco.cats[key]["name"]) for key in sorted(coco.cats, key=id_order))
-    return checked_categories(source, "the data set")
-
-
-def checked_categories(owner: Any, name: str) -> tuple[Category, ...]:
-    """The attribute `categories` of a model or data set; () if it has none.
-
-    Raises:
-        InputError: it is something else than categories.
-    """
-    found = getattr(owner, "categories", None)
-    found = () if found is None else found
-    if not isinstance(found, tuple | list) or not all(isinstance(category, Category) for category in found):
-        raise InputError(
-            f"categories of {name} must be a tuple with one tsdlab.structures.Category(id, name) per label, got "
-            f"{shown(found, 80)}"
-        )
-    return tuple(found)
-
-
-def _from_annotations(annotations: list[dict[str, Any]]) -> Target:
-    """The objects of one image of COCO's format; their labels are still ids of categories."""
-    objects = [a for a in annotations if not values.flag(a.get("iscrowd")) and min(a["bbox"][2:]) > 0]
-    boxes = torch.tensor([a["bbox"] for a in objects]).reshape(-1, 4).float()
-    boxes[:, 2:] += boxes[:, :2]
-    return {"boxes": boxes, "labels": [a["category_id"] for a in objects], "area": [_area(a) for a in objects]}
-
-
-def _check_annotations(annotations: list[Any], categories: tuple[Category, ...]) -> None:
-    """Raise DataError unless every annotation of COCO's format has a box and a category of the file."""
-    known = {category.id for category in categories}
-    for a in annotations:
-        where = f"annotation {shown(repr(a.get('id') if isinstance(a, Mapping) else a), 80)}"
-        box = list(a["bbox"]) if isinstance(a, Mapping) and isinstance(a.get("bbox"), list | tuple) else None
-        if values.box(box) is None or any(isinstance(side, str) for side in box or ()):
-            raise DataError(f'{where}: "bbox" must be four finite numbers [x, y, width, height], got {shown(box, 80)}')
-        if not isinstance(a.get("category_id"), int | str) or a["category_id"] not in known:
-            raise DataError(
-                f'{where}: "category_id" {shown(repr(a.get("category_id")), 80)} is no category of the file'
-            )
-
-
-def _area(annotation: dict[str, Any]) -> float:
-    """Pixels²; that of the box if the annotation has none."""
-    found = values.area(annotation.get("area"))
-    return annotation["bbox"][2] * annotation["bbox"][3] if found is None else found
-
-
-def _from_ids(ids: Tensor, categories: tuple[Category, ...]) -> Tensor:
-    """Labels 1…C for ids of categories."""
-    labels = {category.id: label for label, category in enumerate(categories, 1)}
-    return torch.tensor([labels[key] for key in ids.tolist()], dtype=torch.int64)
-
-
-def _whole(target: Mapping[str, Any], field: str, count: int, name: str) -> Tensor:
-    """An entry of a target as int64 [count]."""
-    if field not in target:
-        raise InputError(f'{name} has "boxes" but no "{field}"')
-    values = as_numbers(target[field])
-    is_flag = values is not None and values.dtype == torch.bool and field == "labels"
-    if values is None or is_flag or (values.is_floating_point() and not torch.equal(values, values.round())):
-        raise InputError(f'{name}["{field}"] must be whole numbers, got {shown(target[field], 80)}')
-    if values.numel() != count:
-        raise InputError(f'{name} has {count} boxes, but {values.numel()} entries in "{field}"')
-    return values.reshape(-1).cpu().long()

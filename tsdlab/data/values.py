@@ -6,11 +6,11 @@ thing that it can mean. A value without one meaning (true as a width, NaN, 1e400
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 Id = int | str
@@ -111,24 +111,30 @@ class Ids:
     A number that is given as text finds the number, and the other way round, if exactly one id can be meant.
     """
 
-    def __init__(self, ids: list[Id]) -> None:
-        self._positions: dict[Id, list[int]] = {}  # one each, the first
-        self._by_number: dict[int, list[int]] = {}
+    def __init__(self, ids: Iterable[Id | None]) -> None:
+        self._positions: dict[Id, int] = {}  # the first, of those that are given twice
         for position, id in enumerate(ids):
-            if id in self._positions:
-                continue
-            self._positions[id] = [position]
-            as_number = _integer(id)
-            if as_number is not None:
-                self._by_number.setdefault(as_number, []).append(position)
+            if id is not None:
+                self._positions.setdefault(id, position)
 
-    def find(self, id: Id) -> list[int]:
-        """The positions in the list that an id can mean: one, if it is right; none, if it is not there."""
+    def find(self, id: Id | None) -> list[int]:
+        """The positions in the list that an id can mean: one, if it is right; none, if it is not there, or is None."""
+        if id is None:
+            return []
         exact = self._positions.get(id)
         if exact is not None:
-            return exact
+            return [exact]
         as_number = _integer(id)
         return [] if as_number is None else self._by_number.get(as_number, [])
+
+    @cached_property
+    def _by_number(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for id, position in self._positions.items():
+            as_number = _integer(id)
+            if as_number is not None:
+                found.setdefault(as_number, []).append(position)
+        return found
 
 
 def id_order(id: Id) -> tuple[bool, Id]:
@@ -149,66 +155,3 @@ def _unicode(text: str) -> str | None:
     except UnicodeEncodeError:
         return None
     return text
-
-
-# JSON -------------------------------------------------------------------------------------------------------
-
-
-class RepeatedKeys(dict):
-    """A JSON object that gives keys more than once, with different values."""
-
-    repeated: frozenset[str] = frozenset()
-
-
-class LongInteger:
-    """An integer with more digits than Python reads."""
-
-    def __init__(self, digits: str) -> None:
-        self._digits = digits
-
-    def __repr__(self) -> str:
-        return f"{self._digits[:12]}… ({len(self._digits):,} digits)"
-
-
-def parse_json(content: bytes) -> Any:
-    """The value of a JSON text in UTF-8, UTF-16 or UTF-32, with or without a byte-order mark.
-
-    Raises:
-        ValueError: it is not JSON; the message says where and what to do.
-    """
-    try:
-        try:
-            return json.loads(content, object_pairs_hook=_object)
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            raise
-        except ValueError:  # Python refuses integers of thousands of digits; a second, slower reading keeps them apart
-            return json.loads(content, object_pairs_hook=_object, parse_int=_parse_integer)
-    except json.JSONDecodeError as error:
-        if not content.strip():
-            raise ValueError("is empty; write it again") from None
-        raise ValueError(
-            f"malformed JSON at line {error.lineno}, column {error.colno}: {error.msg}; write it again"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"is not UTF-8 at byte {error.start:,}; save it as UTF-8") from None
-    except RecursionError:
-        raise ValueError("is nested too deeply to be read; remove the nested values") from None
-
-
-def _parse_integer(digits: str) -> int | LongInteger:
-    return int(digits) if len(digits) <= _MOST_DIGITS else LongInteger(digits)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) == len(pairs):
-        return result
-    # NaN differs from itself, so that it is never the same value twice.
-    repeated = frozenset(key for key, value in pairs if not _same(result[key], value))
-    marked = RepeatedKeys(result)
-    marked.repeated = repeated
-    return marked
-
-
-def _same(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and bool(one == other)

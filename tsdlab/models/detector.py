@@ -15,7 +15,8 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from tsdlab.config import Config, RoIConfig
-from tsdlab.data.images import as_image, vanishes
+from tsdlab.data.arrays import as_image
+from tsdlab.data.images import vanishes
 from tsdlab.errors import InputError
 from tsdlab.models.torchvision_start import Parts
 from tsdlab.structures import Category
@@ -50,7 +51,7 @@ class Detector(GeneralizedRCNN):
         """Detections of every image, best first.
 
         Args:
-            images: each [3, H, W] in 0…1, or what else `tsdlab.data.images.as_image` takes. They are converted to the
+            images: each [3, H, W] in 0…1, or what else `tsdlab.data.arrays.as_image` takes. They are converted to the
                 type and device of the model's parameters.
             postprocessing: its thresholds, NMS and limits replace those of `roi_heads.config`; its other fields are
                 ignored.

@@ -13,8 +13,8 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 from torchvision.ops import clip_boxes_to_image
 
-from tsdlab.data.images import as_image
-from tsdlab.data.items import as_boxes
+from tsdlab.data.arrays import as_image
+from tsdlab.data.targets import as_boxes
 from tsdlab.errors import InputError
 from tsdlab.models.boxes import decode
 from tsdlab.models.build import as_detector
@@ -44,7 +44,7 @@ class Probe:
 
     Args:
         model: a `Detector`, or a Faster R-CNN of torchvision (see `tsdlab.models.build.as_detector`).
-        image: [3, H, W] in 0…1, or any other form that `tsdlab.data.images.as_image` takes.
+        image: [3, H, W] in 0…1, or any other form that `tsdlab.data.arrays.as_image` takes.
 
     Attributes:
         image_size: (height, width) of the image.
@@ -214,7 +214,7 @@ def trace(model: nn.Module, image: Any, proposals: Any = None) -> DetectionTrace
 
     Args:
         model: a `Detector`, or a Faster R-CNN of torchvision. It runs in eval mode; its mode is restored afterwards.
-        image: [3, H, W] in 0…1, or any other form that `tsdlab.data.images.as_image` takes.
+        image: [3, H, W] in 0…1, or any other form that `tsdlab.data.arrays.as_image` takes.
         proposals: [K, 4] xyxy in pixels of `image` to use instead of the RPN's: a tensor, an array or lists.
 
     Returns:

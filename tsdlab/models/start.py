@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tsdlab.config import TORCHVISION, Config
-from tsdlab.errors import WeightsError
+from tsdlab.errors import WeightsError, listed
 from tsdlab.models.detector import Detector
 from tsdlab.models.heads import build_head
 from tsdlab.models.torchvision_start import fold_epsilon
@@ -33,17 +33,16 @@ class Start:
         """What to tell the user, a sentence a line."""
         lines = [self.note] if self.note else []
         if self.classes and self.new:
-            lines.append(f"classes {_some(self.classes)} keep their output rows; {_some(self.new)} start from random")
+            lines.append(f"classes {_names(self.classes)} keep their output rows; {_names(self.new)} start from random")
         elif self.new:
-            lines.append(f"the weights have none of the classes: output rows of {_some(self.new)} start from random")
+            lines.append(f"the weights have none of the classes: output rows of {_names(self.new)} start from random")
         if self.kept:
-            lines.append(f"{_some(self.kept, 4)} do not fit these weights and start from random")
+            lines.append(f"{_names(self.kept, 4)} do not fit these weights and start from random")
         return lines
 
 
-def _some(names: Sequence[str], most: int = 8) -> str:
-    shown = ", ".join(name if len(name) <= 60 else f"{name[:59]}…" for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+def _names(names: Sequence[str], most: int = 8) -> str:
+    return listed(names, most, limit=60)
 
 
 def start_from(model: Detector, source: str | Path, categories: Sequence[Category]) -> Start:

@@ -19,7 +19,7 @@ from tsdlab.files import claim_outputs
 from tsdlab.models.build import from_torchvision
 from tsdlab.models.detector import Detector
 from tsdlab.models.torchvision_start import published_model
-from tsdlab.models.weights import convert, is_safetensors, listed, read_tensors, require_file, save_weights
+from tsdlab.models.weights import convert, first_misfits, is_safetensors, read_tensors, require_file, save_weights
 from tsdlab.structures import Category
 
 _CLASS_WEIGHT = "roi_heads.box_predictor.cls_score.weight"  # [1 + C, hidden]; every such detector has it
@@ -213,7 +213,7 @@ def under_own_names(model: Detector, state_dict: dict[str, Tensor]) -> dict[str,
     problems = [f"{k} is missing" for k in sorted(missing)] + [f"{k} is unknown" for k in sorted(unknown)]
     problems += [f"{k} is {tuple(renamed[k].shape)}, not {tuple(own[k].shape)}" for k in sorted(misfits)]
     if problems:
-        raise WeightsError(f"these torchvision weights do not fit the model: {listed(problems)}")
+        raise WeightsError(f"these torchvision weights do not fit the model: {first_misfits(problems)}")
     return {k: v for k, v in renamed.items() if k in own}
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tsdlab import shipped
 from tsdlab.config import Config, config_from_dict
 from tsdlab.device import as_device
-from tsdlab.errors import InputError, MissingFileError, WeightsError
+from tsdlab.errors import InputError, MissingFileError, WeightsError, listed
 from tsdlab.files import atomic_write
 from tsdlab.models.build import build_detector
 from tsdlab.models.detector import Detector
@@ -377,10 +377,9 @@ def _check_shapes(path: Path, stored: Mapping[str, tuple[int, ...]], own: Mappin
     ]
     problems += [f"{name} is unknown" for name in stored if name not in own]
     if problems:
-        raise WeightsError(f"{path} does not fit the model: {listed(problems)}")
+        raise WeightsError(f"{path} does not fit the model: {first_misfits(problems)}")
 
 
-def listed(problems: list[str], most: int = 8) -> str:
-    """The first of them, in one line."""
-    more = f"; and {len(problems) - most} more" if len(problems) > most else ""
-    return _brief("; ".join(problems[:most])) + more
+def first_misfits(problems: list[str]) -> str:
+    """The first few of what does not fit, on one line."""
+    return listed(problems, separator="; ", last="; and ", limit=120)

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from tsdlab.data.annotations import annotation_file
 from tsdlab.data.imports import coco, cvat, labelme, voc, yolo
 from tsdlab.data.imports.source import Picture, Source, same_name
-from tsdlab.errors import DataError, ExistingFileError, InputError, MissingFileError, shown
+from tsdlab.errors import DataError, ExistingFileError, InputError, MissingFileError, listed, shown
 from tsdlab.files import new_folder, write_json
 from tsdlab.progress import progress_bar
 from tsdlab.ranges import FractionBelowOne, Seed, check_value
@@ -21,7 +21,6 @@ from tsdlab.ranges import FractionBelowOne, Seed, check_value
 FormatName = Literal["voc", "yolo", "coco", "cvat", "labelme"]
 ImagesAs = Literal["copy", "hardlink", "link"]
 FORMATS: dict[str, ModuleType] = {"coco": coco, "cvat": cvat, "labelme": labelme, "voc": voc, "yolo": yolo}
-_LISTED = 20  # problems that a message spells out
 
 
 def import_data(
@@ -110,14 +109,9 @@ def _recognized(source: Source) -> str:
 
 def _summary(source: Source) -> str:
     problems = source.problems
-    more = [f"  … and {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
-    return "\n".join(
-        [
-            f"{shown(source.root)}: {len(problems)} problem(s), nothing was written; correct them, or leave them out "
-            "with --skip",
-            *(f"  - {problem}" for problem in problems[:_LISTED]),
-            *more,
-        ]
+    return (
+        f"{shown(source.root)}: {len(problems)} problem(s), nothing was written; correct them, or leave them out "
+        "with --skip\n  - " + listed(problems, 20, separator="\n  - ", last="\n  … and ", limit=1000)
     )
 
 

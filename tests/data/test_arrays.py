@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from stored_images import png
 from torchvision import tv_tensors
 
 from tsdlab.data import as_image, read_image
@@ -113,13 +112,7 @@ def test_an_open_image_is_what_its_file_is(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     if name == "12 of 16 bits.png":
         rows = (BYTES.astype(np.uint16) * 16).astype(">u2").reshape(6, -1)
-        chunks = [
-            (b"IHDR", struct.pack(">IIBBBBB", 9, 6, 16, 2, 0, 0, 0)),
-            (b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))),
-            (b"IEND", b""),
-        ]
-        body = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
-        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(body))
+        path.write_bytes(png(2, 16, rows.view(np.uint8)))
     elif name.endswith("pgm"):
         white, step = (4095, 16) if name.startswith("12") else (65535, 257)
         path.write_bytes(b"P5 9 6 %d " % white + (GREY.astype(np.uint16) // 4 * step).astype(">u2").tobytes())
