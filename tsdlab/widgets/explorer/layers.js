@@ -14,7 +14,7 @@ export const LAYERS = {
 };
 
 /**
- * P̂_r and P̂_c of a level's answer.
+ * P̂_r and P̂_c of a level's answer: a box that is moved or resized as a whole, or an arrow for each bin.
  *
  * @param page gives the state and the palette
  * @param proposal the box that the answer is about
@@ -23,11 +23,10 @@ export const LAYERS = {
  */
 export function displacementShapes(page, proposal, at, u) {
   const [layers, magnify, { palette }] = [page.state("layers"), page.state("magnify"), page.fixed];
-  const shapes = [];
-  if (at.region && layers.includes("localization")) {
-    const region = stretched(proposal, at.region, magnify);
-    shapes.push(...boxShape(region, palette.localization, u, { dash: LAYERS.localization.dash, name: "region" }));
-  }
-  if (at.points && layers.includes("classification")) shapes.push(...arrowShapes(proposal, at.points, magnify, palette, u));
-  return shapes;
+  return ["localization", "classification"].filter((task) => at.regions[task] && layers.includes(task)).flatMap((task) => {
+    const { box, points } = at.regions[task];
+    const color = palette[task];
+    if (points) return arrowShapes(proposal, points, magnify, { from: palette.proposal, to: color }, u);
+    return boxShape(stretched(proposal, box, magnify), color, u, { dash: LAYERS.localization.dash, name: `region ${task}` });
+  });
 }

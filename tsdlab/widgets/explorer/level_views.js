@@ -54,10 +54,10 @@ class LevelView {
     showPicture(this.picture, page.told("image"));
     this.overlay.replaceChildren(
       ...boxShape(proposal, page.fixed.palette.proposal, u, { width: 1.5 }), ...displacementShapes(page, proposal, at, u));
-    const length = (symbol, value, title) => (value === undefined ? null : html("span", { title }, `${symbol} ${percent(value)}`));
+    const title = "how far the bins are moved, in percent of P's size, on average";
+    const length = (symbol, region) => (region ? html("span", { title }, `${symbol} ${percent(region.moved)}`) : null);
     this.numbers.replaceChildren(...[
-      length("|ΔC|", at.moved, "mean length of the bins' offsets, in percent of P's size"),
-      length("|ΔR|", at.shift, "length of the region's offset, in percent of P's size"),
+      length("|ΔC|", at.regions.classification), length("|ΔR|", at.regions.localization),
       html("span", { title: "score of the class" }, `${page.fixed.names[at.label]} ${fixed(at.score)}`),
       html("span", { title: "IoU of the decoded box with the nearest object" }, `IoU ${fixed(at.iou)}`),
     ].filter(Boolean));
