@@ -108,7 +108,7 @@ def our_pool(setting: Setting, features: list[Tensor], rois: Tensor, offsets: Te
 
 
 def tsd_pools(setting: Setting, features: list[Tensor], rois: Tensor, offsets: Tensor) -> Tensor:
-    """All that TSD pools in a training step: P, P̂_c and P̂_r, from one prepared pyramid."""
+    """All that TSD pools in a training step: P, P̂c and P̂r, from one prepared pyramid."""
     pool = MultiScaleDeformRoIAlign(setting.strides, BINS, SAMPLES)(features)
     levels = pool.assign_levels(rois)
     return pool(rois, levels) + pool(rois, levels, offsets) + pool(rois + 1, levels)

@@ -33,7 +33,7 @@ def scene(image: int, zoom: int = 1) -> tuple[Scene, Tensor]:
 
 
 def choose(sibling: Detector, tsd: Detector) -> ReadProposal:
-    """The proposal that ΔR improves most (gain in IoU from P to P̂_r), among those that only TSD classifies.
+    """The proposal that ΔR improves most (gain in IoU from P to P̂r), among those that only TSD classifies.
 
     "Only TSD": the sibling head's best class is another one, or background; TSD gives the true class 0.9 or more.
     """
@@ -69,7 +69,7 @@ def draw_overview(figure: plt.Figure, sibling: Detector, tsd: Detector, chosen: 
     plots.displacement(large, traces["tsd"], 0, axes["moved"], truth, pixel=1 / ZOOM)
     axes["moved"].set(xlim=axes["world"].get_xlim(), ylim=axes["world"].get_ylim())
     axes["moved"].set_title(
-        f"TSD makes two regions of P (IoU {chosen.overlap:.2f} → P̂_r: {chosen.moved_overlap:.2f})", fontsize=10
+        f"TSD makes two regions of P (IoU {chosen.overlap:.2f} → P̂r: {chosen.moved_overlap:.2f})", fontsize=10
     )
     axes["moved"].legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, frameon=False, fontsize=9)
 
@@ -95,7 +95,7 @@ def main() -> None:
     draw_overview(figure, sibling, tsd, chosen)
     figure.savefig(PICTURE, dpi=110)
     print(f"image {chosen.image}, object {chosen.object}: a {CLASSES[chosen.label - 1]}")
-    print(f"IoU of the proposal {chosen.overlap:.3f}, of P̂_r {chosen.moved_overlap:.3f}")
+    print(f"IoU of the proposal {chosen.overlap:.3f}, of P̂r {chosen.moved_overlap:.3f}")
     for head, reading in (("sibling", chosen.first), ("tsd", chosen.second)):
         print(f"{head}: score of the true class {reading.score:.2f}, IoU of the decoded box {reading.iou:.3f}")
     print(f"written: {PICTURE}")

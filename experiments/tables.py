@@ -94,7 +94,7 @@ def dose_table() -> str:
         of = {row["misalignment"]: row for row in summary if row["system"] == system}
         rows.append([system, *(_spread(of[dose], of[dose]["AP"]) for dose in doses)])
     moved = {row["misalignment"]: row for row in summary if row["displacement"] is not None}
-    for key, label in (("moved_on_salient", "P̂_c"), ("grid_on_salient", "the plain grid")):
+    for key, label in (("moved_on_salient", "P̂c"), ("grid_on_salient", "the plain grid")):
         shares = (_spread(moved[dose], moved[dose]["displacement"][key], 100) for dose in doses)
         rows.append([f"{label} on the badge, %", *shares])
     return markdown(rows)

@@ -32,8 +32,8 @@ def test_shipped_weights_detect_on_the_sample(head, recorded):
 
 def test_offsets_of_the_shipped_tsd_are_learnt():
     trace = tsdlab.trace(tsdlab.load_detector("badges-tsd"), CocoDataset(SAMPLE, "val")[0][0])
-    assert trace.classification_offsets.std(dim=0).max() > 1e-3, "offsets differ from proposal to proposal"
-    assert torch.isfinite(trace.localization_offset).all()
+    assert trace.regions["classification"].offsets.std(dim=0).max() > 1e-3, "offsets differ from proposal to proposal"
+    assert torch.isfinite(trace.regions["localization"].offsets).all()
 
 
 @pytest.mark.slow

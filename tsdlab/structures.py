@@ -7,9 +7,15 @@ Levels are the feature maps of the pyramid that RoIs are pooled from, finest fir
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
+
+# The two tasks of the second stage. What belongs to one of them is kept under its name.
+TASKS = ("classification", "localization")
 
 
 @dataclass(frozen=True)
@@ -30,11 +36,12 @@ class Samples:
 
 
 @dataclass
-class Displacement:
-    """How far a head moves the regions of its two tasks; None where it moves no region, or not in this form."""
+class Region:
+    """Where a head pools one of its tasks from: the boxes and offsets that it gives to its pooler."""
 
-    classification_offsets: Tensor | None = None  # ΔC [K, bins, bins, 2] (dx, dy), fractions of the RoI's size
-    localization_offset: Tensor | None = None  # ΔR [K, 2] (dx, dy), fractions of the RoI's size
+    boxes: Tensor  # [K, 4]
+    # [K, bins, bins, 2] (dx, dy) how far each bin is moved, fractions of the box's size; None: bins stay in their grid.
+    offsets: Tensor | None = None
 
 
 @dataclass
@@ -44,6 +51,8 @@ class HeadOutput:
     logits: Tensor  # [K, 1 + C]
     deltas: Tensor  # [K, 1 + C, 4] one box delta per class, as torchvision's BoxCoder reads them
     boxes: Tensor  # [K, 4] the boxes that the deltas are relative to
+    # By task, as in TASKS; a task that is pooled from the RoIs themselves has no entry.
+    regions: dict[str, Region] = field(default_factory=dict, kw_only=True)
 
     def scores(self) -> Tensor:
         """Class scores [K, 1 + C] in 0…1, float32."""
@@ -52,10 +61,6 @@ class HeadOutput:
     def extra_branches(self) -> dict[str, HeadOutput]:
         """Predictions of branches that inference does not use, by name. Analysis shows them beside this output."""
         return {}
-
-    def displacement(self) -> Displacement:
-        """How far the head moved its regions away from the RoIs."""
-        return Displacement()
 
 
 @dataclass
@@ -68,20 +73,33 @@ class BranchTrace:
 
 
 @dataclass
-class Answer:
-    """What a detector predicts for proposals. Boxes and points are in pixels of the original image.
+class RegionTrace:
+    """Where one task is pooled from, for every proposal of a traced image: P̂c or P̂r. Pixels of the original image."""
 
-    Offsets, points and regions are None for heads that do not move their regions. Those of localization are also None
-    for a TSD that moves the bins of its localization region one by one.
-    """
+    boxes: Tensor  # [K, 4]
+    points: Tensor  # [K, bins, bins, 2] (x, y) where each bin has its centre
+    offsets: Tensor  # [K, bins, bins, 2] (dx, dy) from the bin's place in P's own grid, fractions of P's size
+    deformed: bool  # whether bins are moved one by one; otherwise the points are the plain grid of the boxes
+
+    @property
+    def moved(self) -> Tensor:
+        """[K] |ΔC| or |ΔR|: mean length of the bins' offsets, a fraction of P's size."""
+        return self.offsets.norm(dim=-1).mean(dim=(-2, -1))
+
+    @property
+    def translation(self) -> Tensor:
+        """[K, 2] mean of the bins' offsets (dx, dy), fractions of P's size: ΔR where all bins move alike."""
+        return self.offsets.mean(dim=(-3, -2))
+
+
+@dataclass
+class Answer:
+    """What a detector predicts for proposals. Boxes and points are in pixels of the original image."""
 
     proposals: Tensor  # P [K, 4]
     levels: Tensor  # [K] int64, index of the level that each proposal is pooled from
     branches: dict[str, BranchTrace]  # by name; the last one is what inference uses, named after the head
-    classification_offsets: Tensor | None  # ΔC [K, bins, bins, 2], fractions of the proposal's size
-    localization_offset: Tensor | None  # ΔR [K, 2], fractions of the proposal's size
-    classification_points: Tensor | None  # P̂_c [K, bins, bins, 2] (x, y): bin centres moved by their offsets
-    localization_proposals: Tensor | None  # P̂_r [K, 4]
+    regions: dict[str, RegionTrace]  # by task, as in TASKS; a task that is pooled from P itself has no entry
 
     @property
     def detection(self) -> BranchTrace:
@@ -103,3 +121,23 @@ class DetectionTrace(Answer):
     strides: dict[str, tuple[float, float]]  # level name → (y, x) original-image pixels per feature cell
     proposal_scores: Tensor  # [K] RPN objectness, 0…1; NaN for proposals that the caller gave
     detections: dict[str, Tensor]  # boxes, labels and scores after NMS, as the model returns them
+
+
+def map_tensors(change: Callable[..., Tensor], first: Any, *others: Any) -> Any:
+    """Apply `change` to every tensor of a dataclass or dict, however deep; what is no tensor stays as it is.
+
+    Args:
+        change: takes one tensor of each, in the order in which they are given.
+        first, others: of the same structure.
+    """
+    if isinstance(first, Tensor):
+        return change(first, *others)
+    if isinstance(first, dict):
+        return {name: map_tensors(change, value, *(of[name] for of in others)) for name, value in first.items()}
+    if dataclasses.is_dataclass(first) and not isinstance(first, type):
+        values = {
+            name: map_tensors(change, getattr(first, name), *(getattr(of, name) for of in others))
+            for name in (field.name for field in dataclasses.fields(first))
+        }
+        return type(first)(**values)
+    return first

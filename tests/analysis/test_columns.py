@@ -14,7 +14,7 @@ NOWHERE = torch.full((1, 4), math.nan)
 
 
 def columns(proposals, points, moved, objects, salient):
-    measured = Moved(proposals, points, moved, objects, salient)
+    measured = Moved(proposals, points, bin_centres(moved), objects, salient)
     return {name: column.compute(measured).tolist() for name, column in COLUMNS.items()}
 
 
@@ -50,12 +50,13 @@ def test_the_unit_says_how_a_column_changes_with_the_size_of_the_image(name):
     proposals, moved, objects, salient = torch.cat([corners, corners + torch.tensor([15.0, 40.0])], dim=-1)
     points = bin_centres(proposals) + 5 * torch.randn(9, 7, 7, 2, generator=torch.Generator().manual_seed(1))
     small, large = (
-        column.compute(Moved(*(boxes * scale for boxes in (proposals, points, moved, objects, salient))))
+        column.compute(Moved(*(of * scale for of in (proposals, points, bin_centres(moved), objects, salient))))
         for scale in (1, 3)
     )
-    factor = {"pixels": 3, "fraction of P’s size": 1, "degrees": 1, "": 1}[column.unit]
+    factor = {"pixels": 3, "% of P’s size": 1, "%": 1, "degrees": 1, "": 1}[column.unit]
     torch.testing.assert_close(large, factor * small, rtol=1e-3, atol=1e-3)
     assert column.label == column.title + (f" ({column.unit})" if column.unit else "")
+    assert column.scale == (100 if "%" in column.unit else 1)
 
 
 def test_the_bins_of_histograms():
@@ -99,3 +100,15 @@ def test_where_nobody_marked_a_salient_part_there_is_no_number_of_it():
     found = first(columns(P, bin_centres(P), P, P, NOWHERE))
     missing = {name for name, value in found.items() if math.isnan(value)} - {"localization_heading"}
     assert missing == {"grid_on_salient", "moved_on_salient", "towards_salient"}
+
+
+@pytest.mark.parametrize("role", ["classification", "localization"])
+def test_a_task_that_is_pooled_from_the_proposal_has_no_number(role):
+    nowhere = torch.full((1, 7, 7, 2), math.nan)
+    other = bin_centres(P + 3)
+    points = (nowhere, other) if role == "classification" else (other, nowhere)
+    measured = Moved(P, *points, P + 5, P)
+    for name, column in (COLUMNS | DIRECTIONS).items():
+        values = column.compute(measured)
+        assert values.isnan().all() == (column.role == role), name
+        assert values.isfinite().all() == (column.role != role), name

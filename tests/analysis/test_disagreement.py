@@ -35,7 +35,7 @@ def test_readings_are_those_of_the_proposal_alone(detectors, images):
             assert reading.label == answer.detection.scores[0].argmax()
             decoded = answer.detection.boxes[0, found.label]
             assert reading.iou == pytest.approx(box_iou(decoded[None], box[None]).item(), abs=1e-4)
-        moved = box_iou(answer.localization_proposals, box[None]).item()
+        moved = box_iou(answer.regions["localization"].boxes, box[None]).item()
         assert found.moved_overlap == pytest.approx(moved, abs=1e-4)
 
 

@@ -6,22 +6,21 @@ import pytest
 import torch
 
 import tsdlab
-from tsdlab.analysis.columns import EDGES
+from tsdlab.analysis.columns import COLUMNS, EDGES
 from tsdlab.analysis.displacement import (
     ALL_LEVELS,
     decompose,
     displacements,
     follow,
     measure_displacement,
-    moves_regions,
     tally_displacement,
 )
 from tsdlab.analysis.statistics import Tally
 from tsdlab.data import SAMPLE, CocoDataset
 from tsdlab.models.build import build_detector
-from tsdlab.models.probe import Probe, trace
+from tsdlab.models.probe import trace
 from tsdlab.ops.sampling import bin_centres
-from tsdlab.structures import BranchTrace, DetectionTrace
+from tsdlab.structures import BranchTrace, DetectionTrace, RegionTrace
 
 EMPTY = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
 
@@ -34,9 +33,13 @@ def make_trace(proposals, levels, offsets, shift):
     count, size = len(proposals), proposals[:, 2:] - proposals[:, :2]
     by_bin = offsets[:, None, None].expand(count, 7, 7, 2)
     branch = BranchTrace(*(torch.zeros(count, 2, *rest) for rest in ((), (), (4,))))
+    boxes = proposals + (shift * size).repeat(1, 2)
+    regions = {
+        "classification": RegionTrace(proposals, bin_centres(proposals, by_bin), by_bin, True),
+        "localization": RegionTrace(boxes, bin_centres(boxes), shift[:, None, None].expand(count, 7, 7, 2), False),
+    }
     return DetectionTrace(
-        proposals, levels, {"tsd": branch}, by_bin, shift, bin_centres(proposals, by_bin),
-        proposals + (shift * size).repeat(1, 2),
+        proposals, levels, {"tsd": branch}, regions,
         image_size=(128, 128), features={}, strides={}, proposal_scores=torch.ones(count), detections={},
     )  # fmt: skip
 
@@ -58,7 +61,9 @@ def test_proposals_belong_to_the_object_they_overlap_most(by_hand):
     assert found.objects.tolist() == [0, 0, 1] and found.labels.tolist() == [3, 3, 1]
     assert found.levels.tolist() == [0, 0, 2]
     torch.testing.assert_close(found.proposals, trace.proposals[:3])
-    torch.testing.assert_close(found.shift, trace.localization_offset[:3])
+    for task, region in found.regions.items():
+        torch.testing.assert_close(region.points, trace.regions[task].points[:3])
+        torch.testing.assert_close(region.moved, trace.regions[task].moved[:3])
     assert found.columns["classification_offset"].tolist() == pytest.approx([0.1, 0.3, 0.2])
     assert found.columns["classification_offset_px"].tolist() == pytest.approx([4, 12, 12], rel=1e-4)
     assert found.columns["towards_salient"].isnan().all()
@@ -85,6 +90,7 @@ def test_levels_field_and_directions_by_hand(by_hand):
     field = torch.tensor(found[ALL_LEVELS].field)
     torch.testing.assert_close(field, torch.tensor([0.4 / 3, 0.2 / 3]).expand(7, 7, 2))
     assert torch.tensor(found["2"].field)[3, 4].tolist() == pytest.approx([0.0, 0.2])
+    assert torch.tensor(found["0"].localization_field)[6, 1].tolist() == pytest.approx([-0.075, 0.0])
 
     def bins(level, name):
         shares = found[level].distributions[name]
@@ -157,13 +163,39 @@ def test_what_cannot_be_followed_is_said(tiny_config):
         measure_displacement(model, sample, images=1, min_iou=1.1, progress=False)
 
 
-def test_boxes_moved_bin_by_bin_are_not_followed(tiny_config):
-    bins = replace(tiny_config, head="tsd", tsd=replace(tiny_config.tsd, localization_region="bins"))
-    found = trace(build_detector(bins), torch.rand(3, 64, 64))
-    assert not moves_regions(found)
-    with pytest.raises(ValueError, match="'tsd' has no displacement to follow; use a model"):
-        follow(found, EMPTY)
-    assert moves_regions(Probe(build_detector(tiny_config), torch.rand(3, 64, 64)).trace())
+def test_a_task_that_is_pooled_from_the_proposal_has_no_number(tiny_config, tiny_data):
+    """Double-Head enlarges P for the box: every bin moves away from the centre, and the centre stays."""
+    torch.manual_seed(0)
+    double = replace(tiny_config, head="double", double=replace(tiny_config.double, box_scale=1.4))
+    found = measure_displacement(build_detector(double), CocoDataset(tiny_data, "val"), min_iou=0.1, progress=False)
+    whole = found.levels[ALL_LEVELS]
+    assert found.tasks == ["localization"] and whole.field is None and whole.proposals > 0
+    places = torch.linspace(-3, 3, 7) / 7  # of the bins around the centre, fractions of P's size
+    y, x = torch.meshgrid(places, places, indexing="ij")
+    expected = 0.4 * torch.stack([x, y], dim=-1)
+    torch.testing.assert_close(torch.tensor(whole.localization_field), expected, atol=1e-4, rtol=0)
+    assert found.mean("localization_offset") == pytest.approx(expected.norm(dim=-1).mean().item(), abs=1e-4)
+    assert found.mean("localization_gain") == 0 and found.mean("localization_heading") is None
+    assert found.mean("localization_centre_distance") == found.mean("centre_distance") > 0
+    assert {name for name, column in COLUMNS.items() if column.role == "classification"} <= {
+        name for name, mean in whole.means.items() if mean.value is None
+    }
+    assert all(share.value is None for share in whole.distributions["classification_offset"])
+    assert all(share.value is None for share in whole.distributions["localization_direction"]), "no direction"
+
+
+def test_bins_that_are_moved_for_the_box_are_followed(tiny_config):
+    torch.manual_seed(0)
+    bins = build_detector(replace(tiny_config, head="tsd", tsd=replace(tiny_config.tsd, localization_region="bins")))
+    torch.nn.init.normal_(bins.roi_heads.head.localization_offset[-1].weight)
+    found = trace(bins, torch.rand(3, 64, 64))
+    proposal, region = found.proposals[:1], found.regions["localization"]
+    size = proposal[:, 2:] - proposal[:, :2]
+    way = 0.1 * size / size.norm() * region.translation[0].sign()
+    target = {"boxes": proposal + way.repeat(1, 2), "labels": torch.tensor([1])}
+    columns = follow(found, target, min_iou=0.6).columns
+    assert columns["localization_offset"][0] == pytest.approx(region.moved[0].item(), rel=1e-3) != 0
+    assert columns["localization_heading"][0] > 0 and columns["localization_gain"][0] > 0
 
 
 def test_decomposition_by_hand():

@@ -45,7 +45,7 @@ def make_trace(proposals, score, boxes, name="tsd"):
     scores[:, LABEL], decoded[:, LABEL] = torch.tensor(score), boxes
     branch = BranchTrace(scores, scores, decoded)
     return DetectionTrace(
-        proposals, torch.zeros(count, dtype=torch.int64), {name: branch}, None, None, None, None,
+        proposals, torch.zeros(count, dtype=torch.int64), {name: branch}, {},
         image_size=(128, 128), features={}, strides={}, proposal_scores=torch.zeros(count), detections={},
     )  # fmt: skip
 

@@ -132,7 +132,7 @@ def random_answer(count=70, seed=0):
             decoded[0, LABEL] = BOX
             decoded[1, LABEL] = 0.0
         branches[name] = BranchTrace(logits, logits.softmax(dim=1), decoded)
-    return Answer(proposals, torch.zeros(count, dtype=torch.int64), branches, None, None, None, None)
+    return Answer(proposals, torch.zeros(count, dtype=torch.int64), branches, {})
 
 
 @pytest.mark.parametrize("sigma", [1 / 6, 0.3])
@@ -154,7 +154,7 @@ def test_the_sum_of_one_proposal_is_a_gaussian():
     answer = random_answer(1 + 9)
     one = Answer(torch.tensor([[20.0, 40.0, 80.0, 70.0]]), answer.levels[:1], {
         "sibling": BranchTrace(*(t[:1] for t in vars(answer.branches["sibling"]).values()))
-    }, None, None, None, None)  # fmt: skip
+    }, {})  # fmt: skip
     grid = Grid((0.0, 0.0, 101.0, 101.0), (101, 101))  # cell i is centred at i + ½
     score = one.branches["sibling"].scores[0, LABEL].item()
     found = build_maps({"0": one}, BOX, LABEL, grid, 0.25, "sum").levels["0"]["sibling"].classification / score
@@ -173,7 +173,7 @@ def test_the_sum_of_one_proposal_is_a_gaussian():
 def test_unless_asked_otherwise_three_sigma_reach_the_edge_of_a_proposal():
     one = Answer(BOX[None] * 1.0, torch.zeros(1, dtype=torch.int64), {
         "sibling": BranchTrace(torch.zeros(1, CLASSES), torch.ones(1, CLASSES), BOX.repeat(1, CLASSES, 1))
-    }, None, None, None, None)  # fmt: skip
+    }, {})  # fmt: skip
     _, top, right, bottom = BOX.tolist()
     middle_of_edge = Grid((right - 0.002, top, right, bottom), (1, 1))
     found = build_maps({"0": one}, BOX, LABEL, middle_of_edge, aggregation="sum").levels["0"]["sibling"]
@@ -211,7 +211,7 @@ def test_proposals_far_from_the_object_can_be_left_out():
     assert 0 < near.sum() < len(near)
     part = Answer(answer.proposals[near], answer.levels[near], {
         name: BranchTrace(*(t[near] for t in vars(b).values())) for name, b in answer.branches.items()
-    }, None, None, None, None)  # fmt: skip
+    }, {})  # fmt: skip
     expected = build_maps({"0": part}, BOX, LABEL, grid).levels["0"]["tsd"]
     found = build_maps({"0": answer}, BOX, LABEL, grid, min_iou=0.1).levels["0"]["tsd"]
     torch.testing.assert_close(found.classification, expected.classification)

@@ -1,5 +1,6 @@
 """The pages of both widgets in a browser without a notebook: fast, and the only thing that can fail is the page."""
 
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -9,6 +10,7 @@ from tsdlab.analysis.proposal import ask_levels
 from tsdlab.analysis.tables import follow_dataset
 from tsdlab.data import SAMPLE
 from tsdlab.data.coco import CocoDataset
+from tsdlab.models.build import build_detector
 from tsdlab.models.probe import Probe
 from tsdlab.widgets.levels.widget import LevelsView
 
@@ -107,6 +109,28 @@ def test_filters_that_no_proposal_passes_are_said(levels):
     page.click(".segments button:nth-child(2)")
     bare.settle(page)
     assert page.inner_text(".examples .empty") == "no proposal passes the filters"
+
+
+def test_the_region_of_double_head_is_drawn_on_both_pages(browser, model, dataset):
+    double = build_detector(replace(model.config, head="double")).eval()
+    double.load_state_dict(model.state_dict(), strict=False)
+    explorer = tsdlab.explore(double, dataset, proposal=(20, 20, 70, 90))
+    page = bare.open_widget(browser, explorer)
+    shape = page.locator('.canvas [data-shape="region localization"]')
+    sides = [float(shape.get_attribute(side)) for side in ("x", "y", "width", "height")]
+    assert sides == pytest.approx([12.5, 9.5, 65, 91], abs=0.01)  # 1.3 times as wide and high
+    texts = page.locator(".level .numbers").all_inner_texts()
+    assert len(texts) == 3 and all("|ΔR| 11.4 %" in text and "|ΔC|" not in text for text in texts)
+    assert not page.broken
+    page.close()
+    page = bare.open_widget(browser, LevelsView(follow_dataset(double, dataset, 3, progress=False), dataset))
+    box = page.locator(".field .box.moved.localization")
+    assert [float(box.get_attribute(side)) for side in ("x", "width")] == pytest.approx([-0.15, 1.3], abs=1e-3)
+    assert page.locator(".field .arrow").count() == 0 and page.locator(".examples .box.moved").count() == 6
+    assert page.locator(".legend .key").all_inner_texts() == ["P: proposal", "P̂r: region for the box", "ground truth"]
+    assert page.inner_text(".figures .localization .value >> nth=0") == "11.4 %"
+    assert not page.broken
+    page.close()
 
 
 def test_names_are_text_and_not_html(browser, model, dataset):

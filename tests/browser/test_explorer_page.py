@@ -104,12 +104,12 @@ def agrees(page, models, dataset, index, level=None):
     marked = page.query_selector_all(f"{lab.EXPLORER} .level.used")
     assert [m.get_attribute("data-level") for m in marked] == [answer.level]
     torch.testing.assert_close(
-        torch.tensor([float(v) for v in region_of(page)]), answer.displacement.region, atol=0.05, rtol=0
+        torch.tensor([float(v) for v in region_of(page)]), answer.regions["localization"].boxes, atol=0.05, rtol=0
     )
 
 
 def region_of(page):
-    shape = f"{lab.EXPLORER} figure[data-model=tsd] [data-shape=region]"
+    shape = f'{lab.EXPLORER} figure[data-model=tsd] [data-shape="region localization"]'
     x, y, width, height = (float(page.get_attribute(shape, side)) for side in ("x", "y", "width", "height"))
     return x, y, x + width, y + height
 

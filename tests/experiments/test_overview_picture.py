@@ -17,7 +17,7 @@ def test_both_regions_of_the_chosen_proposal_move_visibly():
     chosen = overview_picture.choose(sibling, tsd)
     _, image = overview_picture.scene(chosen.image)
     answer = tsdlab.trace(tsd, image, chosen.proposal[None])
-    assert answer.localization_offset.norm() > 0.1  # of the proposal's size
-    assert answer.classification_offsets.norm(dim=-1).mean() > 0.1
+    assert answer.regions["localization"].moved > 0.1  # of the proposal's size
+    assert answer.regions["classification"].moved > 0.1
     assert chosen.moved_overlap - chosen.overlap > 0.2
     assert chosen.first.label != chosen.label == chosen.second.label

@@ -54,7 +54,7 @@ def test_dose_response_sorts_by_dose_and_leaves_out_what_is_not_there(ax):
     ax.clear()
     comparison.dose_response(rows, "displacement.moved_on_salient", ax, scale=100)
     np.testing.assert_allclose(ax.lines[0].get_xydata(), [[1, 13]])
-    assert ax.get_ylabel() == "share of P̂_c on the salient part (percent)"
+    assert ax.get_ylabel() == "share of P̂c on the salient part (percent)"
 
 
 def whiskers(ax):

@@ -12,6 +12,7 @@ from tsdlab.analysis.columns import COLUMNS, EDGES
 from tsdlab.analysis.displacement import Displacements, LevelDisplacement
 from tsdlab.analysis.misalignment import IOU_EDGES, Misalignment
 from tsdlab.analysis.statistics import Estimate
+from tsdlab.errors import InputError
 from tsdlab.figures import measures as plots
 from tsdlab.figures.style import PALETTE
 
@@ -56,6 +57,7 @@ def displaced(level_field=((0.1, 0.2), (0.0, -0.3))):
     shares = {name: tuple(estimate(1 / (len(edges) - 1), 0.01) for _ in edges[1:]) for name, edges in EDGES.items()}
     field = tuple(tuple((dx, dy) for dx, dy in level_field) for _ in range(2))
     level = LevelDisplacement(12, dict.fromkeys(COLUMNS, estimate(0.2)), field, shares)
+    level = replace(level, localization_field=tuple(tuple((-dx, dy) for dx, dy in row) for row in field))
     return Displacements({"all": level, "0": level, "1": replace(level, proposals=5)})
 
 
@@ -126,19 +128,25 @@ def test_nothing_measured_draws_nothing(ax, found):
 
 def test_field_leads_from_the_plain_grid(ax):
     plots.field(displaced(), "all", ax)
-    (arrows,) = ax.collections
-    np.testing.assert_allclose(arrows.get_offsets(), [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]])
-    np.testing.assert_allclose(np.stack([arrows.U, arrows.V], 1), [[0.1, 0.2], [0, -0.3]] * 2, atol=1e-6)
+    plots.field(displaced(), "all", ax, "localization")
+    for arrows, sign, task in zip(ax.collections, (1, -1), ("classification", "localization"), strict=True):
+        np.testing.assert_allclose(arrows.get_offsets(), [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]])
+        np.testing.assert_allclose(np.stack([arrows.U, arrows.V], 1), [[sign * 0.1, 0.2], [0, -0.3]] * 2, atol=1e-6)
+        assert to_hex(arrows.get_facecolor()) == PALETTE[task].lower()
+    assert ax.get_xlabel() == "% of P’s width" and [t.get_text() for t in ax.get_xticklabels()] == ["0", "50", "100"]
     assert ax.patches[0].get_bbox().extents.tolist() == [0, 0, 1, 1]
     assert to_hex(ax.patches[0].get_edgecolor()) == PALETTE["proposal"].lower()
     low, high = ax.get_ylim()
     assert low > high, "y grows downwards, as in images"
+    whole = displaced()
+    with pytest.raises(InputError, match="no displacement of classification: it is pooled from the proposal itself"):
+        plots.field(Displacements({"all": replace(whole.levels["all"], field=None)}), "all", ax)
 
 
 @pytest.mark.parametrize(
     ("name", "label"),
     [
-        ("classification_offset", "|ΔC| (fraction of P’s size)"),
+        ("classification_offset", "|ΔC| (% of P’s size)"),
         ("localization_offset_px", "|ΔR| (pixels)"),
         ("classification_direction", "direction of ΔC (degrees)"),
     ],
@@ -148,7 +156,7 @@ def test_distribution_has_an_outline_per_level(ax, name, label):
     assert ax.get_xlabel() == label
     assert ax.get_legend_handles_labels()[1] == ["0  (12)", "1  (5)"]
     shares, edges, _ = ax.patches[0].get_data()
-    np.testing.assert_array_equal(edges, EDGES[name])
+    np.testing.assert_array_equal(edges, (100 if "%" in label else 1) * EDGES[name])
     np.testing.assert_allclose(shares, 1 / (len(edges) - 1))
 
 

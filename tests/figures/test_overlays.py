@@ -1,6 +1,7 @@
 """Boxes and displacements are drawn where they are."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from matplotlib.colors import to_hex
 
 from tsdlab.figures import overlays
 from tsdlab.figures.style import PALETTE
+from tsdlab.structures import TASKS
 
 NAMES = ["star", "ring"]
 
@@ -59,16 +61,34 @@ def test_displacement_draws_all_three_regions(ax, traced):
     truth = torch.tensor([22.0, 33.0, 95.0, 99.0])
     overlays.displacement(image, found, 0, ax, truth)
     boxes = boxes_of(ax)
+    classification, localization = (found.regions[task] for task in ("classification", "localization"))
     assert boxes[PALETTE["proposal"].lower()] == found.proposals[0].tolist()
     assert boxes[PALETTE["truth"].lower()] == truth.tolist()
-    np.testing.assert_allclose(boxes[PALETTE["localization"].lower()], found.localization_proposals[0], atol=1e-3)
+    np.testing.assert_allclose(boxes[PALETTE["localization"].lower()], localization.boxes[0], atol=1e-3)
     grid, moved = (np.stack(line.get_data(), 1) for line in ax.lines)
-    np.testing.assert_allclose(moved, found.classification_points[0].flatten(0, 1), atol=1e-4)
-    offsets = found.classification_offsets[0].flatten(0, 1) * 70  # the proposal is 70 pixels wide and high
+    np.testing.assert_allclose(moved, classification.points[0].flatten(0, 1), atol=1e-4)
+    offsets = classification.offsets[0].flatten(0, 1) * 70  # the proposal is 70 pixels wide and high
     np.testing.assert_allclose(moved - grid, offsets, atol=1e-4)
 
 
-def test_displacement_of_a_model_without_offsets_is_refused(ax, traced):
+@pytest.mark.parametrize("draw", [overlays.proposal, overlays.displacement])
+@pytest.mark.parametrize(("tasks", "swapped"), list(product([(), TASKS[:1], TASKS[1:], TASKS], [False, True])))
+def test_each_region_is_drawn_as_it_is_moved(ax, traced, draw, tasks, swapped):
+    """Arrows where bins are moved one by one and a box where all are moved alike, in the colour of the task."""
     image, found = traced
-    with pytest.raises(ValueError, match="tsd head"):
-        overlays.displacement(image, replace(found, classification_points=None), 0, ax)
+    forms = dict(zip(TASKS, reversed(found.regions.values()) if swapped else found.regions.values()))
+    some = replace(found, regions={task: forms[task] for task in tasks})
+    if not tasks and draw is overlays.displacement:
+        with pytest.raises(ValueError, match="no displacements; trace a model whose head moves its regions"):
+            draw(image, some, 0, ax)
+        return
+    draw(image, some, 0, ax)
+    boxes, arrows = boxes_of(ax), {to_hex(of.get_facecolor()[0]) for of in ax.collections}
+    names = {"classification": "P̂c: {} for the class", "localization": "P̂r: {} for the box"}
+    labels = {"P: proposal"}
+    for task in tasks:
+        deformed = forms[task].deformed
+        assert (PALETTE[task].lower() in arrows, PALETTE[task].lower() in boxes) == (deformed, not deformed)
+        labels.add(names[task].format("bins" if deformed else "region"))
+    assert set(ax.get_legend_handles_labels()[1]) == labels
+    assert len(boxes) + len(arrows) == 1 + len(tasks)

@@ -49,18 +49,11 @@ def test_trace_is_in_original_pixels():
     assert found.proposals.max() <= 64
 
 
-def test_regions_follow_from_offsets():
-    model = make_model()
+def test_given_proposals_are_those_of_the_trace():
     proposals = torch.tensor([[10.0, 20.0, 50.0, 60.0]])
-    found = trace(model, torch.rand(3, 128, 128), proposals)
+    found = trace(make_model(), torch.rand(3, 128, 128), proposals)
     torch.testing.assert_close(found.proposals, proposals)
     assert found.proposal_scores.isnan().all()
-    shift = found.localization_offset * 40
-    torch.testing.assert_close(found.localization_proposals, proposals + shift.repeat(1, 2))
-    first_bin = torch.tensor([10.0, 20.0]) + 40 / 14
-    torch.testing.assert_close(
-        found.classification_points[0, 0, 0], first_bin + 40 * found.classification_offsets[0, 0, 0]
-    )
 
 
 def test_proposals_come_best_first_with_their_scores():
@@ -111,14 +104,11 @@ def ask_same(a, b):
     assert torch.equal(a.levels, b.levels) and a.branches.keys() == b.branches.keys()
     for name, branch in a.branches.items():
         torch.testing.assert_close(vars(branch), vars(b.branches[name]), rtol=1e-4, atol=1e-4)
-    for name in MOVED:
-        ours, theirs = getattr(a, name), getattr(b, name)
-        assert (ours is None) == (theirs is None)
-        if ours is not None:
-            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert a.regions.keys() == b.regions.keys()
+    for task, region in a.regions.items():
+        torch.testing.assert_close(vars(region), vars(b.regions[task]), rtol=1e-4, atol=1e-4)
 
 
-MOVED = ("classification_offsets", "localization_offset", "classification_points", "localization_proposals")
 BOXES = torch.tensor([[10.0, 20.0, 50.0, 60.0], [0.0, 0.0, 96.0, 90.0], [70.0, 30.0, 90.0, 40.0], [5.0, 5.0, 5.0, 5.0]])
 
 
@@ -160,24 +150,28 @@ def test_more_boxes_than_are_answered_at_a_time(head, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("fields", "branches", "moved"),
+    ("fields", "branches", "deformed"),
     [
-        ({}, ["sibling", "tsd"], MOVED),
-        ({"joint_sibling": False, "progressive_constraint": False}, ["tsd"], MOVED),
-        ({"localization_region": "bins"}, ["sibling", "tsd"], MOVED[::2]),
+        ({}, ["sibling", "tsd"], {"classification": True, "localization": False}),
+        (
+            {"joint_sibling": False, "progressive_constraint": False},
+            ["tsd"],
+            {"classification": True, "localization": False},
+        ),
+        ({"localization_region": "bins"}, ["sibling", "tsd"], {"classification": True, "localization": True}),
     ],
     ids=str,
 )
-def test_what_a_tsd_answers_with(fields, branches, moved):
+def test_what_a_tsd_answers_with(fields, branches, deformed):
     model = build_detector(replace(TINY, tsd=replace(TINY.tsd, **fields)))
     found = Probe(model, torch.rand(3, 128, 128)).ask(BOXES)
     assert list(found.branches) == branches
-    assert tuple(name for name in MOVED if getattr(found, name) is not None) == moved
+    assert {task: region.deformed for task, region in found.regions.items()} == deformed
 
 
 def test_a_head_that_moves_nothing_answers_alone():
     found = Probe(make_model("sibling"), torch.rand(3, 128, 128)).ask(BOXES)
-    assert list(found.branches) == ["sibling"] and all(getattr(found, name) is None for name in MOVED)
+    assert list(found.branches) == ["sibling"] and found.regions == {}
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -24,12 +24,13 @@ def pool():
 
 def test_a_new_head_looks_where_the_sibling_looks(pool):
     """Offsets start at zero: both of TSD's regions give the sibling's features."""
-    output = TSDHead(CONFIG)(pool, ROIS)
-    assert not output.classification_offsets.any() and not output.localization_offset.any()
-    assert torch.equal(output.boxes, ROIS[:, 1:])
+    head = TSDHead(CONFIG)
     plain = pool(ROIS)
-    torch.testing.assert_close(pool(ROIS, offsets=output.classification_offsets), plain)
-    torch.testing.assert_close(pool(translate(ROIS, output.localization_offset)), plain)
+    assert not any(offsets.any() for offsets in head.offsets(plain))
+    output = head(pool, ROIS)
+    for boxes in (output.boxes, *(region.boxes for region in output.regions.values())):
+        assert torch.equal(boxes, ROIS[:, 1:])
+    torch.testing.assert_close(pool(ROIS, offsets=output.regions["classification"].offsets), plain)
 
 
 def test_translation_is_a_fraction_of_the_size_and_keeps_it():
@@ -61,10 +62,13 @@ def test_derived_regions_stay_on_the_proposals_level(pool):
     head(recording, ROIS)
     assert len(asked) == 3 and all(torch.equal(levels, pool.assign_levels(ROIS)) for levels in asked)
 
-    expected = translate(ROIS, output.localization_offset)
+    _, offset = head.offsets(pool(ROIS))
+    assert offset.abs().max() > 0.1
+    expected = translate(ROIS, offset)
     answer = head.localization(pool(expected, pool.assign_levels(ROIS))).unflatten(1, (-1, 4))
     torch.testing.assert_close(output.deltas, answer)
     torch.testing.assert_close(output.boxes, expected[:, 1:])
+    torch.testing.assert_close(output.regions["localization"].boxes, expected[:, 1:])
 
 
 @pytest.mark.parametrize("boxes_teach_offset", [True, False])
@@ -161,7 +165,7 @@ def test_a_margin_of_none_leaves_its_loss_out(pool):
 
 def test_one_displacement_for_classification_translates_the_proposal(pool):
     output = (head := variant({"classification_region": "proposal"}, displaced=True))(pool, ROIS)
-    offsets = output.classification_offsets
+    offsets = output.regions["classification"].offsets
     assert offsets.any() and offsets.shape == (2, 7, 7, 2)
     assert torch.equal(offsets, offsets[:, :1, :1].expand_as(offsets))
     moved = pool(translate(ROIS, offsets[:, 0, 0]), pool.assign_levels(ROIS))
@@ -171,10 +175,10 @@ def test_one_displacement_for_classification_translates_the_proposal(pool):
 def test_localization_by_bins_answers_relative_to_the_proposal(pool):
     head = variant({"localization_region": "bins"}, displaced=True)
     output = head(pool, ROIS)
-    assert output.localization_offsets.any() and output.localization_offsets.shape == (2, 7, 7, 2)
-    assert output.localization_offset is output.displacement().localization_offset is None
-    assert torch.equal(output.boxes, ROIS[:, 1:])
-    answer = head.localization(pool(ROIS, offsets=output.localization_offsets)).unflatten(1, (-1, 4))
+    region = output.regions["localization"]
+    assert region.offsets.any() and region.offsets.shape == (2, 7, 7, 2)
+    assert torch.equal(output.boxes, ROIS[:, 1:]) and torch.equal(region.boxes, ROIS[:, 1:])
+    answer = head.localization(pool(ROIS, offsets=region.offsets)).unflatten(1, (-1, 4))
     torch.testing.assert_close(output.deltas, answer)
 
 

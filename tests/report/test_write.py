@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tsdlab.analysis.analyze import Analysis, analyze
-from tsdlab.analysis.displacement import Displacements
+from tsdlab.analysis.displacement import Displacements, measure_displacement
 from tsdlab.analysis.examples import choose_examples
 from tsdlab.analysis.misalignment import Misalignment
 from tsdlab.analysis.statistics import Estimate
@@ -103,6 +103,17 @@ def test_displacements_are_told_where_the_head_moves(written):
     report, out, path = written
     assert isinstance(report.displacement, Displacements) == (out / "displacements.png").exists()
     assert ("moves its regions" in path.read_text()) == (report.displacement is not None)
+
+
+def test_the_report_of_double_head_tells_of_its_only_region(dataset, tiny_config, tmp_path):
+    found = measure_displacement(detector(tiny_config, "double"), dataset, min_iou=0.1, progress=False)
+    report = Analysis(Misalignment(0, 0, {}, {}, {}, {"double": ()}), found)
+    assert Analysis.from_dict(strict(json.dumps(report.as_dict()))) == report
+    page = " ".join(write_report(report, [], SOURCE, tmp_path).read_text().split())
+    assert "For the box, it moves the bins of P by ΔR" in page and "For the class, it moves" not in page
+    length = f"{100 * found.mean('localization_offset'):.1f}"
+    assert length == "11.4" and re.search(r"\|ΔR\| \(% of P’s size\).{,200}" + length, page)
+    assert (tmp_path / "displacements.png").exists()
 
 
 def test_an_example_names_the_branch_whose_peaks_are_apart(written):

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from own_heads import OwnHead, both_deformed
 from PIL import Image
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
@@ -29,8 +30,10 @@ def test_answers_are_those_of_a_trace(explorer, models, dataset):
     answer = explorer.answer
     torch.testing.assert_close(answer.tsd.scores, traced.branches["tsd"].scores[0])
     torch.testing.assert_close(answer.sibling.boxes, traced.branches["sibling"].boxes[0])
-    torch.testing.assert_close(answer.displacement.points, traced.classification_points[0])
-    torch.testing.assert_close(answer.displacement.region, traced.localization_proposals[0])
+    for task, region in traced.regions.items():
+        torch.testing.assert_close(answer.regions[task].points, region.points[0])
+        torch.testing.assert_close(answer.regions[task].boxes, region.boxes[0])
+        torch.testing.assert_close(answer.regions[task].moved, region.moved[0])
     assert answer.level == answer.assigned == list(answer.levels)[traced.levels[0]]
     with pytest.raises(AttributeError, match="no branch 'double'"):
         _ = answer.double
@@ -44,7 +47,9 @@ def test_every_level_answers_and_one_is_in_use(explorer, models, dataset):
     assert explorer.answer.level == other and explorer.answer.assigned == assigned
     torch.testing.assert_close(explorer.answer.tsd.scores, before.branches["tsd"].scores)
     expected = Probe(models["tsd"], dataset[0][0]).ask(torch.tensor([explorer.proposal]), other)
-    torch.testing.assert_close(explorer.answer.displacement.points, expected.classification_points[0])
+    torch.testing.assert_close(
+        explorer.answer.regions["classification"].points, expected.regions["classification"].points[0]
+    )
 
 
 def test_constraint_needs_both_branches_a_margin_and_an_object(explorer, models, dataset):
@@ -146,11 +151,56 @@ def test_images_that_were_seen_leave_nothing_behind(explorer):
 def test_models_side_by_side_answer_about_one_proposal(models, dataset):
     explorer = tsdlab.explore(models, dataset, proposal=(20, 20, 70, 80))
     assert list(explorer.answers) == ["sibling", "tsd"] and explorer.focus == "tsd"
-    assert explorer.answers["sibling"].displacement is None
+    assert explorer.answers["sibling"].regions == {}
     assert [series["label"] for series in explorer._fixed["series"]] == ["sibling", "sibling in tsd", "tsd"]
     assert [series["line"] for series in explorer._fixed["series"]] == ["dotted", "dashed", "solid"]
     explorer.focus = "sibling"
     assert explorer.answer is explorer.answers["sibling"]
+
+
+def level_messages(model, dataset, head):
+    """What the page of an explorer is told of each level, and the answers; `model` with another head."""
+    other = build_detector(replace(model.config, head="double"))
+    other.load_state_dict(model.state_dict(), strict=False)
+    if head is not None:
+        other.roi_heads.head = OwnHead(other.config, head)
+    explorer = tsdlab.explore({"own": other.eval()}, dataset, proposal=(20, 20, 70, 90))
+    json.dumps(explorer._answer, allow_nan=False)
+    assert base64.b64decode(explorer._repr_mimebundle_()[0]["image/png"]).startswith(b"\x89PNG")
+    return explorer._answer["models"]["own"]["levels"], explorer.answer.levels
+
+
+def test_the_page_is_told_the_enlarged_region_of_double_head(models, dataset):
+    told, answers = level_messages(models["tsd"], dataset, None)
+    assert told.keys() == answers.keys() == {"0", "1", "2"}
+    for level, message in told.items():
+        (region,) = message["regions"].values()
+        assert list(message["regions"]) == ["localization"] and region["points"] is None
+        assert region["box"] == pytest.approx([12.5, 9.5, 77.5, 100.5], abs=0.01)  # 1.3 times as wide and high
+        assert region["moved"] == pytest.approx(0.3 * 0.37893, abs=1e-4)  # see tests/models/test_regions.py
+        (branch,) = answers[level].branches.values()
+        assert message["branches"] == {"double": {"score": branch.score, "iou": branch.iou}}
+
+
+def test_the_page_is_told_the_regions_of_a_head_of_one_s_own(models, dataset):
+    told, answers = level_messages(models["tsd"], dataset, both_deformed)
+    for level, message in told.items():
+        assert list(message["regions"]) == ["classification", "localization"]
+        for task, region in message["regions"].items():
+            expected = answers[level].regions[task]
+            np.testing.assert_allclose(region["points"], expected.points.flatten(0, 1), atol=0.01)
+            assert region["moved"] == pytest.approx(expected.moved.item()) != 0
+    told, _ = level_messages(models["tsd"], dataset, lambda rois: {})
+    assert all(message["regions"] == {} for message in told.values())
+
+
+def test_both_branches_of_every_level_are_told(explorer):
+    for level, at_level in explorer.answer.levels.items():
+        message = explorer._answer["models"]["tsd"]["levels"][level]
+        assert message["branches"] == {
+            name: {"score": branch.score, "iou": branch.iou} for name, branch in at_level.branches.items()
+        }
+        assert list(message["branches"]) == ["sibling", "tsd"]
 
 
 def test_underlay_is_drawn_anew_only_for_another_object_or_level(explorer):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from own_heads import OwnHead, both_deformed, surroundings
 from traitlets import Any, HasTraits
 
 pytest.importorskip("anywidget")
@@ -23,6 +24,8 @@ from tsdlab.analysis.tables import FollowedTable, even_edges, follow_dataset, sh
 from tsdlab.data import SAMPLE, CocoDataset
 from tsdlab.errors import InputError
 from tsdlab.models.build import build_detector
+from tsdlab.ops.sampling import bin_centres
+from tsdlab.structures import RegionTrace
 from tsdlab.widgets.levels import messages
 from tsdlab.widgets.levels import widget as levels
 from tsdlab.widgets.levels.widget import LevelsView
@@ -66,13 +69,19 @@ def small():
     columns = dict.fromkeys(COLUMNS, torch.full((6,), math.nan))
     offsets = torch.zeros(6, 2, 2, 2)
     offsets[:, 0, 1] = torch.stack([torch.arange(6) / 10, torch.zeros(6)], dim=1)
+    proposals = torch.stack([torch.zeros(6), torch.zeros(6), sides, sides], dim=1)
+    shift = torch.tensor([0.1, -0.2])
+    boxes = proposals + sides[:, None] * shift.repeat(2)
+    regions = {
+        "classification": RegionTrace(proposals, bin_centres(proposals, offsets), offsets, True),
+        "localization": RegionTrace(boxes, bin_centres(boxes, bins=2), shift.expand(6, 2, 2, 2), False),
+    }
     followed = Followed(
         objects=torch.zeros(6, dtype=torch.int64),
         labels=torch.tensor([1, 2, 1, 2, 1, 2]),
-        proposals=torch.stack([torch.zeros(6), torch.zeros(6), sides, sides], dim=1),
+        proposals=proposals,
         levels=torch.tensor([0, 0, 0, 1, 1, 1]),
-        offsets=offsets,
-        shift=torch.tensor([0.1, -0.2]).expand(6, 2),
+        regions=regions,
         columns={**columns, "classification_offset": torch.arange(6, 0, -1) / 10},
     )
     return FollowedTable(np.array([0, 0, 1, 1, 2, 2]), followed, ("fine", "coarse", "empty"), ("cat", "dog"))
@@ -98,16 +107,14 @@ def test_numbers_are_of_the_rows_that_are_kept(small):
     means = small.means(dogs)
     assert means["classification_offset"] == pytest.approx((0.5 + 0.3 + 0.1) / 3)
     assert means["grid_on_salient"] is None  # nobody has marked a salient part
-    assert small.field(dogs)[0, 1].tolist() == pytest.approx([0.3, 0])
-    assert small.shift(dogs).tolist() == pytest.approx([0.1, -0.2])
+    regions = small.mean_regions(dogs)
+    assert regions["classification"].offsets[0, 1].tolist() == pytest.approx([0.3, 0])
+    assert regions["classification"].points[0, 1].tolist() == pytest.approx([0.75 + 0.3, 0.25])
+    assert regions["localization"].translation.tolist() == pytest.approx([0.1, -0.2])
+    assert regions["localization"].boxes.tolist() == pytest.approx([0.1, -0.2, 1.1, 0.8])
     nothing = small.select(level="empty")
-    assert small.field(nothing) is None and small.shift(nothing) is None
+    assert small.mean_regions(nothing) == {}
     assert set(small.means(nothing).values()) == {None}
-
-
-def test_regions_are_moved_by_their_offsets(small):
-    assert small.moved[1].tolist() == pytest.approx([2, -4, 22, 16])  # 20 px, moved by (0.1, −0.2) of it
-    assert small.points[1, 0, 1].tolist() == pytest.approx([15 + 0.1 * 20, 5])
 
 
 def test_examples_go_from_small_to_large(small):
@@ -145,14 +152,69 @@ def test_the_shipped_model_gives_the_numbers_of_the_analysis(model, dataset, tab
         assert chosen.sum() == expected.proposals
         for name, mean in table.means(chosen).items():
             assert mean == pytest.approx(expected.means[name].value, rel=1e-5, abs=1e-7)
-        np.testing.assert_allclose(table.field(chosen), expected.field, atol=1e-6)
+        for task, region in table.mean_regions(chosen).items():
+            np.testing.assert_allclose(region.offsets, expected.field_of(task), atol=1e-6)
 
 
 def test_the_boxes_of_the_table_are_those_of_the_trace(model, dataset, table):
     rows = np.flatnonzero(table.images == 3)
     trace = tsdlab.trace(model, dataset[3][0], table.followed.proposals[rows])
-    np.testing.assert_allclose(table.moved[rows], trace.localization_proposals, atol=0.01)
-    np.testing.assert_allclose(table.points[rows], trace.classification_points, atol=0.01)
+    for task, region in trace.regions.items():
+        np.testing.assert_allclose(table.followed.regions[task].boxes[rows], region.boxes, atol=0.01)
+        np.testing.assert_allclose(table.followed.regions[task].points[rows], region.points, atol=0.01)
+
+
+# Heads that move regions in another way than TSD
+
+
+def other_head(model, find=None):
+    """`model` with a Double-Head or, if `find` is given, an own head; its proposals are those of `model`."""
+    other = build_detector(replace(model.config, head="double"))
+    other.load_state_dict(model.state_dict(), strict=False)
+    if find is not None:
+        other.roi_heads.head = OwnHead(other.config, find)
+    return other.eval()
+
+
+@pytest.mark.parametrize(
+    ("find", "deformed", "axes"),
+    [
+        (None, {"localization": False}, ("localization_offset", "centre_distance")),
+        (surroundings, {"classification": False}, ("classification_offset", "centre_distance")),
+        (
+            both_deformed,
+            {"classification": True, "localization": True},
+            ("classification_offset", "localization_offset"),
+        ),
+    ],
+    ids=["double", "surroundings", "both"],
+)
+def test_every_head_that_moves_a_region_has_a_view(model, dataset, find, deformed, axes):
+    other = other_head(model, find)
+    view = tsdlab.explore_levels(other, dataset, images=3, explorer=Explorer(), selected=0)
+    assert (view.x, view.y) == axes and "x=" not in view.python
+    json.dumps([view._fixed, view._shown, view._opened], allow_nan=False)
+    roles = {column["role"] for column in view._fixed["columns"]}
+    assert roles == {"proposal", *deformed}, "only columns that have values are offered"
+    assert view._shown["drawable"] == view._shown["count"] == len(view.table) > 20
+    trace = tsdlab.trace(other, dataset[0][0])
+    for told in (view._fixed["regions"], view._shown["regions"], view._opened["regions"]):
+        assert told.keys() == deformed.keys() == trace.regions.keys()
+    for task, is_deformed in deformed.items():
+        assert (view._shown["regions"][task]["offsets"] is not None) == is_deformed
+        assert (view._opened["regions"][task]["points"] is not None) == is_deformed
+        lengths = view.table.column(f"{task}_offset")[view.table.images == 0]
+        assert set(lengths.round(3)) <= set(trace.regions[task].moved.double().numpy().round(3))
+        mean = view._shown["x" if view.x.startswith(task) else "y"]["levels"][0]["mean"]
+        assert mean == pytest.approx(100 * view.table.column(f"{task}_offset")[view.table.select("0")].mean(), abs=1e-3)
+    assert base64.b64decode(view._repr_mimebundle_()[0]["image/png"]).startswith(b"\x89PNG")
+
+
+def test_the_mean_region_of_double_head_is_p_enlarged(model, dataset):
+    view = tsdlab.explore_levels(other_head(model), dataset, images=1, explorer=Explorer())
+    region = view._shown["regions"]["localization"]
+    assert region["box"] == pytest.approx([-0.15, -0.15, 1.15, 1.15], abs=1e-3)
+    assert region["translation"] == pytest.approx([0, 0], abs=1e-2)
 
 
 # The view -----------------------------------------------------------------------------------------------------------
@@ -163,11 +225,18 @@ def test_traits_filter_and_everything_follows(view, table):
     chosen = table.select("0", "star", (20, 40))
     assert 0 < chosen.sum() < len(table)
     shown = view._shown
-    assert shown["count"] == chosen.sum() and view.means == table.means(chosen) == shown["means"]
+    assert shown["count"] == chosen.sum() and view.means == table.means(chosen)
+    for name, mean in view.means.items():
+        assert shown["means"][name] == pytest.approx(COLUMNS[name].scale * mean, abs=1e-4)
     assert {point[0] for point in shown["points"]} == set(np.flatnonzero(chosen))
     assert not {point[0] for point in shown["others"]} & set(np.flatnonzero(chosen))
     assert all(chosen[example["row"]] for example in shown["examples"]) and len(shown["examples"]) == 6
-    np.testing.assert_allclose(shown["field"], table.field(chosen), atol=1e-4)
+    regions = table.mean_regions(chosen)
+    np.testing.assert_allclose(
+        shown["regions"]["classification"]["offsets"], regions["classification"].offsets, atol=1e-4
+    )
+    assert shown["regions"]["localization"]["offsets"] is None
+    np.testing.assert_allclose(shown["regions"]["localization"]["box"], regions["localization"].boxes, atol=1e-4)
     # Counts beside a filter's choices say what choosing them would give.
     assert shown["levels"] == [table.select(name, "star", (20, 40)).sum() for name in ("all", *table.levels)]
     assert shown["categories"][0] == table.select("0", size=(20, 40)).sum()
@@ -179,13 +248,17 @@ def test_traits_filter_and_everything_follows(view, table):
 def test_columns_choose_axes_distributions_and_examples(view, table):
     view.x, view.y = "centre_distance", "towards_salient"
     row, x, y, *_ = view._shown["points"][7]
-    assert x == pytest.approx(table.column("centre_distance")[row], abs=1e-4)
-    assert y == pytest.approx(table.column("towards_salient")[row], abs=1e-4)
+    assert x == pytest.approx(100 * table.column("centre_distance")[row], abs=1e-4)
+    assert y == pytest.approx(100 * table.column("towards_salient")[row], abs=1e-4)
     values = [example["values"]["centre_distance"] for example in view._shown["examples"]]
-    assert values == sorted(values) and values[0] == pytest.approx(table.column("centre_distance").min(), abs=1e-4)
+    assert values == sorted(values)
+    assert values[0] == pytest.approx(100 * table.column("centre_distance").min(), abs=1e-4)
     for axis, name in (("x", "centre_distance"), ("y", "towards_salient")):
         low, high = view._shown[axis]["edges"]
-        assert low <= table.column(name).min() and table.column(name).max() <= high
+        assert low <= 100 * table.column(name).min() and 100 * table.column(name).max() <= high
+        assert view._shown[axis]["levels"][0]["mean"] == pytest.approx(
+            100 * table.column(name)[table.select("0")].mean(), abs=1e-3
+        )
         assert sum(view._shown[axis]["levels"][0]["chosen"]) == pytest.approx(1, abs=1e-2)
 
 
@@ -199,7 +272,7 @@ def test_never_more_points_than_the_limit(view, monkeypatch):
 def test_a_selection_of_nothing_is_no_error(view):
     view.size = (500, 600)
     shown = view._shown
-    assert shown["count"] == 0 and shown["points"] == shown["examples"] == [] and shown["field"] is None
+    assert shown["count"] == 0 and shown["points"] == shown["examples"] == [] and shown["regions"] == {}
     assert "no proposal here" in view.picture().get_suptitle()
 
 
@@ -234,8 +307,10 @@ def test_a_crop_shows_what_is_drawn_over_it(view, dataset):
         view.selected = row
         crop = view._opened
         x, y, side = crop["view"]
-        corners = np.array([crop[box] for box in ("proposal", "truth", "moved")]).reshape(-1, 2)
-        places = np.concatenate([corners, crop["points"]])
+        moved = crop["regions"]
+        corners = np.array([crop["proposal"], crop["truth"], moved["localization"]["box"]]).reshape(-1, 2)
+        assert moved["localization"]["points"] is None
+        places = np.concatenate([corners, moved["classification"]["points"]])
         assert (places >= (x, y)).all() and (places <= (x + side, y + side)).all()
         left, top, width, height = crop["part"]
         image = dataset[crop["image"]][0]

@@ -14,7 +14,6 @@ from tsdlab.analysis.displacement import (
     LevelDisplacement,
     displacements,
     follow,
-    moves_regions,
     tally_displacement,
 )
 from tsdlab.analysis.misalignment import Misalignment, misalignment, tally_misalignment
@@ -101,5 +100,5 @@ def observe(tally: Tally, probe: Probe, target: dict[str, Any]) -> None:
     """Add one image, whose objects are `target` (boxes, labels of the model, maybe salient_boxes)."""
     trace = probe.trace()
     tally_misalignment(tally, probe, trace, target)
-    if moves_regions(trace):
+    if trace.regions:
         tally_displacement(tally, follow(trace, target), probe.pooled)

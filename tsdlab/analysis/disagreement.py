@@ -37,7 +37,7 @@ class ReadProposal:
     label: int  # the object's class, 1…C
     proposal: Tensor  # [4]
     overlap: float  # IoU of the proposal with the object
-    moved_overlap: float  # IoU of the second detector's P̂_r with the object; `overlap` if its head moves no region
+    moved_overlap: float  # IoU of the second detector's P̂r with the object; `overlap` if its head moves no region
     first: Reading
     second: Reading
 
@@ -67,8 +67,8 @@ def read_proposals(first: nn.Module, second: nn.Module, images: Any) -> Iterator
         truth = target["boxes"].to(proposals)
         overlap, owner = box_iou(proposals, truth).max(dim=1)
         labels = target["labels"].to(owner)[owner]
-        moved = by_second.localization_proposals
-        moved_overlap = overlap if moved is None else paired_iou(moved, truth[owner])
+        moved = by_second.regions.get("localization")
+        moved_overlap = overlap if moved is None else paired_iou(moved.boxes, truth[owner])
         for k in torch.where(overlap >= BELONGS)[0].tolist():
             label = int(labels[k])
             readings = []

@@ -1,4 +1,4 @@
-"""Where do TSD's displacements lead? Compares them with what is known of each object: its box and its salient part.
+"""Where do a head's displacements lead? Compares them with what is known of each object: its box and its salient part.
 
 The salient part is what tells the class: the badge of a badges world, or "salient_bbox" in any annotation file. What is
 measured is listed in `columns.py`.
@@ -23,9 +23,11 @@ from tsdlab.errors import InputError
 from tsdlab.models.build import as_detector
 from tsdlab.models.probe import Probe
 from tsdlab.progress import progress_bar
-from tsdlab.structures import Answer, DetectionTrace
+from tsdlab.structures import TASKS, DetectionTrace, RegionTrace, map_tensors
 
 ALL_LEVELS = "all"
+
+MeanField = tuple[tuple[tuple[float, float], ...], ...]  # [bins][bins][2] (dx, dy), fractions of the proposal's size
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,7 @@ class Followed:
     labels: Tensor  # [K] int64 of the objects
     proposals: Tensor  # [K, 4] pixels
     levels: Tensor  # [K] int64 index into the pooled levels
-    offsets: Tensor  # ΔC [K, bins, bins, 2], fractions of the proposal's size
-    shift: Tensor  # ΔR [K, 2], fractions of the proposal's size
+    regions: dict[str, RegionTrace]  # by task; a task that is pooled from the proposal itself has no entry
     columns: dict[str, Tensor]  # [K] each, by name as in COLUMNS
     directions: dict[str, Tensor] = field(default_factory=dict)  # [K, values] each, by name as in DIRECTIONS
 
@@ -51,8 +52,13 @@ class LevelDisplacement:
 
     proposals: int
     means: dict[str, Estimate]  # by name, as in COLUMNS
-    field: tuple[tuple[tuple[float, float], ...], ...]  # mean ΔC (dx, dy) of each bin, [bins][bins][2]
+    field: MeanField | None  # mean ΔC of each bin; None if the class is pooled from the proposal itself
     distributions: dict[str, tuple[Estimate, ...]]  # by name, the share in each bin of its EDGES
+    localization_field: MeanField | None = None  # mean ΔR likewise
+
+    def field_of(self, task: str) -> MeanField | None:
+        """The mean offset of each bin of a task."""
+        return self.field if task == "classification" else self.localization_field
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,11 @@ class Displacements:
     """Displacements over a data set, by level of the pyramid; level "all" has the proposals of every level."""
 
     levels: dict[str, LevelDisplacement]
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks whose regions are moved."""
+        return [task for task in TASKS if self.levels[ALL_LEVELS].field_of(task) is not None]
 
     def mean(self, name: str, level: str = ALL_LEVELS) -> float | None:
         """The mean of a column; None where it has no value, for example where no salient part is marked."""
@@ -72,7 +83,7 @@ def measure_displacement(
     """Follow ΔC and ΔR of the proposals that overlap an object, over the first `images` of the dataset.
 
     Args:
-        model: a detector whose head moves its regions: TSD with one displacement per proposal for localization.
+        model: a detector whose head moves a region: TSD, Double-Head, or one of your own.
         dataset: see `tsdlab.data.items.Items`; objects may have a "salient_bbox".
         images: how many of its images.
         min_iou: a proposal belongs to the object that it overlaps most, if their IoU is at least this.
@@ -108,11 +119,6 @@ def follow_images(
         yield index, probe.pooled, follow(probe.trace(), target, min_iou)
 
 
-def moves_regions(answer: Answer) -> bool:
-    """Whether the head has a ΔC, and a ΔR that moves the whole proposal."""
-    return answer.classification_points is not None and answer.localization_proposals is not None
-
-
 def follow(trace: DetectionTrace, target: dict[str, Any], min_iou: float = 0.5) -> Followed:
     """The proposals of a trace whose IoU with an object of `target` is at least `min_iou`.
 
@@ -121,13 +127,11 @@ def follow(trace: DetectionTrace, target: dict[str, Any], min_iou: float = 0.5) 
     Raises:
         InputError: the trace's head does not move its regions.
     """
-    points, moved = trace.classification_points, trace.localization_proposals
-    offsets, shift = trace.classification_offsets, trace.localization_offset
-    if points is None or moved is None or offsets is None or shift is None:
+    if not trace.regions:
         head = list(trace.branches)[-1]
         raise InputError(
-            f"head {head!r} has no displacement to follow; use a model with head 'tsd' and "
-            "tsd.localization_region 'proposal'"
+            f"head {head!r} has no displacement to follow: it pools both tasks from the proposal itself; "
+            "use a model with a head that moves its regions, such as 'tsd'"
         )
     proposals = trace.proposals.cpu()
     overlap = box_iou(proposals, target["boxes"])
@@ -138,14 +142,16 @@ def follow(trace: DetectionTrace, target: dict[str, Any], min_iou: float = 0.5) 
     nearest = nearest[good]
     objects = target["boxes"][nearest]
     salient = target["salient_boxes"][nearest] if "salient_boxes" in target else torch.full_like(objects, math.nan)
-    measured = Moved(proposals[good], points[good].cpu(), moved[good].cpu(), objects, salient)
+    regions: dict[str, RegionTrace] = map_tensors(lambda of_all: of_all.cpu()[good], trace.regions)
+    nowhere = torch.full_like(next(iter(regions.values())).points, math.nan)
+    classification, localization = (regions[task].points if task in regions else nowhere for task in TASKS)
+    measured = Moved(proposals[good], classification, localization, objects, salient)
     return Followed(
         objects=nearest,
         labels=target["labels"][nearest],
         proposals=proposals[good],
         levels=trace.levels[good].cpu(),
-        offsets=offsets[good].cpu(),
-        shift=shift[good].cpu(),
+        regions=regions,
         columns={name: column.compute(measured) for name, column in COLUMNS.items()},
         directions={name: direction.compute(measured) for name, direction in DIRECTIONS.items()},
     )
@@ -162,7 +168,8 @@ def tally_displacement(tally: Tally, followed: Followed, levels: tuple[str, ...]
             continue
         for name in COLUMNS:
             tally.add(("displacement", level, name), values[name][chosen])
-        tally.add(("displacement", level, "field"), followed.offsets[chosen].flatten(1))
+        for task, region in followed.regions.items():
+            tally.add(("displacement", level, "field", task), region.offsets[chosen].flatten(1))
         for name, edges in EDGES.items():
             tally.add_counts(("displacement", level, "shares", name), values[name][chosen].flatten(), edges)
 
@@ -172,16 +179,22 @@ def displacements(tally: Tally) -> Displacements | None:
     found = {}
     levels = {level for _, level, *_ in tally.names("displacement")}
     for level in sorted(levels, key=lambda name: (name != ALL_LEVELS, name)):
-        mean = np.array([estimate.value for estimate in tally.means(("displacement", level, "field"))])
-        bins = math.isqrt(len(mean) // 2)
         means = {name: tally.mean(("displacement", level, name)) for name in COLUMNS}
         found[level] = LevelDisplacement(
-            proposals=means["classification_offset"].count,
+            proposals=means["centre_distance"].count,
             means=means,
-            field=tuple(tuple(tuple(place) for place in row) for row in mean.reshape(bins, bins, 2).tolist()),
+            field=_mean_field(tally, level, "classification"),
             distributions={name: tuple(tally.shares(("displacement", level, "shares", name))) for name in EDGES},
+            localization_field=_mean_field(tally, level, "localization"),
         )
     return Displacements(found) if found else None
+
+
+def _mean_field(tally: Tally, level: str, task: str) -> MeanField | None:
+    means = [estimate.value for estimate in tally.means(("displacement", level, "field", task))]
+    bins = math.isqrt(len(means) // 2)
+    field = np.array(means).reshape(bins, bins, 2).tolist()
+    return tuple(tuple(tuple(place) for place in row) for row in field) if means else None
 
 
 @dataclass(frozen=True)

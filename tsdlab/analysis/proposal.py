@@ -7,7 +7,6 @@ the image.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from tsdlab.data.targets import as_target
 from tsdlab.errors import InputError, shown
 from tsdlab.models.boxes import paired_iou
 from tsdlab.models.probe import Probe
-from tsdlab.structures import Answer, BranchTrace
+from tsdlab.structures import Answer, BranchTrace, RegionTrace, map_tensors
 
 Box = tuple[float, float, float, float]
 
@@ -76,21 +75,11 @@ class BranchAnswer:
 
 
 @dataclass(frozen=True)
-class Displacement:
-    """The regions that a TSD head pools from instead of the proposal."""
-
-    offsets: Tensor | None  # ΔC [bins, bins, 2] (dx, dy), fractions of the proposal's width and height
-    points: Tensor | None  # P̂_c [bins, bins, 2] (x, y), pixels
-    offset: Tensor | None  # ΔR [2], fractions of the proposal's width and height
-    region: Tensor | None  # P̂_r [4], pixels
-
-
-@dataclass(frozen=True)
 class LevelAnswer:
     """What a detector says about the proposal when it is pooled from one level."""
 
     branches: dict[str, BranchAnswer]  # "sibling", if there is one, then what inference uses
-    displacement: Displacement | None  # None for heads without offsets
+    regions: dict[str, RegionTrace]  # by task, without the dimension of proposals; none if it is pooled from P itself
     answer: Answer  # the same as `trace` returns it and plots draw it, for K = 1 proposal
 
 
@@ -124,8 +113,8 @@ class ProposalAnswer:
         return self.levels[self.level].branches
 
     @property
-    def displacement(self) -> Displacement | None:
-        return self.levels[self.level].displacement
+    def regions(self) -> dict[str, RegionTrace]:
+        return self.levels[self.level].regions
 
     def __getattr__(self, name: str) -> BranchAnswer:
         # Python calls this for names that are not fields. copy and pickle ask for private names before `levels` is set.
@@ -208,41 +197,18 @@ def ask_levels(probe: Probe, proposal: Box, truth: GroundTruth, level: str | Non
     answer = probe.ask(box.expand(len(probe.pooled), 4), probe.pooled)
     assigned = probe.level_of(box)
     nearest = find_nearest(box, truth)
-    levels = {name: _level_answer(_row(answer, i), nearest) for i, name in enumerate(probe.pooled)}
+    levels = {name: _level_answer(answer, i, nearest) for i, name in enumerate(probe.pooled)}
     used = levels[level or assigned]
     classification, localization = _constraints(probe, used, nearest)
     return ProposalAnswer(box, assigned, level or assigned, levels, nearest, classification, localization)
 
 
-def _row(values: Any, k: int) -> Any:
-    """Tensors, or what is made of them, without all but entry `k` of their first dimension."""
-    if values is None:
-        return None
-    if isinstance(values, Tensor):
-        return values[k : k + 1]
-    if isinstance(values, dict):
-        return {name: _row(value, k) for name, value in values.items()}
-    return type(values)(**{field.name: _row(getattr(values, field.name), k) for field in dataclasses.fields(values)})
-
-
-def _level_answer(answer: Answer, nearest: Nearest | None) -> LevelAnswer:
-    moved = answer.classification_points is not None or answer.localization_proposals is not None
+def _level_answer(answer: Answer, row: int, nearest: Nearest | None) -> LevelAnswer:
+    one: Answer = map_tensors(lambda of_all: of_all[row : row + 1], answer)
     return LevelAnswer(
-        {name: _branch_answer(branch, nearest) for name, branch in answer.branches.items()},
-        Displacement(
-            *(
-                None if of_all is None else of_all[0].cpu()
-                for of_all in (
-                    answer.classification_offsets,
-                    answer.classification_points,
-                    answer.localization_offset,
-                    answer.localization_proposals,
-                )
-            )
-        )
-        if moved
-        else None,
-        answer,
+        {name: _branch_answer(branch, nearest) for name, branch in one.branches.items()},
+        map_tensors(lambda of_one: of_one[0].cpu(), one.regions),
+        one,
     )
 
 

@@ -35,6 +35,11 @@ class Estimate:
     high: float | None
     count: int  # observations behind it
 
+    def scaled(self, factor: float) -> Estimate:
+        """The statistic in another unit."""
+        value, low, high = (None if of is None else factor * of for of in (self.value, self.low, self.high))
+        return Estimate(value, low, high, self.count)
+
     def __str__(self) -> str:
         if self.value is None:
             return "–"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,8 +20,8 @@ from tsdlab.analysis.displacement import ALL_LEVELS, Followed, follow_images
 from tsdlab.data.items import as_items
 from tsdlab.errors import InputError, shown, shown_value
 from tsdlab.models.build import as_detector
-from tsdlab.ops.sampling import bin_centres
 from tsdlab.ranges import Count, check_value
+from tsdlab.structures import TASKS, RegionTrace, map_tensors
 
 ALL_CATEGORIES = "all"
 
@@ -52,17 +52,10 @@ class FollowedTable:
         sides = self.followed.proposals[:, 2:] - self.followed.proposals[:, :2]
         return sides.prod(dim=1).sqrt().numpy().astype(np.float64)
 
-    @cached_property
-    def points(self) -> np.ndarray:
-        """[K, bins, bins, 2] centres (x, y) of the bins P̂_c, pixels."""
-        return bin_centres(self.followed.proposals, self.followed.offsets).numpy()
-
-    @cached_property
-    def moved(self) -> np.ndarray:
-        """[K, 4] regions P̂_r, pixels."""
-        proposals = self.followed.proposals
-        step = self.followed.shift * (proposals[:, 2:] - proposals[:, :2])
-        return (proposals + step.repeat(1, 2)).numpy()
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks whose regions are moved."""
+        return [task for task in TASKS if task in self.followed.regions]
 
     @cached_property
     def order(self) -> np.ndarray:
@@ -133,13 +126,21 @@ class FollowedTable:
         """The mean of every column; None if no row has a value."""
         return {name: _mean(self.column(name)[chosen]) for name in COLUMNS}
 
-    def field(self, chosen: np.ndarray) -> np.ndarray | None:
-        """Mean ΔC [bins, bins, 2] (dx, dy) in fractions of the proposal; None if no row is kept."""
-        return self.followed.offsets.numpy()[chosen].mean(axis=0) if chosen.any() else None
-
-    def shift(self, chosen: np.ndarray) -> np.ndarray | None:
-        """Mean ΔR [2] (dx, dy) in fractions of the proposal; None if no row is kept."""
-        return self.followed.shift.numpy()[chosen].mean(axis=0) if chosen.any() else None
+    def mean_regions(self, chosen: np.ndarray) -> dict[str, RegionTrace]:
+        """The mean region of each task, on the unit square in place of P; empty if no row is kept."""
+        if not chosen.any():
+            return {}
+        rows = torch.from_numpy(chosen)
+        proposals = self.followed.proposals[rows]
+        corner = proposals[:, None, :2]
+        size = (proposals[:, None, 2:] - corner).clamp(min=1e-6)
+        means = {}
+        for task, region in map_tensors(lambda of_all: of_all[rows], self.followed.regions).items():
+            boxes = (region.boxes.unflatten(1, (2, 2)) - corner) / size  # [K, 2, 2]
+            points = (region.points - corner[:, None]) / size[:, None]
+            on_unit = RegionTrace(boxes.flatten(1), points, region.offsets, region.deformed)
+            means[task] = map_tensors(lambda of_all: of_all.mean(dim=0), on_unit)
+        return means
 
 
 def follow_dataset(model: nn.Module, dataset: Any, images: int = 100, progress: bool = True) -> FollowedTable:
@@ -160,7 +161,8 @@ def follow_dataset(model: nn.Module, dataset: Any, images: int = 100, progress: 
         numbers += [index] * len(followed.levels)
     if not numbers:
         raise InputError(f"no proposal overlaps an object in the first {len(parts)} images of the data set")
-    return FollowedTable(np.array(numbers, dtype=np.int64), _joined(parts), levels, items.for_model(model).names)
+    followed = map_tensors(lambda *images: torch.cat(images), *parts)
+    return FollowedTable(np.array(numbers, dtype=np.int64), followed, levels, items.for_model(model).names)
 
 
 def check_column(name: Any) -> str:
@@ -214,12 +216,3 @@ def _one_of(what: str, value: Any, allowed: Iterable[str]) -> str:
     if isinstance(value, str) and value in allowed:
         return value
     raise InputError(f"there is no {what} {shown_value(value)}; there are {shown(', '.join(allowed), 600)}")
-
-
-def _joined(parts: list[Followed]) -> Followed:
-    def join(values: list[Any]) -> Any:
-        if isinstance(values[0], dict):
-            return {name: torch.cat([of[name] for of in values]) for name in values[0]}
-        return torch.cat(values)
-
-    return Followed(**{field.name: join([getattr(part, field.name) for part in parts]) for field in fields(Followed)})

@@ -44,7 +44,7 @@ def detections_picture(image: Tensor, found: Mapping[str, Tensor], names: Sequen
 
 
 def proposals_picture(image: Tensor, trace: DetectionTrace, names: Sequence[str]) -> Figure:
-    """A panel for each of the best detections: its proposal P and, if the head moves them, P̂_c and P̂_r.
+    """A panel for each of the best detections: its proposal P and, if the head moves them, P̂c and P̂r.
 
     Args:
         image: [3, H, W] in 0…1.

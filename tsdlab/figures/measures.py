@@ -22,6 +22,7 @@ from tsdlab.analysis.displacement import ALL_LEVELS, Displacements
 from tsdlab.analysis.measures import AGREEMENT, MEASURES
 from tsdlab.analysis.misalignment import IOU_EDGES, Misalignment
 from tsdlab.analysis.statistics import Estimate
+from tsdlab.errors import InputError
 from tsdlab.figures.overlays import draw_box
 from tsdlab.figures.style import PALETTE, color_of, plain_axes
 from tsdlab.ops.sampling import bin_centres
@@ -107,30 +108,40 @@ def agreement(misalignment: Misalignment, ax: Axes | None = None) -> Axes:
     return _with_legend(ax)
 
 
-def field(displacements: Displacements, level: str = ALL_LEVELS, ax: Axes | None = None) -> Axes:
-    """The mean ΔC of every bin: an arrow from its place in the proposal P to its place in P̂_c.
+def field(
+    displacements: Displacements, level: str = ALL_LEVELS, ax: Axes | None = None, task: str = "classification"
+) -> Axes:
+    """The mean offset of every bin: an arrow from its place in the proposal P to its place in P̂c or P̂r.
 
     Args:
         displacements: of an analysis.
         level: the name of a level, or "all".
         ax: where to draw; the proposal is the square 0…1.
+        task: "classification" for ΔC, "localization" for ΔR.
+
+    Raises:
+        InputError: this task is pooled from the proposal itself.
     """
     ax = ax or plt.gca()
-    found = displacements.levels[level]
-    offsets = torch.tensor(found.field, dtype=torch.float32)
+    found = displacements.levels[level].field_of(task)
+    if found is None:
+        raise InputError(f"there is no displacement of {task}: it is pooled from the proposal itself")
+    offsets, color = torch.tensor(found, dtype=torch.float32), PALETTE[task]
     box = torch.tensor([0.0, 0.0, 1.0, 1.0])
     grid = bin_centres(box[None], bins=offsets.shape[0])[0].flatten(0, 1)  # [bins², 2]
     draw_box(box, PALETTE["proposal"], ax)
     ax.plot(*grid.numpy().T, "o", color=PALETTE["proposal"], markersize=4, label="bins of P")
     ax.quiver(
         *torch.cat([grid, offsets.flatten(0, 1)], dim=1).numpy().T, angles="xy", scale_units="xy", scale=1,
-        width=0.008, color=PALETTE["classification"], zorder=3,
+        width=0.008, color=color, zorder=3,
     )  # fmt: skip
     ticks = [0, 0.5, 1]
-    ax.set(xlim=(-0.15, 1.15), ylim=(1.15, -0.15), aspect="equal", xticks=ticks, yticks=ticks,
-           xlabel="fraction of P’s width", ylabel="fraction of P’s height")  # fmt: skip
-    ax.plot([], [], marker=r"$\rightarrow$", linestyle="", color=PALETTE["classification"], markersize=11,
-            label="mean ΔC, to P̂c")  # fmt: skip
+    ax.set(xlim=(-0.15, 1.15), ylim=(1.15, -0.15), aspect="equal", xlabel="% of P’s width", ylabel="% of P’s height")
+    percent = [f"{100 * tick:g}" for tick in ticks]
+    ax.set_xticks(ticks, percent)
+    ax.set_yticks(ticks, percent)
+    name = "mean ΔC, to P̂c" if task == "classification" else "mean ΔR, to P̂r"
+    ax.plot([], [], marker=r"$\rightarrow$", linestyle="", color=color, markersize=11, label=name)
     plain_axes(ax, legend=False)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, fontsize=9, columnspacing=1)
     return ax
@@ -145,7 +156,8 @@ def distribution(displacements: Displacements, name: str, ax: Axes | None = None
         ax: where to draw.
     """
     ax = ax or plt.gca()
-    column, edges = (COLUMNS | DIRECTIONS)[name], EDGES[name]
+    column = (COLUMNS | DIRECTIONS)[name]
+    edges = EDGES[name] * column.scale
     levels = [level for level in displacements.levels if level != ALL_LEVELS]
     last = 0
     for level, color in zip(levels, _LEVEL_COLORS(np.linspace(0.25, 0.95, len(levels)))):

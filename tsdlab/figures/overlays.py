@@ -1,4 +1,4 @@
-"""Images, and what is drawn over them: boxes, detections, and the regions that TSD makes of a proposal."""
+"""Images, and what is drawn over them: boxes, detections, and the regions that a head makes of a proposal."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from tsdlab.errors import InputError
 from tsdlab.figures.names import drawn, families
 from tsdlab.figures.style import CYCLE, PALETTE
 from tsdlab.ops.sampling import bin_centres
-from tsdlab.structures import Answer
+from tsdlab.structures import Answer, RegionTrace, map_tensors
 
+_NAMES = {"classification": ("P̂c", "the class"), "localization": ("P̂r", "the box")}
 _PHOTOGRAPH = 1000  # pixels; a longer image is smoothed where it is reduced, and the pixels of others stay squares
 
 
@@ -119,18 +120,31 @@ def proposal(
     margin: float = 0.35,
     pixel: float = 1.0,
 ) -> Axes:
-    """Proposal `index` and, if the head moves its regions, where: as `displacement`, for any head."""
-    if trace.classification_points is not None and trace.localization_proposals is not None:
-        return displacement(image, trace, index, ax, truth, margin, pixel)
-    ax = _show_proposal(image, trace.proposals[index], ax, truth, pixel)
-    return _show_around(trace.proposals[index], margin, ax)
+    """Proposal `index` and, for each task that is pooled from another region, this region.
 
+    Bins that are moved one by one have an arrow each, from their place in P. A region that is moved or resized as a
+    whole is a dashed box.
 
-def _show_proposal(image: Tensor, proposal: Tensor, ax: Axes | None, truth: Tensor | None, pixel: float) -> Axes:
+    Args:
+        image: [3, H, W] in 0…1.
+        trace: what a model answers, of any head.
+        index: of the proposal.
+        ax: where to draw.
+        truth: ground-truth box [4] to draw as well.
+        margin: how much around the proposal is shown, as a fraction of its size.
+        pixel: as in `show_image`.
+    """
     ax = show_image(image, ax, pixel)
     if truth is not None:
         draw_box(truth, PALETTE["truth"], ax, "ground truth", linestyle=(0, (1, 1)))
-    draw_box(proposal, PALETTE["proposal"], ax, "P: proposal")
+    box = trace.proposals[index]
+    draw_box(box, PALETTE["proposal"], ax, "P: proposal")
+    for task in reversed(trace.regions):  # the bins of P̂c over the outline of P̂r
+        region: RegionTrace = map_tensors(lambda of_all: of_all[index].cpu(), trace.regions[task])
+        _draw_region(box.cpu(), region, task, ax)
+    x1, y1, x2, y2 = box.tolist()
+    pad = margin * max(x2 - x1, y2 - y1)
+    ax.set(xlim=(x1 - pad, x2 + pad), ylim=(y2 + pad, y1 - pad))
     return ax
 
 
@@ -143,43 +157,27 @@ def displacement(
     margin: float = 0.35,
     pixel: float = 1.0,
 ) -> Axes:
-    """Proposal `index` and where TSD moves it: an arrow from each bin of P to its place in P̂_c, and the region P̂_r.
-
-    Args:
-        truth: ground-truth box [4] to draw as well.
-        margin: how much around the proposal is shown, as a fraction of its size.
-        pixel: as in `show_image`.
+    """As `proposal`, but a head that does not move its regions is refused.
 
     Raises:
-        InputError: the head of the traced model does not move its regions.
+        InputError: both tasks of the traced model are pooled from the proposal itself.
     """
-    if trace.classification_points is None or trace.localization_proposals is None:
-        raise InputError("this trace has no displacements; trace a model with the tsd head")
-    proposal = trace.proposals[index]
-    ax = _show_proposal(image, proposal, ax, truth, pixel)
-    draw_box(
-        trace.localization_proposals[index],
-        PALETTE["localization"],
-        ax,
-        "P̂r: region for the box",
-        linestyle="--",
-    )
-    moved = trace.classification_points[index].flatten(0, 1).cpu().numpy()  # [bins², 2]
-    grid = bin_centres(proposal[None], bins=trace.classification_points.shape[1])[0].flatten(0, 1).cpu().numpy()
+    if not trace.regions:
+        raise InputError("this trace has no displacements; trace a model whose head moves its regions, such as tsd")
+    return proposal(image, trace, index, ax, truth, margin, pixel)
+
+
+def _draw_region(box: Tensor, region: RegionTrace, task: str, ax: Axes) -> None:
+    """The region of a task for a proposal `box` [4]; the tensors of `region` are those of this proposal alone."""
+    color, symbol, aim = PALETTE[task], *_NAMES[task]
+    if not region.deformed:
+        draw_box(region.boxes, color, ax, f"{symbol}: region for {aim}", linestyle="--")
+        return
+    moved = region.points.flatten(0, 1).numpy()  # [bins², 2]
+    grid = bin_centres(box[None], bins=len(region.points))[0].flatten(0, 1).numpy()
     ax.plot(*grid.T, ".", color=PALETTE["proposal"], markersize=3, alpha=0.9)
-    ax.quiver(
-        *grid.T, *(moved - grid).T, angles="xy", scale_units="xy", scale=1, width=0.004,
-        color=PALETTE["classification"], alpha=0.8,
-    )  # fmt: skip
+    ax.quiver(*grid.T, *(moved - grid).T, angles="xy", scale_units="xy", scale=1, width=0.004, color=color, alpha=0.8)
     ax.plot(
-        *moved.T, "o", color=PALETTE["classification"], markersize=4, markeredgecolor="white", markeredgewidth=0.5,
-        label="P̂c: bins for the class",
+        *moved.T, "o", color=color, markersize=4, markeredgecolor="white", markeredgewidth=0.5,
+        label=f"{symbol}: bins for {aim}",
     )  # fmt: skip
-    return _show_around(proposal, margin, ax)
-
-
-def _show_around(box: Tensor, margin: float, ax: Axes) -> Axes:
-    x1, y1, x2, y2 = box.tolist()
-    pad = margin * max(x2 - x1, y2 - y1)
-    ax.set(xlim=(x1 - pad, x2 + pad), ylim=(y2 + pad, y1 - pad))
-    return ax

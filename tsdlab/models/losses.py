@@ -39,7 +39,7 @@ def progressive_constraint(
 ) -> tuple[Tensor, Tensor]:
     """TSD must beat its sibling by a margin (Eq. 7 and 8): M_cls and M_loc.
 
-    M_cls = mean over all RoIs of |s(y|P) − s_D(y|P̂_c) + min(1 − s(y|P), m_c)|₊, s the softmax score of the true
+    M_cls = mean over all RoIs of |s(y|P) − s_D(y|P̂c) + min(1 − s(y|P), m_c)|₊, s the softmax score of the true
     class (background included). M_loc = mean over positives of |IoU(B̂, B) − IoU(B̂_D, B) + min(1 − IoU(B̂, B),
     m_r)|₊, with the boxes decoded for the true class. As in the reference code, the sibling's score and IoU are
     constants, and the margin shrinks where the sibling is almost perfect: a perfect sibling need not be beaten.

@@ -22,7 +22,16 @@ from tsdlab.models.detector import evaluating, require_finite
 from tsdlab.models.roi_heads import to_rois
 from tsdlab.ops import RegionPooler
 from tsdlab.ops.sampling import bin_centres
-from tsdlab.structures import Answer, BranchTrace, DetectionTrace, HeadOutput
+from tsdlab.structures import (
+    TASKS,
+    Answer,
+    BranchTrace,
+    DetectionTrace,
+    HeadOutput,
+    Region,
+    RegionTrace,
+    map_tensors,
+)
 
 # RoIs per pass of the head, which needs about 100 kB of memory for each.
 _CHUNK = 2048
@@ -122,15 +131,14 @@ class Probe:
             ValueError: `boxes` has another shape, or regions are not pooled from a level of that name.
         """
         boxes = as_boxes(boxes)
-        answer: Answer = _joined(
-            [
-                self.answer(
-                    boxes[i : i + _CHUNK],
-                    level if level is None or isinstance(level, str) else level[i : i + _CHUNK],
-                )
-                for i in range(0, max(len(boxes), 1), _CHUNK)
-            ]
+        parts = (
+            self.answer(
+                boxes[i : i + _CHUNK],
+                level if level is None or isinstance(level, str) else level[i : i + _CHUNK],
+            )
+            for i in range(0, max(len(boxes), 1), _CHUNK)
         )
+        answer: Answer = map_tensors(lambda *chunks: torch.cat(chunks), *parts)
         return answer
 
     def answer(
@@ -189,18 +197,30 @@ class Probe:
         with evaluating(self.model):
             output: HeadOutput = self.model.roi_heads.head(pool, rois, all_branches=True)
         branches = {**output.extra_branches(), self.model.config.head: output}
-        moved = output.displacement()
-        offsets, shift = moved.classification_offsets, moved.localization_offset
+        for task in output.regions.keys() - set(TASKS):
+            raise InputError(
+                f"the head {self.model.config.head!r} has a region of {task!r}; tasks are {', '.join(TASKS)}"
+            )
         answer = Answer(
             proposals=proposals,
             levels=pool.assign_levels(rois),
             branches={name: self._branch(branch) for name, branch in branches.items()},
-            classification_offsets=offsets,
-            localization_offset=shift,
-            classification_points=None if offsets is None else bin_centres(proposals, offsets),
-            localization_proposals=None if shift is None else output.boxes * self._ratio,
+            regions={task: self._region(region, rois[:, 1:]) for task, region in output.regions.items()},
         )
         return answer, output, rois
+
+    def _region(self, region: Region, proposals: Tensor) -> RegionTrace:
+        """A region for proposals [K, 4] of the resized image, on which both are known without rounding."""
+        bins = self._pool.scheme.output_size
+        points = bin_centres(region.boxes, region.offsets, bins)
+        places = bin_centres(proposals, bins=points.shape[1])
+        size = (proposals[:, 2:] - proposals[:, :2]).clamp(min=1e-6)  # a side of zero has no fractions
+        return RegionTrace(
+            boxes=region.boxes * self._ratio,
+            points=points * self._ratio[:2],
+            offsets=(points - places) / size[:, None, None],
+            deformed=region.offsets is not None,
+        )
 
     def _branch(self, output: HeadOutput) -> BranchTrace:
         classes = output.deltas.shape[1]
@@ -239,18 +259,6 @@ def _rpn_boxes(
     per_level = [o[0].numel() for o in objectness]
     flat_objectness, flat_deltas = concat_box_prediction_layers(objectness, deltas)
     return rpn.box_coder.decode(flat_deltas, anchors)[:, 0], flat_objectness[:, 0], per_level
-
-
-def _joined(parts: list[Any]) -> Any:
-    """Concatenate tensors along the first dimension, or dicts and dataclasses of tensors, entry by entry."""
-    if len(parts) == 1 or parts[0] is None:
-        return parts[0]
-    if isinstance(parts[0], Tensor):
-        return torch.cat(parts)
-    if isinstance(parts[0], dict):
-        return {name: _joined([part[name] for part in parts]) for name in parts[0]}
-    names = [field.name for field in dataclasses.fields(parts[0])]
-    return type(parts[0])(**{name: _joined([getattr(part, name) for part in parts]) for name in names})
 
 
 def _stride(images: ImageList, feature: Tensor, axis: int) -> int:

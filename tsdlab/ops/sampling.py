@@ -117,7 +117,7 @@ def regions_backward(
 def bin_centres(boxes: Tensor, offsets: Tensor | None = None, bins: int = 7) -> Tensor:
     """Centres [K, bins, bins, 2] (x, y) of the bins of boxes [K, 4], moved by offsets [K, bins, bins, 2] if given.
 
-    Offsets are fractions of the box's width and height. With TSD's offsets the result is P̂_c.
+    Offsets are fractions of the box's width and height. With TSD's offsets the result is P̂c.
     """
     if offsets is not None:
         bins = offsets.shape[1]

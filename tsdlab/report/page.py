@@ -94,6 +94,7 @@ def page(
         ],
         agreement=_agreement_table(found),
         displacements=None if analysis.displacement is None else _displacement_table(analysis.displacement),
+        moved_tasks=[] if analysis.displacement is None else analysis.displacement.tasks,
         pictures=urls,
     )
     return html.lstrip()
@@ -151,7 +152,7 @@ def _displacement_table(found: Displacements) -> Table:
     for name, column in COLUMNS.items():
         if any(found.mean(name, level) is not None for level in levels):
             title = f"{column.label}. {column.explanation}"
-            rows.append(Row(title, [[of.means.get(name) for of in levels.values()]]))
+            rows.append(Row(title, [[of.means[name].scaled(column.scale) for of in levels.values()]]))
     heads = ("all levels" if level == ALL_LEVELS else f"level {level}" for level in levels)
     return Table(["mean over proposals", *heads], rows)
 
@@ -161,7 +162,7 @@ def _count(estimate: Estimate | None) -> int:
 
 
 def _short(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}".replace("-", "−")
+    return "–" if value is None else f"{value:.{1 if abs(value) >= 10 else 3}f}".replace("-", "−")
 
 
 def _measure_title(name: str, *notes: str) -> str:

@@ -99,13 +99,14 @@ def _draw_numbers(analysis: Analysis) -> dict[str, Figure]:
 
 
 def _draw_displacements(displacements: Displacements) -> Figure:
-    figure = Figure(figsize=(11, 7.4), layout="constrained")
-    grid = figure.add_gridspec(2, 3)
-    plots.field(displacements, ALL_LEVELS, figure.add_subplot(grid[0, 0]))
-    for i, task in enumerate(("classification", "localization")):
+    tasks = displacements.tasks
+    figure = Figure(figsize=(11 / 3 * (1 + len(tasks)), 7.4), layout="constrained")
+    grid = figure.add_gridspec(2, 1 + len(tasks))
+    plots.field(displacements, ALL_LEVELS, figure.add_subplot(grid[0, 0]), tasks[0])
+    for i, task in enumerate(tasks):
         plots.distribution(displacements, f"{task}_offset", figure.add_subplot(grid[0, 1 + i]))
         rose = figure.add_subplot(grid[1, 1 + i], projection="polar")
         plots.directions(displacements, f"{task}_direction", rose)  # type: ignore[arg-type]
-        rose.set_title(f"{'ΔC' if i == 0 else 'ΔR'}, directions", fontsize=10)
-    plots.distribution(displacements, "classification_offset_px", figure.add_subplot(grid[1, 0]))
+        rose.set_title(f"{'ΔC' if task == 'classification' else 'ΔR'}, directions", fontsize=10)
+    plots.distribution(displacements, f"{tasks[0]}_offset_px", figure.add_subplot(grid[1, 0]))
     return figure

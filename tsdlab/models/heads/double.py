@@ -3,7 +3,8 @@
 P ─┬→ pool(P)           → 2 FC                    → class logits            [extended: and deltas]
    └→ pool(P enlarged)  → convolutions → average  → deltas, relative to P   [extended: and class logits]
 
-Double-Head-Ext ("extended") trains both branches for both tasks, and classifies with both. "Reference code" is
+Double-Head-Ext ("extended") trains both branches for both tasks, and classifies with both. The region of its
+classification is still called P, because that is what its fc branch pools. "Reference code" is
 wuyuebupt/doubleheadsrcnn.
 """
 
@@ -24,7 +25,7 @@ from tsdlab.errors import InputError
 from tsdlab.models.heads.base import Branch, Head
 from tsdlab.models.losses import detection_losses
 from tsdlab.ops import RegionPooler
-from tsdlab.structures import HeadOutput, Samples
+from tsdlab.structures import HeadOutput, Region, Samples
 
 _GROUP = 16  # channels normalized together
 
@@ -64,14 +65,15 @@ class DoubleHead(Head[HeadOutput]):
         # would often assign it to a coarser level, which is meant for larger objects.
         levels = pool.assign_levels(rois)
         fc = self.classification.fc(pool(rois, levels))  # [K, hidden]
-        conv = self.localization.conv(pool(enlarge(rois, self.config.box_scale), levels))  # [K, hidden]
+        enlarged = enlarge(rois, self.config.box_scale)
+        conv = self.localization.conv(pool(enlarged, levels))  # [K, hidden]
         logits = self.classification.out(fc)
         deltas = self.localization.out(conv).unflatten(1, (-1, 4))
-        boxes = rois[:, 1:]
+        boxes, regions = rois[:, 1:], {"localization": Region(enlarged[:, 1:])}
         if self.fc_deltas is None or self.conv_logits is None:
-            return HeadOutput(logits, deltas, boxes)
+            return HeadOutput(logits, deltas, boxes, regions=regions)
         counterpart = HeadOutput(self.conv_logits(conv), self.fc_deltas(fc).unflatten(1, (-1, 4)), boxes)
-        return DoubleExtOutput(logits, deltas, boxes, counterpart)
+        return DoubleExtOutput(logits, deltas, boxes, counterpart, regions=regions)
 
     def losses(self, pool: RegionPooler, output: HeadOutput, samples: Samples) -> dict[str, Tensor]:
         """Classification loss of the fc branch and localization loss of the conv branch, each × loss_weight.

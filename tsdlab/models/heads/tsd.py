@@ -2,7 +2,7 @@
 
 P → pool → F ─┬→ sibling(F)                             not in inference; the constraint compares with it
               └→ shared FC ─┬→ F_c → ΔC → pool(P, ΔC) → class logits           Eq. 5, 6
-                            └→ F_r → ΔR → pool(P + ΔR) → deltas, relative to P̂_r   Eq. 3, 4
+                            └→ F_r → ΔR → pool(P + ΔR) → deltas, relative to P̂r   Eq. 3, 4
 """
 
 from __future__ import annotations
@@ -19,26 +19,17 @@ from tsdlab.models.heads.base import BRANCH_MODULES, Branch, Head, roi_feature_s
 from tsdlab.models.heads.sibling import SiblingHead
 from tsdlab.models.losses import detection_losses, progressive_constraint
 from tsdlab.ops import RegionPooler
-from tsdlab.structures import Displacement, HeadOutput, Samples
+from tsdlab.structures import HeadOutput, Region, Samples
 
 
 @dataclass
 class TSDOutput(HeadOutput):
-    """TSD's prediction: `boxes` are P̂_r, or P if the bins of the localization region are moved one by one.
+    """TSD's prediction: `boxes` are P̂r, or P if the bins of the localization region are moved one by one."""
 
-    One of `localization_offset` and `localization_offsets` is None, as `tsd.localization_region` says.
-    """
-
-    classification_offsets: Tensor  # ΔC [K, bins, bins, 2] (dx, dy), fractions of the RoI's size
-    localization_offset: Tensor | None  # ΔR [K, 2] (dx, dy), fractions of the RoI's size
-    localization_offsets: Tensor | None  # one ΔR for each bin [K, bins, bins, 2]
     sibling: HeadOutput | None  # prediction of the jointly trained sibling head; None without it, or in inference
 
     def extra_branches(self) -> dict[str, HeadOutput]:
         return {} if self.sibling is None else {"sibling": self.sibling}
-
-    def displacement(self) -> Displacement:
-        return Displacement(self.classification_offsets, self.localization_offset)
 
 
 class TSDHead(Head[TSDOutput]):
@@ -73,23 +64,23 @@ class TSDHead(Head[TSDOutput]):
         return self.bins**2 if region == "bins" else 1
 
     def forward(self, pool: RegionPooler, rois: Tensor, all_branches: bool = False) -> TSDOutput:
-        levels = pool.assign_levels(rois)  # P̂_c and P̂_r are pooled from the level of P
+        levels = pool.assign_levels(rois)  # P̂c and P̂r are pooled from the level of P
         roi_features = pool(rois, levels)
         classification_offsets, localization_offsets = self.offsets(roi_features)
         if self.moves_bins:
             boxes, localization_features = rois, pool(rois, levels, localization_offsets)
+            localization = Region(rois[:, 1:], localization_offsets)
         else:
             moved = translate(rois, localization_offsets)
             boxes = moved if self.config.boxes_teach_offset else moved.detach()
             localization_features = pool(moved, levels)
+            localization = Region(moved[:, 1:])
         return TSDOutput(
             logits=self.classification(pool(rois, levels, classification_offsets)),
             deltas=self.localization(localization_features).unflatten(1, (-1, 4)),
             boxes=boxes[:, 1:],
-            classification_offsets=classification_offsets,
-            localization_offset=None if self.moves_bins else localization_offsets,
-            localization_offsets=localization_offsets if self.moves_bins else None,
             sibling=self.sibling.predict(roi_features, rois) if all_branches and self.sibling is not None else None,
+            regions={"classification": Region(rois[:, 1:], classification_offsets), "localization": localization},
         )
 
     def offsets(self, roi_features: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,7 +141,7 @@ class TSDHead(Head[TSDOutput]):
 
 
 def translate(rois: Tensor, offset: Tensor) -> Tensor:
-    """P̂_r = P + ΔR (Eq. 4): rois [K, 5] moved by offset [K, 2], fractions of their size; their size is kept."""
+    """P̂r = P + ΔR (Eq. 4): rois [K, 5] moved by offset [K, 2], fractions of their size; their size is kept."""
     size = rois[:, 3:5] - rois[:, 1:3]
     shift = offset * size
     return torch.cat([rois[:, :1], rois[:, 1:3] + shift, rois[:, 3:5] + shift], dim=1)

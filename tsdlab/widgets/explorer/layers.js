@@ -17,7 +17,7 @@ export const LAYERS = {
 export const LINES = { solid: undefined, dashed: "6 3", dotted: "1.5 2.5", dashdot: "7 3 1.5 3" };
 
 /**
- * P̂r and P̂c of a level's answer.
+ * P̂r and P̂c of a level's answer: a box that is moved or resized as a whole, or an arrow for each bin.
  *
  * @param page gives the state and the palette
  * @param proposal the box that the answer is about
@@ -26,14 +26,10 @@ export const LINES = { solid: undefined, dashed: "6 3", dotted: "1.5 2.5", dashd
  */
 export function displacementShapes(page, proposal, at, u) {
   const [layers, magnify, { palette }] = [page.state("layers"), page.state("magnify"), page.fixed];
-  const { classification, localization } = at.regions;
-  const shapes = [];
-  if (localization && layers.includes("localization")) {
-    const region = stretched(proposal, localization.box, magnify);
-    shapes.push(...boxShape(region, palette.localization, u, { dash: LAYERS.localization.dash, name: "region" }));
-  }
-  if (classification?.points && layers.includes("classification")) {
-    shapes.push(...arrowShapes(proposal, classification.points, magnify, palette, u));
-  }
-  return shapes;
+  return ["localization", "classification"].filter((task) => at.regions[task] && layers.includes(task)).flatMap((task) => {
+    const { box, points } = at.regions[task];
+    const color = palette[task];
+    if (points) return arrowShapes(proposal, points, magnify, { from: palette.proposal, to: color }, u);
+    return boxShape(stretched(proposal, box, magnify), color, u, { dash: LAYERS.localization.dash, name: `region ${task}` });
+  });
 }

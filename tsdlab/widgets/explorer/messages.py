@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tsdlab.analysis.proposal import BranchAnswer, Conflict, LevelAnswer, Nearest, ProposalAnswer, Shortfall
 from tsdlab.figures import plots
+from tsdlab.structures import RegionTrace
 from tsdlab.widgets.explorer.gallery import SIZES
 from tsdlab.widgets.explorer.series import list_series
 from tsdlab.widgets.explorer.session import OpenImage, SensitivityMap, Session, best_overlap
@@ -127,15 +128,24 @@ def _branch_message(branch: BranchAnswer) -> dict:
 
 
 def _level_message(at_level: LevelAnswer) -> dict:
-    moved, used = at_level.displacement, next(reversed(at_level.branches.values()))
-    regions: dict[str, Any] = {}
-    if moved is not None and moved.points is not None and moved.offsets is not None:
-        points = [[round(v, 2) for v in point] for point in moved.points.flatten(0, 1).tolist()]
-        regions["classification"] = {"points": points, "moved": moved.offsets.norm(dim=-1).mean().item()}
-    if moved is not None and moved.region is not None and moved.offset is not None:
-        regions["localization"] = {"box": _rounded_box(moved.region), "moved": moved.offset.norm().item()}
-    branches = {name: {"score": branch.score, "iou": branch.iou} for name, branch in at_level.branches.items()}
-    return {"score": used.score, "iou": used.iou, "label": used.label, "branches": branches, "regions": regions}
+    used = next(reversed(at_level.branches.values()))
+    return {
+        "score": used.score,
+        "iou": used.iou,
+        "label": used.label,
+        "branches": {name: {"score": branch.score, "iou": branch.iou} for name, branch in at_level.branches.items()},
+        "regions": {task: _region_message(region) for task, region in at_level.regions.items()},
+    }
+
+
+def _region_message(region: RegionTrace) -> dict:
+    """`points` is None where the bins are the plain grid of the box."""
+    points = region.points.flatten(0, 1).tolist()  # [bins², 2]
+    return {
+        "box": _rounded_box(region.boxes),
+        "points": [[round(v, 2) for v in point] for point in points] if region.deformed else None,
+        "moved": region.moved.item(),
+    }
 
 
 def _shortfall_message(term: Shortfall | None) -> dict | None:

@@ -29,11 +29,11 @@ export function arrowShapes(proposal, points, magnify, colors, u) {
   const heads = arrows.filter(isLong).map((arrow) => headPath(...arrow, u)).join("");
   return [
     svg("path", { ...shafts, stroke: "white", "stroke-opacity": 0.65, "stroke-width": 2.8 * u }),
-    dots(grid, 3, colors.proposal),
-    svg("path", { ...shafts, stroke: colors.classification, "stroke-width": 1.5 * u }),
+    dots(grid, 3, colors.from),
+    svg("path", { ...shafts, stroke: colors.to, "stroke-width": 1.5 * u }),
     dots(ends, 6, "white"),
-    dots(ends, 4.8, colors.classification),
-    svg("path", { d: heads, fill: colors.classification, stroke: "white", "stroke-width": 0.6 * u }),
+    dots(ends, 4.8, colors.to),
+    svg("path", { d: heads, fill: colors.to, stroke: "white", "stroke-width": 0.6 * u }),
   ];
 }
 

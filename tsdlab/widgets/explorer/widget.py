@@ -111,7 +111,7 @@ class Explorer(ExplorerState, PageWidget):
 
     @property
     def answer(self) -> ProposalAnswer:
-        """What the model in focus says: `answer.tsd.scores`, `answer.levels["1"].displacement`, …"""
+        """What the model in focus says: `answer.tsd.scores`, `answer.levels["1"].regions`, …"""
         return self._session.image.answers[self.focus]
 
     @property

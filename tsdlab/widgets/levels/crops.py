@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tsdlab.analysis.tables import FollowedTable
 from tsdlab.data.items import as_items
+from tsdlab.structures import RegionTrace, map_tensors
 
 _KEPT = 12  # images; examples often stay the same while a filter is dragged
 _ROOM = 1.16  # side of a crop in sizes of what it shows
@@ -23,8 +24,7 @@ class Crop:
     view: tuple[float, float, float]  # (x, y, side) of the square that is shown
     proposal: np.ndarray  # [4]
     truth: np.ndarray  # [4] the object
-    moved: np.ndarray  # [4] P̂_r
-    points: np.ndarray  # [bins², 2] P̂_c (x, y)
+    regions: dict[str, RegionTrace]  # by task, of this proposal alone
 
 
 class Crops:
@@ -44,8 +44,9 @@ class Crops:
         image, target = self._item(int(table.images[row]))
         proposal = table.followed.proposals[row].numpy()
         truth = target["boxes"][int(table.followed.objects[row])].numpy()
-        moved, points = table.moved[row], table.points[row].reshape(-1, 2)
-        return Crop(image, _square_around(proposal, truth, moved, points), proposal, truth, moved, points)
+        regions = map_tensors(lambda of_all: of_all[row], table.followed.regions)
+        shown = (np.asarray(region.points if region.deformed else region.boxes) for region in regions.values())
+        return Crop(image, _square_around(proposal, truth, *shown), proposal, truth, regions)
 
     def _item(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         item = self._items.pop(index, None) or self._dataset[index]

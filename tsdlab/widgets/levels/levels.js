@@ -1,7 +1,7 @@
 // The page of tsdlab.explore_levels: filters, and linked views of the proposals that pass them.
 
 import { html, sub } from "../page/dom.js";
-import { percent, short } from "../page/numbers.js";
+import { fixed, short } from "../page/numbers.js";
 import { Page } from "../page/page.js";
 import { KernelAnswerer } from "../page/protocol.js";
 import { Distributions } from "./distributions.js";
@@ -11,12 +11,19 @@ import { MeanField } from "./mean_field.js";
 import { Examples, Selected } from "./objects.js";
 import { Scatter } from "./scatter.js";
 
-const LEGEND = [
-  ["proposal", () => ["P: proposal"]],
-  ["classification", () => ["P̂", sub("c"), ": bins for the class"]],
-  ["localization", () => ["P̂", sub("r"), ": region for the box"]],
-  ["truth", () => ["ground truth"]],
-];
+const TASKS = { classification: ["c", "the class"], localization: ["r", "the box"] };
+
+const key = (style, ...text) => html("span", { class: `key ${style}` }, text);
+
+/** What the marks mean, for the tasks whose regions are moved. */
+function legend(regions) {
+  const moved = Object.entries(regions).map(([task, { offsets }]) => {
+    const [letter, aim] = TASKS[task];
+    const form = offsets ? "bins" : "region";
+    return key(`${task} ${form}`, "P̂", sub(letter), `: ${form} for ${aim}`);
+  });
+  return html("div", { class: "legend" }, key("proposal", "P: proposal"), moved, key("truth", "ground truth"));
+}
 
 class LevelsPage extends Page {
   constructor(connect, root, showExplorer) {
@@ -28,11 +35,10 @@ class LevelsPage extends Page {
     this.selected = new Selected(this);
     this.panels = [this.scatter, new Distributions(this), new MeanField(this), this.selected, new Examples(this)];
     this.code = html("code");
-    const legend = LEGEND.map(([role, text]) => html("span", { class: `key ${role}` }, text()));
     root.append(
       this.filters.element, this.figures.element,
       html("div", { class: "panels" }, this.panels.map(({ element }) => element)),
-      html("footer", {}, html("div", { class: "legend" }, legend), this.code), this.notice);
+      html("footer", {}, legend(this.fixed.regions), this.code), this.notice);
     this.resizes = new ResizeObserver(() => {
       this.drawn = null;
       this.redraw();
@@ -50,8 +56,8 @@ class LevelsPage extends Page {
     return this.fixed.columns.find((column) => column.name === name) ?? { name, title: name, label: name, role: "proposal" };
   }
 
-  format(value, { is_share: isShare }) {
-    return isShare && value !== null ? percent(value) : short(value);
+  format(value, { unit }) {
+    return unit?.startsWith("%") && value !== null ? `${fixed(value, 1)} %` : short(value);
   }
 
   draw(all) {

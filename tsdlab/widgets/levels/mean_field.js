@@ -1,7 +1,7 @@
-// The mean displacement: an arrow for each bin of P, and the region that P is moved to.
+// The mean displacement of each task: an arrow for each bin of P, or the box that P becomes.
 
 import { html, svg } from "../page/dom.js";
-import { short } from "../page/numbers.js";
+import { fixed } from "../page/numbers.js";
 import { nothing } from "./shapes.js";
 
 export class MeanField {
@@ -12,19 +12,24 @@ export class MeanField {
   }
 
   draw() {
-    const { field, shift, count } = this.page.told("shown");
-    if (field === null) return this.body.replaceChildren(nothing());
-    const { field: fieldOfAll, total } = this.page.fixed;
+    const { regions, count } = this.page.told("shown");
+    if (!count) return this.body.replaceChildren(nothing());
+    const { regions: ofAll, total } = this.page.fixed;
     const filtered = count < total;
-    const unit = { y: 0, width: 1, height: 1 };
+    const moved = Object.entries(regions);
+    const arrows = moved.filter(([, { offsets }]) => offsets);
+    const boxes = moved.filter(([, { offsets }]) => !offsets);
+    const note = boxes.map(([task, { translation }]) =>
+      `mean ${task === "classification" ? "ΔC" : "ΔR"} (${translation.map((part) => fixed(part, 1)).join(", ")}) % of P’s size`);
     this.body.replaceChildren(
-      svg("svg", { viewBox: "-0.27 -0.27 1.54 1.54", role: "img", "aria-label": "mean ΔC and ΔR on the proposal" },
-        svg("rect", { class: "box proposal", x: 0, ...unit }),
-        filtered ? this.arrows(fieldOfAll, "ghost") : null, this.arrows(field, "arrow"),
-        this.each(field, (x, y, dx, dy) => [
-          svg("circle", { class: "from", cx: x, cy: y, r: 0.011 }), svg("circle", { class: "to", cx: x + dx, cy: y + dy, r: 0.017 })]),
-        svg("rect", { class: "box localization", ...unit, x: shift[0], y: shift[1] })),
-      html("p", { class: "note" }, `mean ΔR (${shift.map(short).join(", ")})${filtered ? "; grey: all proposals" : ""}`));
+      svg("svg", { viewBox: "-0.27 -0.27 1.54 1.54", role: "img", "aria-label": "mean displacement on the proposal" },
+        svg("rect", { class: "box proposal", x: 0, y: 0, width: 1, height: 1 }),
+        arrows.map(([task, { offsets }]) => svg("g", { class: task },
+          filtered ? this.arrows(ofAll[task].offsets, "ghost") : null, this.arrows(offsets, "arrow"),
+          this.each(offsets, (x, y, dx, dy) => [
+            svg("circle", { class: "from", cx: x, cy: y, r: 0.011 }), svg("circle", { class: "to", cx: x + dx, cy: y + dy, r: 0.017 })]))),
+        boxes.map(([task, { box: [x1, y1, x2, y2] }]) => svg("rect", { class: `box moved ${task}`, x: x1, y: y1, width: x2 - x1, height: y2 - y1 }))),
+      html("p", { class: "note" }, [...note, ...(filtered && arrows.length ? ["grey: all proposals"] : [])].join("; ")));
   }
 
   arrows(field, style) {

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from tsdlab.analysis.columns import COLUMNS
 from tsdlab.analysis.tables import FollowedTable, even_edges, shares
 from tsdlab.figures.style import PALETTE
+from tsdlab.structures import RegionTrace
 from tsdlab.widgets.levels.crops import Crops
 from tsdlab.widgets.levels.state import LevelsState, whole_size
 from tsdlab.widgets.pictured import image_url
@@ -28,8 +31,8 @@ def table_message(table: FollowedTable) -> dict[str, Any]:
     everything = np.ones(len(table), dtype=bool)
     return {
         "columns": [
-            {"name": name, "label": _plain(column.label), "title": _plain(column.title), "unit": column.unit,
-             "role": column.role, "explanation": _plain(column.explanation), "is_share": _is_share(name)}
+            {"name": name, "label": column.label, "title": column.title, "unit": column.unit,
+             "role": column.role, "explanation": column.explanation}
             for name, column in COLUMNS.items()
             if np.isfinite(table.column(name)).any()
         ],
@@ -39,15 +42,15 @@ def table_message(table: FollowedTable) -> dict[str, Any]:
         "total": len(table),
         "images": len(np.unique(table.images)),
         "palette": {role: PALETTE[role] for role in _ROLES},
-        "means": table.means(everything),
-        "field": _rounded(table.field(everything)),
+        "means": _in_units(table.means(everything)),
+        "regions": _regions(table, everything),
     }  # fmt: skip
 
 
 def chosen_message(table: FollowedTable, state: LevelsState, crops: Crops) -> dict[str, Any]:
     """What follows from the filters and the columns of the scatter plot."""
     chosen = table.select(state.level, state.category, state.size)
-    x, y = table.column(state.x), table.column(state.y)
+    x, y = (table.column(name) * COLUMNS[name].scale for name in (state.x, state.y))
     drawable = np.isfinite(x) & np.isfinite(y)
     return {
         "count": int(chosen.sum()),
@@ -59,9 +62,8 @@ def chosen_message(table: FollowedTable, state: LevelsState, crops: Crops) -> di
         "sizes": _size_message(table, state),
         "levels": _counts(table, state, "level", table.levels),
         "categories": _counts(table, state, "category", table.categories),
-        "means": table.means(chosen),
-        "field": _rounded(table.field(chosen)),
-        "shift": _rounded(table.shift(chosen)),
+        "means": _in_units(table.means(chosen)),
+        "regions": _regions(table, chosen),
         "examples": [row_message(table, int(row), crops) for row in table.examples(chosen, state.x, _EXAMPLES)],
     }
 
@@ -78,25 +80,35 @@ def row_message(table: FollowedTable, row: int, crops: Crops) -> dict[str, Any]:
         "image": int(table.images[row]),
         "level": table.levels[table.followed.levels[row]],
         "category": table.categories[table.followed.labels[row] - 1],
-        "values": {name: _rounded(values[row]) for name, values in table.followed.columns.items()},
+        "values": _in_units({name: _number(values[row]) for name, values in table.followed.columns.items()}),
         "view": _rounded(np.array(crop.view)),
         "url": image_url(crop.image[:, top:bottom, left:right].permute(1, 2, 0).cpu().numpy(), _CROP),
         "part": [left, top, right - left, bottom - top],
         "proposal": _rounded(crop.proposal),
         "truth": _rounded(crop.truth),
-        "moved": _rounded(crop.moved),
-        "points": _rounded(crop.points),
+        "regions": {
+            task: {"box": _rounded(region.boxes), "points": _points_of(region)} for task, region in crop.regions.items()
+        },
     }
 
 
-def _plain(text: str) -> str:
-    """Without the underscores of P̂_c and P̂_r, which matplotlib's labels have."""
-    return text.replace("P̂_", "P̂")
+def _in_units(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Values of columns in the units of the columns."""
+    return {name: None if value is None else round(COLUMNS[name].scale * value, 4) for name, value in values.items()}
 
 
-def _is_share(name: str) -> bool:
-    """Whether a column is a share of bins, which the page writes in percent."""
-    return name.endswith("_on_salient")
+def _regions(table: FollowedTable, chosen: np.ndarray) -> dict[str, dict[str, Any]]:
+    """The mean region of each task on the unit square; only regions whose bins are moved one by one have `offsets`."""
+    return {
+        task: {"box": _rounded(region.boxes), "translation": _rounded(100 * region.translation),
+               "offsets": _rounded(region.offsets) if region.deformed else None}
+        for task, region in table.mean_regions(chosen).items()
+    }  # fmt: skip
+
+
+def _points_of(region: RegionTrace) -> list | None:
+    """[bins², 2]; None where the bins are the plain grid of the box."""
+    return _rounded(region.points.flatten(0, 1)) if region.deformed else None
 
 
 def _points(table: FollowedTable, rows: np.ndarray, x: np.ndarray, y: np.ndarray) -> list[list[float]]:
@@ -108,7 +120,7 @@ def _points(table: FollowedTable, rows: np.ndarray, x: np.ndarray, y: np.ndarray
 
 def _distributions(table: FollowedTable, state: LevelsState, name: str) -> dict[str, Any]:
     """How a column is distributed on each level: over all proposals, and over those of the chosen class and size."""
-    values = table.column(name)
+    values = table.column(name) * COLUMNS[name].scale
     edges = even_edges(values)
     rows = []
     for level in table.levels:
@@ -116,7 +128,7 @@ def _distributions(table: FollowedTable, state: LevelsState, name: str) -> dict[
         rows.append(
             {
                 "count": int(chosen.sum()),
-                "mean": table.means(chosen)[name],
+                "mean": _in_units(table.means(chosen))[name],
                 "all": shares(values[all_of_level], edges).round(4).tolist(),
                 "chosen": shares(values[chosen], edges).round(4).tolist(),
             }
@@ -140,8 +152,11 @@ def _counts(table: FollowedTable, state: LevelsState, field: str, names: tuple[s
 
 
 def _rounded(values: Any) -> Any:
-    """Numbers as nested lists; None for None, and for NaN, which JSON does not have."""
-    if values is None:
-        return None
+    """Numbers as nested lists; None where one is NaN, which JSON does not have."""
     rounded = np.asarray(values, dtype=np.float64).round(4)
     return rounded.tolist() if np.isfinite(rounded).all() else None
+
+
+def _number(value: Tensor) -> float | None:
+    """A number; None for NaN."""
+    return value.item() if value.isfinite() else None

@@ -34,7 +34,8 @@ def draw_levels(table: FollowedTable, state: LevelsState, crops: Crops) -> Figur
     for i in range(_EXAMPLES):
         if i < len(rows):
             label = drawn(table.categories)[int(table.followed.labels[rows[i]]) - 1]
-            _draw_crop(crops[int(rows[i])], f"{label}, {table.column(state.x)[rows[i]]:.2g}", axes[str(i)])
+            value = COLUMNS[state.x].scale * table.column(state.x)[rows[i]]
+            _draw_crop(crops[int(rows[i])], f"{label}, {value:.3g}", axes[str(i)])
         else:
             axes[str(i)].set_axis_off()
     find_fonts(figure)
@@ -50,7 +51,7 @@ def _caption(table: FollowedTable, state: LevelsState, count: int) -> str:
 
 
 def _draw_scatter(table: FollowedTable, state: LevelsState, chosen: np.ndarray, ax: Axes) -> None:
-    x, y = table.column(state.x), table.column(state.y)
+    x, y = (table.column(name) * COLUMNS[name].scale for name in (state.x, state.y))
     ax.plot(x[~chosen], y[~chosen], ".", color="0.85", markersize=3)
     ax.plot(x[chosen], y[chosen], ".", color="0.25", markersize=4, alpha=0.6)
     if state.selected is not None:
@@ -60,7 +61,8 @@ def _draw_scatter(table: FollowedTable, state: LevelsState, chosen: np.ndarray, 
 
 
 def _draw_distributions(table: FollowedTable, state: LevelsState, ax: Axes) -> None:
-    values, color = table.column(state.x), PALETTE[COLUMNS[state.x].role]
+    column = COLUMNS[state.x]
+    values, color = table.column(state.x) * column.scale, PALETTE[column.role]
     edges = even_edges(values)
     names = table.levels[::-1]
     for i, level in enumerate(names):
@@ -70,7 +72,7 @@ def _draw_distributions(table: FollowedTable, state: LevelsState, ax: Axes) -> N
         ax.stairs(i + everything / height, edges, baseline=i, color="0.85", fill=True)
         if chosen.any():
             ax.stairs(i + chosen / height, edges, baseline=i, color=color)
-    ax.set(yticks=range(len(names)), xlabel=COLUMNS[state.x].label)
+    ax.set(yticks=range(len(names)), xlabel=column.label)
     ax.set_yticklabels([f"level {level}" for level in names], va="bottom")
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
@@ -78,25 +80,28 @@ def _draw_distributions(table: FollowedTable, state: LevelsState, ax: Axes) -> N
 
 
 def _draw_field(table: FollowedTable, chosen: np.ndarray, ax: Axes) -> None:
-    field, shift = table.field(chosen), table.shift(chosen)
     ax.set(xlim=(-0.3, 1.3), ylim=(1.3, -0.3), aspect="equal", xticks=[], yticks=[])
-    ax.set_title("mean ΔC and ΔR on P", fontsize=10)
+    ax.set_title("mean displacement on P", fontsize=10)
     ax.spines[:].set_visible(False)
     unit = torch.tensor([0.0, 0.0, 1.0, 1.0])
     plots.draw_box(unit, PALETTE["proposal"], ax)
-    if field is not None and shift is not None:
-        dx, dy = shift.tolist()
-        plots.draw_box(torch.tensor([dx, dy, 1 + dx, 1 + dy]), PALETTE["localization"], ax, linestyle="--")
-        plots.bin_arrows(unit, torch.from_numpy(field), PALETTE["classification"], ax)
+    for task, region in table.mean_regions(chosen).items():
+        if region.deformed:
+            plots.bin_arrows(unit, region.offsets, PALETTE[task], ax)
+        else:
+            plots.draw_box(region.boxes, PALETTE[task], ax, linestyle="--")
 
 
 def _draw_crop(crop: Crop, title: str, ax: Axes) -> None:
     plots.show_image(crop.image, ax)
     plots.draw_box(torch.from_numpy(crop.truth), PALETTE["truth"], ax, linestyle=(0, (1, 1)))
     plots.draw_box(torch.from_numpy(crop.proposal), PALETTE["proposal"], ax)
-    plots.draw_box(torch.from_numpy(crop.moved), PALETTE["localization"], ax, linestyle="--")
-    ax.plot(*crop.points.T, "o", color=PALETTE["classification"], markersize=2.5, markeredgecolor="white",
-            markeredgewidth=0.3)  # fmt: skip
+    for task, region in crop.regions.items():
+        if region.deformed:
+            ax.plot(*region.points.flatten(0, 1).T.numpy(), "o", color=PALETTE[task], markersize=2.5,
+                    markeredgecolor="white", markeredgewidth=0.3)  # fmt: skip
+        else:
+            plots.draw_box(region.boxes, PALETTE[task], ax, linestyle="--")
     x, y, side = crop.view
     ax.set(xlim=(x, x + side), ylim=(y + side, y))
     ax.set_title(title, fontsize=8)

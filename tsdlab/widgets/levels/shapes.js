@@ -25,7 +25,7 @@ export function outline(heights, x, [low, high], floor, height, peak) {
 }
 
 /** A proposal with the image around it, its object, and the regions that it is moved to. */
-export function crop({ view: [x, y, side], part: [left, top, width, height], url, proposal, truth, moved, points, category }) {
+export function crop({ view: [x, y, side], part: [left, top, width, height], url, proposal, truth, regions, category }) {
   const box = (role, [x1, y1, x2, y2]) => ["edge", role].map((look) =>
     svg("rect", { class: `box ${look}`, x: x1, y: y1, width: x2 - x1, height: y2 - y1 }));
   return svg("svg", {
@@ -33,8 +33,10 @@ export function crop({ view: [x, y, side], part: [left, top, width, height], url
     "aria-label": `${category}, with its proposal and the regions that it is moved to`,
   },
   svg("image", { href: url, x: left, y: top, width, height, preserveAspectRatio: "none", class: side < COARSE ? "pixels" : null }),
-  box("truth", truth), box("proposal", proposal), box("localization", moved),
-  points.map(([px, py]) => svg("circle", { class: "to", cx: px, cy: py, r: 0.014 * side })));
+  box("truth", truth), box("proposal", proposal),
+  Object.entries(regions).map(([task, region]) => (region.points
+    ? svg("g", { class: task }, region.points.map(([px, py]) => svg("circle", { class: "to", cx: px, cy: py, r: 0.014 * side })))
+    : box(`moved ${task}`, region.box))));
 }
 
 export const nothing = () => html("p", { class: "empty" }, "no proposal passes the filters");

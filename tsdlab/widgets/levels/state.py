@@ -17,6 +17,12 @@ def whole_size(table: FollowedTable) -> tuple[float, float]:
     return float(np.floor(table.sizes.min())), float(np.ceil(table.sizes.max()))
 
 
+def first_columns(table: FollowedTable) -> tuple[str, str]:
+    """The columns of the first scatter plot: how far each region is moved, and how far P is from the object."""
+    x, y = [*(f"{task}_offset" for task in table.tasks), "centre_distance"][:2]
+    return x, y
+
+
 def _size(name: str, value: Any, state: LevelsState) -> tuple[float, float]:
     low, high = check_size(value)
     least, most = whole_size(state.choices)

@@ -1,4 +1,4 @@
-"""`explore_levels`: choose a level, a class or a range of sizes, and see what TSD's displacements do there."""
+"""`explore_levels`: choose a level, a class or a range of sizes, and see what a head's displacements do there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tsdlab.models.build import as_detector
 from tsdlab.widgets.levels.crops import Crops
 from tsdlab.widgets.levels.messages import chosen_message, row_message, table_message
 from tsdlab.widgets.levels.picture import draw_levels
-from tsdlab.widgets.levels.state import LevelsState, whole_size
+from tsdlab.widgets.levels.state import LevelsState, first_columns, whole_size
 from tsdlab.widgets.page import compose_script, compose_style
 from tsdlab.widgets.protocol import PageWidget
 
@@ -27,13 +27,13 @@ IMAGES = 100  # by default; following their proposals takes a minute or two on a
 def explore_levels(
     model: nn.Module, dataset: Any, images: int = IMAGES, explorer: Any = None, **state: Any
 ) -> LevelsView:
-    """Linked views of what TSD's displacements do on each level of the pyramid.
+    """Linked views of what a head's displacements do on each level of the pyramid.
 
     The view follows every proposal that overlaps an object (IoU ≥ 0.5). This takes as long as running the detector on
     the images.
 
     Args:
-        model: a detector whose head moves its regions: TSD with one displacement per proposal for localization.
+        model: a detector whose head moves a region: TSD, Double-Head, or one of your own.
         dataset: the images and objects: a `CocoDataset`, or what `tsdlab.data.items.Items` takes. If the objects have
             a "salient_bbox", the columns of the salient part have values.
         images: how many of its images are used, from the first on.
@@ -100,7 +100,8 @@ class LevelsView(LevelsState, PageWidget):
         self._table, self._explorer, self._make_explorer, self._images = table, explorer, make_explorer, images
         self._crops = Crops(table, dataset)
         self._check_names(state)
-        self._begin(table, size=whole_size(table))
+        x, y = first_columns(table)
+        self._begin(table, size=whole_size(table), x=x, y=y)
         self.assign(state)
         self._fixed = table_message(table)
         self._tell_chosen()
