@@ -119,8 +119,9 @@ def test_the_region_of_double_head_is_drawn_on_both_pages(browser, model, datase
     shape = page.locator('.canvas [data-shape="region localization"]')
     sides = [float(shape.get_attribute(side)) for side in ("x", "y", "width", "height")]
     assert sides == pytest.approx([12.5, 9.5, 65, 91], abs=0.01)  # 1.3 times as wide and high
-    texts = page.locator(".level .numbers").all_inner_texts()
-    assert len(texts) == 3 and all("|ΔR| 11.4 %" in text and "|ΔC|" not in text for text in texts)
+    moves = page.locator(".level .move")
+    assert moves.count() == 3 and all("11.4 %" in text for text in moves.all_inner_texts())
+    assert page.locator(".level .move.classification").count() == 0
     assert not page.broken
     page.close()
     page = bare.open_widget(browser, LevelsView(follow_dataset(double, dataset, 3, progress=False), dataset))
