@@ -56,7 +56,9 @@ class Page:
         device = resolve_device(self.device)
         models = {name: load_detector(file, device) for name, file in zip(names, self.weights)}
         explorer = explore(models, dataset)
-        explorer.save(self.out, min(self.images, len(dataset)), overwrite=self.overwrite)
+        images = min(self.images, len(dataset))
+        source = f"{', '.join(self.weights)} on {images} images of {dataset.root}, {dataset.split}: {line}."
+        explorer.save(self.out, images, overwrite=self.overwrite, source=source)
         print(f"wrote {self.out}, {self.out.stat().st_size / 1e6:.1f} MB")
 
 

@@ -7,8 +7,9 @@ the page, and are written into the line of Python that shows the same view again
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from traitlets import HasTraits, TraitType
@@ -95,9 +96,18 @@ class State(HasTraits):
         finally:
             self.choices = choices
 
+    def usual(self) -> dict[str, Any]:
+        """The default of every field, also where it depends on the data."""
+        return {name: self.trait_defaults(name) for name in self.fields()} | dict(self._usual)
+
+    def rules(self) -> dict[str, dict[str, Any]]:
+        """The rules of the fields, for a page that checks by itself; those that only Python knows are left out."""
+        declared = {name: getattr(type(self), name).rule for name in self.fields()}
+        return {name: rule.tell(self) for name, rule in declared.items() if hasattr(rule, "tell")}
+
     def call(self, function: str, *arguments: str) -> str:
         """A line of Python that calls `function` with `arguments` and with every field that has not its default."""
-        usual = {name: self.trait_defaults(name) for name in self.fields()} | dict(self._usual)
+        usual = self.usual()
         changed = [f"{name}={value!r}" for name in self.fields() if (value := getattr(self, name)) != usual[name]]
         return f"{function}({', '.join([*arguments, *changed])})"
 
@@ -125,41 +135,77 @@ def _frozen(value: Any) -> Any:
 # Rules ------------------------------------------------------------------------------------------------------------
 
 
-def one_of(allowed: Allowed, optional: bool = False) -> Rule:
-    """One of the allowed strings, or None if `optional`."""
+class Told(Protocol):
+    """A rule that can also be told to a page, which then checks by itself: widgets/saved/rules.js."""
 
-    def rule(name: str, value: Any, state: Any) -> str | None:
-        known = allowed(state) if callable(allowed) else allowed
-        if (optional and value is None) or (isinstance(value, str) and value in known):
+    def __call__(self, name: str, value: Any, state: Any) -> Any: ...
+
+    def tell(self, state: Any) -> dict[str, Any]:
+        """Plain values for JSON."""
+
+
+@dataclass(frozen=True)
+class _OneOf:
+    allowed: Allowed
+    optional: bool
+
+    def tell(self, state: Any) -> dict[str, Any]:
+        known = self.allowed(state) if callable(self.allowed) else self.allowed
+        return {"one_of": list(known), "optional": self.optional}
+
+    def __call__(self, name: str, value: Any, state: Any) -> str | None:
+        known = self.tell(state)["one_of"]
+        if (self.optional and value is None) or (isinstance(value, str) and value in known):
             return value
         listed = shown(", ".join(map(shown_value, known)), 600)
-        raise InputError(f"{name} must be {'None or ' if optional else ''}one of {listed}; got {shown_value(value)}")
+        none = "None or " if self.optional else ""
+        raise InputError(f"{name} must be {none}one of {listed}; got {shown_value(value)}")
 
-    return rule
 
+@dataclass(frozen=True)
+class _SomeOf:
+    allowed: Sequence[str]
 
-def some_of(allowed: Sequence[str]) -> Rule:
-    """Any of the allowed strings, as a tuple in the order of `allowed`."""
+    def tell(self, state: Any) -> dict[str, Any]:
+        return {"some_of": list(self.allowed)}
 
-    def rule(name: str, value: Any, state: Any) -> tuple[str, ...]:
-        if isinstance(value, str) or not isinstance(value, Sequence) or any(entry not in allowed for entry in value):
+    def __call__(self, name: str, value: Any, state: Any) -> tuple[str, ...]:
+        known = self.allowed
+        if isinstance(value, str) or not isinstance(value, Sequence) or any(entry not in known for entry in value):
             raise InputError(
-                f"{name} must be a list of some of {', '.join(map(repr, allowed))}; got {shown_value(value)}"
+                f"{name} must be a list of some of {', '.join(map(repr, known))}; got {shown_value(value)}"
             )
-        return tuple(entry for entry in allowed if entry in value)
-
-    return rule
+        return tuple(entry for entry in known if entry in value)
 
 
-def number(low: float, high: float) -> Rule:
-    """A number from `low` to `high`, both included."""
+@dataclass(frozen=True)
+class _Number:
+    low: float
+    high: float
 
-    def rule(name: str, value: Any, state: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not low <= value <= high:
-            raise InputError(f"{name} must be a number in {low}…{high}, got {shown_value(value)}")
+    def tell(self, state: Any) -> dict[str, Any]:
+        return {"number": [self.low, self.high]}
+
+    def __call__(self, name: str, value: Any, state: Any) -> float:
+        is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        if not is_number or not self.low <= value <= self.high:
+            raise InputError(f"{name} must be a number in {self.low}…{self.high}, got {shown_value(value)}")
         return float(value)
 
-    return rule
+
+def one_of(allowed: Allowed, optional: bool = False) -> Told:
+    """One of the allowed strings, or None if `optional`."""
+    return _OneOf(allowed, optional)
+
+
+def some_of(allowed: Sequence[str]) -> Told:
+    """Any of the allowed strings, as a tuple in the order of `allowed`."""
+    return _SomeOf(allowed)
+
+
+def number(low: float, high: float) -> Told:
+    """A number from `low` to `high`, both included."""
+    return _Number(low, high)
 
 
 def index(length: Callable[[Any], int], optional: bool = False) -> Rule:

@@ -8,6 +8,7 @@ export class Bar {
     this.place = html("span", { class: "place" });
     this.order = select("order of the images (O)",
       [["file", "order of the file"], ["disagreement", "largest disagreement first"]], (order) => page.set({ order }));
+    this.order.dataset.needs = "python";
     this.details = button("details", "filters, numbers of P, RPN proposals (V)", () => page.drawer.toggle());
     const group = (...children) => html("span", { class: "group" }, children);
     this.element = html("header", { class: "bar" },

@@ -16,6 +16,7 @@ export class Filters {
         [[null, "any size"], ...sizes.map((size) => [size, COCO_SIZES[size] ?? size])], choose("size")),
     };
     this.element = panel("Images with an object of", html("span", { class: "group" }, Object.values(this.selects)));
+    this.element.dataset.needs = "python";
   }
 
   draw() {

@@ -6,9 +6,10 @@ import { dragged, rounded } from "./geometry.js";
 import { LAYERS } from "./layers.js";
 import { MAGNIFICATIONS } from "./legend.js";
 
+// A third entry says what a key needs.
 const KEYS = [
-  ["Images", [["N / P", "next / previous image"], ["X", "filter by the next class"], ["Z", "filter by the next size"],
-    ["O", "order of the file / largest disagreement first"]]],
+  ["Images", [["N / P", "next / previous image"], ["X", "filter by the next class", "python"], ["Z", "filter by the next size", "python"],
+    ["O", "order of the file / largest disagreement first", "python"]]],
   ["Proposal", [["← ↑ → ↓", "move P by 1 px, with Shift by 10 px"], ["Alt + arrows", "move the lower right corner"],
     ["T", "type the numbers of P; Enter takes them, Esc sets them back"], ["J / K", "take the next / previous RPN proposal"], ["I", "list by score / by IoU"]]],
   ["View", [["0 … 9", "pool P from this level"], ["A", "pool P from the assigned level"],
@@ -29,7 +30,7 @@ export class Keyboard {
 
   buildHelp() {
     const parts = KEYS.map(([title, keys]) => html("div", {}, html("h4", {}, title),
-      html("dl", {}, keys.map(([key, what]) => [html("dt", {}, key), html("dd", {}, what)]).flat())));
+      html("dl", {}, keys.map(([key, what, needs]) => [html("dt", { "data-needs": needs }, key), html("dd", { "data-needs": needs }, what)]).flat())));
     const mouse = "Drag P or its handles. Double-click to put P somewhere. Click an RPN proposal, a level or an entry of the legend.";
     return html("div", { class: "help", hidden: true, role: "dialog", "aria-label": "keys" },
       html("div", { class: "sheet" }, html("p", {}, mouse), html("div", { class: "columns" }, parts),

@@ -158,6 +158,11 @@ class Session:
         self.image = OpenImage(index, *self.gallery[index], self.detectors)
 
     @property
+    def arguments(self) -> tuple[str, str]:
+        """What a line of Python calls the models and the data."""
+        return "models" if self.several else "model", self.gallery.variable
+
+    @property
     def models(self) -> list[str]:
         """Names of the models."""
         return list(self.detectors)

@@ -13,6 +13,7 @@ from traitlets import Dict, observe
 from tsdlab.analysis.proposal import GroundTruth, ProposalAnswer
 from tsdlab.analysis.sensitivity import Pooling
 from tsdlab.errors import InputError
+from tsdlab.files import claim_outputs, require_place
 from tsdlab.ranges import Count, check_value
 from tsdlab.widgets.explorer.messages import answer_message, image_message, map_message, session_message
 from tsdlab.widgets.explorer.picture import draw_explorer
@@ -20,6 +21,8 @@ from tsdlab.widgets.explorer.session import Session
 from tsdlab.widgets.explorer.state import ExplorerState
 from tsdlab.widgets.page import compose_script, compose_style
 from tsdlab.widgets.protocol import PageWidget
+from tsdlab.widgets.saved.page import saved_page, write_page
+from tsdlab.widgets.saved.stored import store
 from tsdlab.widgets.second_stage.packing import Packed
 from tsdlab.widgets.state import index
 
@@ -127,8 +130,7 @@ class Explorer(ExplorerState, PageWidget):
     @property
     def python(self) -> str:
         """A line of Python that shows the same view again."""
-        model = "models" if self._session.several else "model"
-        return self.call("tsdlab.explore", model, self._session.gallery.variable)
+        return self.call("tsdlab.explore", *self._session.arguments)
 
     def next(self) -> None:
         """Open the next image of the list; after the last one comes the first."""
@@ -142,23 +144,33 @@ class Explorer(ExplorerState, PageWidget):
         """The current state as a matplotlib figure: what a page without a kernel shows."""
         return draw_explorer(self._session)
 
-    def save(self, path: str | Path, images: int | Sequence[int] = 12, *, overwrite: bool = False) -> None:
+    def save(
+        self, path: str | Path, images: int | Sequence[int] = 12, *, overwrite: bool = False, source: str = ""
+    ) -> None:
         """Write the explorer as one HTML file that any browser opens, without Python and without a network.
+
+        The page opens as the explorer stands. It shows the same, except that it cannot filter or sort the images.
 
         Args:
             path: the file; its folder must exist.
             images: how many images it holds: the open one and those that follow it in the list. Or their indices.
             overwrite: whether a file of this name may be replaced.
+            source: a text at the end of the page, to say where models and images come from.
 
         Raises:
-            InputError: `images` is out of range, or a page cannot compute what a model answers.
+            InputError: `images` is out of range, or a page cannot compute what a model answers: its head is of another
+                kind than sibling, d_head and tsd, or head or image are too large.
             ExistingFileError: there is such a file, and `overwrite` is False.
             MissingFileError: the folder does not exist.
         """
-        from tsdlab.widgets.saved.page import write_page
+        path = Path(path)
+        require_place(path)
+        claim_outputs([path], overwrite=overwrite)
+        write_page(path, self.page(images, source), overwrite)
 
-        state = {name: getattr(self, name) for name in self.fields()}
-        write_page(self._session, self._chosen(images), state, Path(path), overwrite=overwrite)
+    def page(self, images: int | Sequence[int] = 12, source: str = "") -> str:
+        """What `save` writes."""
+        return saved_page(store(self._session, self, self._chosen(images)), source)
 
     def _chosen(self, images: int | Sequence[int]) -> list[int]:
         """Indices of the images that a saved page holds."""

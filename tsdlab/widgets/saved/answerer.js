@@ -2,13 +2,16 @@
 
 import { Computing } from "../explorer/computing.js";
 import { ordered, refusalOf } from "../explorer/geometry.js";
+import { pythonLine } from "./python_line.js";
+import { refusalBy } from "./rules.js";
 import { unpackText } from "./unpack_text.js";
 
-const FOR_PYTHON = { category: "Filters", size: "Filters", order: "Sorting images" };
+// Fields whose other values need Python.
+const FOR_PYTHON = { category: "A filter", size: "A filter", order: "Another order" };
 
 /**
  * @typedef {object} Stored what widgets/saved/page.py writes
- * @property state the fields, as the page opens
+ * @property state the fields, as the page opens; `usual` are their defaults, `rules` those that rules.js checks
  * @property told what the page is told while it is open, by subject
  * @property {{about, parts: string[]}} heads by model; the ids of the elements that hold the layers
  * @property {{message, proposal, pyramids: {about, parts: string[]}}[]} images in the order in which they are shown
@@ -27,6 +30,7 @@ export class StoredAnswerer {
   told(name) {
     if (name === "image") return imageOf(this.stored, this.fields.image_index).message;
     if (name === "answer") return this.computing.answer(this.told("image"), ordered(this.fields.proposal), this.fields.level);
+    if (name === "python") return pythonLine(this.stored.call, this.fields, this.stored.usual);
     return this.stored.told[name];
   }
 
@@ -40,10 +44,21 @@ export class StoredAnswerer {
     else this.open({ index, set });
   }
 
+  /** Why a change is refused; null if it is not. */
   refusalOf(set) {
-    const [lacking] = Object.keys(set).filter((name) => name in FOR_PYTHON);
-    if (lacking) return `${FOR_PYTHON[lacking]} needs Python; this is a saved page.`;
-    return set.proposal ? refusalOf(set.proposal) : null;
+    for (const [name, value] of Object.entries(set)) {
+      const refused = this.refusalOfField(name, value);
+      if (refused) return refused;
+    }
+    return null;
+  }
+
+  refusalOfField(name, value) {
+    const { rules, images } = this.stored;
+    if (name in FOR_PYTHON) return `${FOR_PYTHON[name]} needs Python; this is a saved page.`;
+    if (name === "proposal") return refusalOf(value);
+    if (name === "image_index") return imageOf(this.stored, value) ? null : `the page holds ${images.length} images, and not image ${value}`;
+    return name in rules ? refusalBy(rules[name], name, value) : `the explorer has no ${name}`;
   }
 
   answer(set) {
