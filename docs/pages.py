@@ -1,4 +1,4 @@
-"""Which files of the repository are pages of the documentation site; a hook of mkdocs.
+"""Which files of the repository are pages of the documentation site, and its live explorer; a hook of mkdocs.
 
 Each file keeps its path, so a relative link between two of them leads to the same place in a checkout and on the site.
 """
@@ -19,6 +19,14 @@ INCLUDED = (
     "README.md", "CONTRIBUTING.md", "LICENSE", "docs/*.md", "notebooks/*.ipynb", "data/README.md", "data/figures/*",
     "data/results/*.json",
 )  # fmt: skip
+
+# The explorer that `on_post_build` saves. It has megabytes, so it comes when the reader asks for it.
+EXPLORER = "explorer.html"
+PICTURE = re.compile(r'<a href="[^"]*"><img [^>]*src="data/figures/explorer\.gif"[^>]*></a>')
+OPEN = f"this.parentElement.innerHTML = '<iframe class=explorer src={EXPLORER} title=explorer></iframe>'"
+ALIVE = f"""<br>
+<button class="md-button" onclick="{OPEN}">Drag it yourself, here</button>
+<a class="md-button" href="{EXPLORER}">Drag it on a page of its own</a>"""
 
 log = get_plugin_logger("pages")
 
@@ -45,7 +53,15 @@ def _expand(entry: object, found: list[str]) -> object:
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Relative links of a notebook, which mkdocs leaves as they are; one that leads nowhere is a warning."""
+    """What mkdocs leaves as it is: the first page's picture, and relative links of a notebook.
+
+    The picture opens the explorer in its place. A link that leads nowhere is a warning.
+    """
+    if page.is_homepage:
+        html, pictures = PICTURE.subn(lambda found: found[0] + ALIVE, html)
+        if pictures != 1:
+            log.warning(f"{page.file.src_uri} has no picture of the explorer")
+        return html
     if not page.file.src_uri.endswith(".ipynb"):
         return html
 
@@ -66,3 +82,13 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
     for address in re.findall(r'<(?:script|img|link[^>]+stylesheet")[^>]*(?:src|href)="(https?:[^"]+)"', output):
         log.warning(f"{page.file.src_uri} loads {address}")
     return output
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Save the explorer of the README's detector beside the first page."""
+    import tsdlab
+    from tsdlab.data import SAMPLE, CocoDataset
+
+    explorer = tsdlab.explore({"badges-tsd": tsdlab.load_detector("badges-tsd")}, CocoDataset(SAMPLE, "val"))
+    source = "The trained weights and the sample that come with tsdlab."
+    explorer.save(Path(config.site_dir) / EXPLORER, overwrite=True, source=source)
