@@ -12,6 +12,7 @@ from tsdlab.data import SAMPLE
 from tsdlab.data.coco import CocoDataset
 from tsdlab.models.build import build_detector
 from tsdlab.models.probe import Probe
+from tsdlab.widgets.explorer import widget
 from tsdlab.widgets.levels.widget import LevelsView
 
 lab = pytest.importorskip("lab", reason="needs playwright: pip install -e '.[lab,test]'")
@@ -284,5 +285,27 @@ def test_python_learns_of_a_drag_when_it_has_ended(browser, model, dataset):
     page.wait_for_timeout(600)
     assert len(page.requests) == 1
     assert explorer.proposal == pytest.approx((before[0] + 50, before[1], before[2] + 50, before[3]), abs=0.01)
+    assert not page.broken
+    page.close()
+
+
+def test_the_object_of_a_conflict_is_opened_and_both_boxes_are_drawn(browser, model, dataset, monkeypatch):
+    monkeypatch.setattr(widget, "_SCAN", 0)  # seconds for each request: one image
+    explorer = tsdlab.explore(model, dataset, image_index=5)
+    page = bare.open_widget(browser, explorer)
+    page.click(".notice")
+    page.keyboard.press("o")
+    while page.requests.count({"need": "scan"}) < 11:
+        page.wait_for_timeout(50)
+    page.wait_for_function("document.querySelector('.notice').textContent === ''")
+    bare.settle(page)
+    assert page.inner_text(".place").endswith("1 of 12") and page.requests.count({"need": "scan"}) == 11
+    conflict = explorer._image["conflict"]
+    for way in ("by_score", "by_iou"):
+        shape = page.locator(f".canvas [data-shape='conflict {way}']")
+        x, y, width, height = (float(shape.get_attribute(side)) for side in ("x", "y", "width", "height"))
+        assert [x, y, x + width, y + height] == pytest.approx(conflict[way]["box"], abs=0.01)
+    assert f"({conflict['name']})" in page.text_content(".canvas") and page.inner_text(".notice") == ""
+    assert list(explorer.proposal) == pytest.approx(conflict["by_score"]["proposal"], abs=0.01)
     assert not page.broken
     page.close()

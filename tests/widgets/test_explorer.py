@@ -21,6 +21,7 @@ import tsdlab
 from tsdlab.analysis.proposal import GroundTruth, ask_levels, find_conflict
 from tsdlab.models.build import build_detector
 from tsdlab.models.probe import Probe
+from tsdlab.widgets.explorer import widget as widget_module
 from tsdlab.widgets.explorer.state import ExplorerState
 
 
@@ -75,9 +76,14 @@ def test_conflict_is_the_iou_lost_by_letting_the_score_choose(models, dataset):
     truth = GroundTruth(target["boxes"], target["labels"])
     probe = Probe(models["tsd"], image)
     conflict = find_conflict(probe, truth)
-    answers = [ask_levels(probe, box, truth) for box in (conflict.by_score, conflict.by_iou)]
-    assert [a.tsd.iou for a in answers] == pytest.approx([conflict.score_iou, conflict.best_iou], abs=1e-4)
-    assert answers[0].tsd.score >= answers[1].tsd.score and conflict.gap >= 0
+    assert truth.labels[conflict.object] == conflict.label
+    answers = [ask_levels(probe, each.proposal, truth) for each in (conflict.by_score, conflict.by_iou)]
+    for answer, each in zip(answers, (conflict.by_score, conflict.by_iou)):
+        assert answer.nearest.index == conflict.object
+        assert (answer.tsd.score, answer.tsd.iou) == pytest.approx((each.score, each.iou), abs=1e-4)
+        torch.testing.assert_close(answer.tsd.box, torch.tensor(each.box), atol=1e-2, rtol=0)
+    assert conflict.gap == conflict.by_iou.iou - conflict.by_score.iou >= 0
+    assert conflict.by_score.score >= conflict.by_iou.score
     assert find_conflict(probe, GroundTruth()) is None
 
 
@@ -92,12 +98,24 @@ def test_an_image_without_objects(models, dataset):
     assert explorer._image["conflict"] is None
 
 
-def test_opening_an_image_asks_about_one_of_its_proposals(explorer, dataset):
-    explorer.image_index = 3
-    assert len(explorer.truth.boxes) == len(dataset[3][1]["boxes"]) == len(explorer._image["objects"])
-    assert list(explorer.proposal) in [row[:4] for row in explorer._image["proposals"]["tsd"]]
-    assert explorer.answer.nearest.overlap >= 0.5
-    assert explorer._answer["image"] == 3 and explorer._image["width"] == 128
+@pytest.mark.parametrize("given", ["tsd", "sibling", "both"])
+def test_an_image_is_opened_on_a_shifted_proposal_that_the_branches_read_differently(models, dataset, given):
+    explorer = tsdlab.explore(models if given == "both" else models[given], dataset)
+    apart = []
+    for index in range(1, 6):
+        explorer.image_index = index
+        assert len(explorer.truth.boxes) == len(dataset[index][1]["boxes"]) == len(explorer._image["objects"])
+        assert explorer._answer["image"] == index and explorer._answer["proposal"] == pytest.approx(explorer.proposal)
+        assert explorer.answer.nearest.overlap == pytest.approx(0.55, abs=5e-3)
+        says = [(b.score, b.iou) for answer in explorer.answers.values() for b in answer.branches.values()]
+        scores, ious = zip(*says)
+        apart.append(max(scores) - min(scores) + max(ious) - min(ious) if len(says) > 1 else abs(scores[0] - ious[0]))
+    assert min(apart) > 0.2 and sum(apart) / len(apart) > 0.5
+
+
+def test_an_image_without_objects_is_opened_on_the_best_proposal_of_the_rpn(models, dataset):
+    explorer = tsdlab.explore(models["tsd"], dataset[4][0])
+    assert list(explorer.proposal) == explorer._image["proposals"]["tsd"][0][:4]
 
 
 def test_next_and_previous_go_round(explorer, tell):
@@ -128,11 +146,55 @@ def test_filters_leave_images_with_such_an_object(explorer, dataset):
 
 def test_sorted_by_disagreement_within_the_bound(models, dataset):
     explorer = tsdlab.explore(models["tsd"], dataset, scan=5, order="disagreement")
-    gaps = {index: explorer._session.conflict("tsd", index).gap for index in range(5)}
+    gaps = {index: explorer._session.scan.conflict("tsd", index).gap for index in range(5)}
     assert sorted(explorer._listed[:5]) == list(range(5))
     assert explorer._listed[5:] == list(range(5, 12))
     assert explorer.image_index == explorer._listed[0]
-    assert explorer._image["conflict"]["best_iou"] - explorer._image["conflict"]["score_iou"] == max(gaps.values())
+    conflict = explorer._image["conflict"]
+    assert conflict["by_iou"]["iou"] - conflict["by_score"]["iou"] == max(gaps.values())
+    assert list(explorer.proposal) == pytest.approx(conflict["by_score"]["proposal"], abs=0.01)
+    assert explorer.answer.nearest.index == conflict["index"]
+    assert explorer.names[explorer.answer.nearest.label - 1] == conflict["name"]
+    explorer.order = "file"
+    assert explorer._image["conflict"] is None
+
+
+def messages_of(explorer, monkeypatch):
+    sent = []
+    monkeypatch.setattr(explorer, "send", lambda content, *_: sent.append(content))
+    return sent
+
+
+def test_the_page_sees_the_order_by_disagreement_grow(models, dataset, monkeypatch):
+    monkeypatch.setattr(widget_module, "_SCAN", 0)  # seconds for each request: one image
+    explorer = tsdlab.explore(models["tsd"], dataset, scan=5, image_index=7)
+    sent = messages_of(explorer, monkeypatch)
+    explorer._receive(explorer, {"serial": 1, "set": {"order": "disagreement"}}, [])
+    assert sent[-1] == {"progress": [1, 5], "go_on": True}
+    assert explorer.image_index == 0 and explorer._image["conflict"]  # the best one so far
+    for done in range(2, 6):
+        explorer._receive(explorer, {"need": "scan"}, [])
+        assert sent[-1] == {"progress": [done, 5], "go_on": done < 5}
+    whole = tsdlab.explore(models["tsd"], dataset, scan=5, order="disagreement")
+    assert explorer._listed == whole._listed and explorer.image_index == whole.image_index == whole._listed[0]
+    assert explorer._image == whole._image and explorer.proposal == whole.proposal
+    sent.clear()
+    explorer.order = "file"
+    explorer._receive(explorer, {"need": "scan"}, [])  # on its way when the order was changed
+    assert not sent and explorer._image["conflict"] is None
+
+
+@pytest.mark.parametrize("request_", [{"go": 1}, {"set": {"proposal": [1, 2, 30, 40]}, "quiet": True}])
+def test_what_somebody_looks_at_is_not_taken_away_when_the_order_is_known(models, dataset, monkeypatch, request_):
+    monkeypatch.setattr(widget_module, "_SCAN", 0)
+    explorer = tsdlab.explore(models["tsd"], dataset, scan=6)
+    explorer._receive(explorer, {"serial": 1, "set": {"order": "disagreement"}}, [])
+    explorer._receive(explorer, {"serial": 2, **request_}, [])
+    before = explorer.image_index, explorer.proposal
+    for _ in range(6):
+        explorer._receive(explorer, {"need": "scan"}, [])
+    assert (explorer.image_index, explorer.proposal) == before
+    assert explorer._image["position"] == explorer._listed.index(explorer.image_index) + 1
 
 
 def test_images_that_were_seen_leave_nothing_behind(explorer):

@@ -6,6 +6,7 @@ import torch
 import tsdlab
 from tsdlab.data import SAMPLE
 from tsdlab.data.coco import CocoDataset
+from tsdlab.widgets.explorer import scan as scan_module
 from tsdlab.widgets.explorer import session as session_module
 from tsdlab.widgets.explorer.session import Session
 
@@ -16,15 +17,25 @@ def session():
 
 
 def test_images_with_the_largest_disagreement_come_first_and_are_asked_about_once(session, monkeypatch):
-    told = []
-    first = session.list_images(None, None, "tsd", lambda *progress: told.append(progress))
-    gaps = [session.conflict("tsd", index).gap for index in first[:4]]
+    told, listed = [], list(range(12))
+    session.scan.go_on("tsd", listed, tell=lambda *progress: told.append(progress))
+    first = session.scan.sort("tsd", listed)
+    gaps = [session.scan.conflict("tsd", index).gap for index in first[:4]]
     assert sorted(first[:4]) == [0, 1, 2, 3] and gaps == sorted(gaps, reverse=True) and gaps[0] > gaps[-1]
     assert first[4:] == list(range(4, 12))  # beyond `scan` the order of the data is kept
-    assert told == [(0, 4)]
-    monkeypatch.setattr(session_module, "find_conflict", lambda *_: pytest.fail("asked again"))
-    assert session.list_images(None, None, "tsd", lambda *_: None) == first
-    assert session.conflict("tsd", 11) is None
+    assert told == [(0, 4)] and session.scan.progress("tsd", listed) == (4, 4)
+    monkeypatch.setattr(scan_module, "find_conflict", lambda *_: pytest.fail("asked again"))
+    session.scan.go_on("tsd", listed)
+    assert session.scan.conflict("tsd", 11) is None
+
+
+def test_images_that_were_not_asked_about_yet_follow_those_that_were(session):
+    listed = [3, 0, 2, 1, 7]
+    for done in range(1, 5):
+        session.scan.go_on("tsd", listed, seconds=0)
+        assert session.scan.progress("tsd", listed) == (done, 4)
+        order = session.scan.sort("tsd", listed)
+        assert sorted(order[:done]) == sorted(listed[:done]) and order[done:] == listed[done:]
 
 
 def test_the_same_question_gets_the_same_answer_object(session, monkeypatch):
@@ -39,7 +50,7 @@ def test_the_same_question_gets_the_same_answer_object(session, monkeypatch):
 
 def test_a_sensitivity_map_is_computed_once_for_an_object_a_level_and_a_branch(session):
     session.open(0)
-    answer = session.image.ask(session.image.first_proposal("tsd"), None)["tsd"]
+    answer = session.image.ask(session.image.first_proposal, None)["tsd"]
     first = session.image.sensitivity_map("tsd", answer, "classification", None, "assigned")
     assert first.branch == "tsd" and first.level == answer.level and first.values.max() > 0
     assert session.image.sensitivity_map("tsd", answer, "classification", "tsd", "assigned") is first

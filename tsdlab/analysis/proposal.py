@@ -124,6 +124,16 @@ class ProposalAnswer:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """One of the proposals that belong to an object, and what a detector makes of it."""
+
+    proposal: Box
+    box: Box  # decoded from it for the object's class
+    score: float  # of the object's class, 0…1
+    iou: float  # of `box` with the object, 0…1
+
+
+@dataclass(frozen=True)
 class Conflict:
     """The object of an image for which the detector's score chooses a proposal far worse than the best one.
 
@@ -132,15 +142,14 @@ class Conflict:
     the best IoU of a decoded box, minus the IoU of the box that is kept; 0…1.
     """
 
+    object: int  # index among the image's objects
     label: int
-    by_score: Box  # the proposal with the highest score
-    by_iou: Box  # the proposal whose decoded box has the highest IoU
-    score_iou: float  # IoU of the box decoded from `by_score`
-    best_iou: float  # IoU of the box decoded from `by_iou`
+    by_score: Candidate  # the one with the highest score
+    by_iou: Candidate  # the one whose decoded box has the highest IoU
 
     @property
     def gap(self) -> float:
-        return self.best_iou - self.score_iou
+        return self.by_iou.iou - self.by_score.iou
 
 
 def valid_box(value: object) -> Box:
@@ -246,16 +255,11 @@ def find_conflict(probe: Probe, truth: GroundTruth) -> Conflict | None:
         mine = torch.where((owner == index) & (overlap >= _BELONGS))[0]
         if len(mine) == 0:
             continue
-        decoded = detection.boxes[mine, label]
+        scores, decoded = detection.scores[mine, label], detection.boxes[mine, label]
         iou = paired_iou(decoded, box.expand_as(decoded))
-        scored, fitting = int(detection.scores[mine, label].argmax()), int(iou.argmax())
-        conflicts.append(
-            Conflict(
-                label,
-                valid_box(proposals[mine[scored]]),
-                valid_box(proposals[mine[fitting]]),
-                iou[scored].item(),
-                iou[fitting].item(),
-            )
+        scored, fitting = (
+            Candidate(valid_box(proposals[mine[k]]), valid_box(decoded[k]), scores[k].item(), iou[k].item())
+            for k in (int(scores.argmax()), int(iou.argmax()))
         )
+        conflicts.append(Conflict(index, label, scored, fitting))
     return max(conflicts, key=lambda conflict: conflict.gap, default=None)

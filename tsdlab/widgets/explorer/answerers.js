@@ -13,7 +13,7 @@ export class LiveAnswerer extends KernelAnswerer {
   constructor(model, page) {
     super(model, page);
     Object.assign(this, { own: {}, computing: new Computing(), fetched: new Set() });
-    this.listeners["change:_image"] = () => this.fetch();
+    this.listeners["change:_image"] = () => this.open();
     model.on("change:_image", this.listeners["change:_image"]);
     this.fetch();
   }
@@ -57,9 +57,17 @@ export class LiveAnswerer extends KernelAnswerer {
     this.queue({ set, quiet: true });
   }
 
+  /** Another image is open, or more is told about it. A proposal that Python was not yet told belongs to the last one. */
+  open() {
+    const { index } = super.told("image");
+    if (index !== this.opened) delete this.own.proposal;
+    this.fetch();
+  }
+
   /** Ask for what is missing to answer about the image that is open. */
   fetch() {
     const { index, by_kernel: byKernel } = super.told("image");
+    this.opened = index;
     const missing = [["heads", null], ["pyramid", index]].filter(([part, which]) => !this.fetched.has(`${part} ${which}`));
     if (byKernel) return;
     for (const [part, which] of missing) {

@@ -1,6 +1,7 @@
 // The image of one model: the proposal over it, which can be dragged, and what the model makes of it.
 
 import { button, html, setAttributes, svg } from "../page/dom.js";
+import { conflictShapes } from "./conflict.js";
 import { centred, dragged, ordered, rounded } from "./geometry.js";
 import { displacementShapes, LAYERS, LINES } from "./layers.js";
 import { boxShape, handleShapes } from "./shapes.js";
@@ -90,6 +91,7 @@ export class ImageView {
     if (layers.includes("salient")) {
       shapes.push(...image.salient.flatMap((box) => boxShape(box, palette.truth, unit, { dash: LAYERS.salient.dash, width: 1.5 })));
     }
+    if (image.conflict && page.state("focus") === this.model) shapes.push(...conflictShapes(image.conflict, palette, unit));
     if (page.pointedAt) shapes.push(...boxShape(page.pointedAt, palette.proposal, unit, { width: 1, dash: "4 3" }));
     if (layers.includes("decoded")) {
       for (const { branch, line } of series.filter(({ model }) => model === this.model)) {

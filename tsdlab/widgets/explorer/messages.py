@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib import colormaps
 from torch import Tensor
 
-from tsdlab.analysis.proposal import BranchAnswer, Conflict, LevelAnswer, Nearest, ProposalAnswer, Shortfall
+from tsdlab.analysis.proposal import BranchAnswer, Candidate, Conflict, LevelAnswer, Nearest, ProposalAnswer, Shortfall
 from tsdlab.figures import plots
 from tsdlab.structures import RegionTrace
 from tsdlab.widgets.explorer.gallery import SIZES
@@ -69,11 +69,10 @@ def image_message(session: Session, listed: Sequence[int], conflict: Conflict | 
             for model, (boxes, scores) in image.proposed.items()
         },
         "conflict": conflict and {
+            "index": conflict.object,
             "name": names[conflict.label - 1],
-            "by_score": [round(v, 2) for v in conflict.by_score],
-            "by_iou": [round(v, 2) for v in conflict.by_iou],
-            "score_iou": conflict.score_iou,
-            "best_iou": conflict.best_iou,
+            "by_score": _candidate_message(conflict.by_score),
+            "by_iou": _candidate_message(conflict.by_iou),
         },
     }  # fmt: skip
 
@@ -95,6 +94,15 @@ def map_message(found: SensitivityMap) -> dict:
     top = max(found.values.max().item(), 1e-6)
     picture = colormaps[_COLORMAP](found.values.numpy() / top)[..., :3]
     return {"url": image_url(picture), "top": top, "branch": found.branch, "level": found.level}
+
+
+def _candidate_message(candidate: Candidate) -> dict:
+    return {
+        "proposal": [round(v, 2) for v in candidate.proposal],
+        "box": [round(v, 2) for v in candidate.box],
+        "score": candidate.score,
+        "iou": candidate.iou,
+    }
 
 
 def _nearest_message(nearest: Nearest, names: Sequence[str]) -> dict:

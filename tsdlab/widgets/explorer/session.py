@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,15 +11,9 @@ from torch import Tensor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops import box_iou
 
-from tsdlab.analysis.proposal import (
-    Box,
-    Conflict,
-    GroundTruth,
-    ProposalAnswer,
-    ask_levels,
-    find_conflict,
-)
+from tsdlab.analysis.proposal import Box, GroundTruth, ProposalAnswer, ask_levels
 from tsdlab.analysis.sensitivity import Grid, Pooling, ask_everywhere, build_maps
+from tsdlab.analysis.shifted import find_disagreement
 from tsdlab.errors import InputError
 from tsdlab.models.build import as_detector, unwrapped
 from tsdlab.models.detector import Detector
@@ -27,11 +21,10 @@ from tsdlab.models.probe import Probe
 from tsdlab.ranges import Count, check_value
 from tsdlab.structures import Answer
 from tsdlab.widgets.explorer.gallery import Gallery
+from tsdlab.widgets.explorer.scan import Scan
 from tsdlab.widgets.second_stage.packing import Packed, TooLarge, pack_head, pack_pyramid
 
 _MAP_CELLS = 96  # along the longer side of a sensitivity map
-_FITS = 0.5  # IoU from which on a proposal fits an object
-_TELL_EVERY = 5  # images; asking about them takes about a second
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +51,7 @@ class OpenImage:
         self.index, self.pixels, self.truth = index, pixels, truth
         self.probes = {name: Probe(detector, pixels) for name, detector in detectors.items()}
         self.proposed = {name: probe.propose() for name, probe in self.probes.items()}
-        self._held: tuple[Box, str | None] = self.first_proposal(next(iter(detectors))), None
+        self._held: tuple[Box, str | None] = self.first_proposal, None
         self._answers: dict[str, ProposalAnswer] | None = None
         self._everywhere: dict[tuple[str, Pooling], dict[str, Answer]] = {}
         self._maps: dict[tuple, SensitivityMap] = {}
@@ -86,14 +79,23 @@ class OpenImage:
         """The features of the image inside each model, as a page needs them."""
         return {name: pack_pyramid(probe) for name, probe in self.probes.items()}
 
-    def first_proposal(self, model: str) -> Box:
-        """The best-scored RPN proposal that fits an object; else the best-scored one; else the middle of the image."""
+    @cached_property
+    def first_proposal(self) -> Box:
+        """The proposal that the image is opened with, in hundredths of a pixel.
+
+        A box shifted off an object, about which the branches disagree most; without objects, the last model's best RPN
+        proposal; else the middle of the image.
+        """
         height, width = self.pixels.shape[1:]
-        boxes, _ = self.proposed[model]
-        if len(boxes) == 0:
-            return width / 4, height / 4, width * 3 / 4, height * 3 / 4
-        fits = best_overlap(boxes, self.truth) >= _FITS
-        x1, y1, x2, y2 = (round(v, 2) for v in boxes[int(fits.int().argmax())].tolist())
+        shifted = find_disagreement(self.probes.values(), self.truth.boxes, self.truth.labels)
+        *_, (boxes, _) = self.proposed.values()
+        if shifted is not None:
+            box = shifted.box.tolist()
+        elif len(boxes):
+            box = boxes[0].tolist()
+        else:
+            box = [width / 4, height / 4, width * 3 / 4, height * 3 / 4]
+        x1, y1, x2, y2 = (round(v, 2) for v in box)
         return x1, y1, x2, y2
 
     def sensitivity_map(
@@ -136,6 +138,7 @@ class Session:
     Attributes:
         detectors: the models by name; a single model has the name of its head.
         several: whether models were given by name.
+        scan: what is known about the order by disagreement.
         image: the image that is open; the first one is opened by `open`.
 
     Raises:
@@ -150,8 +153,7 @@ class Session:
         named = (detector for detector in self.detectors.values() if detector.categories)
         self.gallery = Gallery(dataset, next(named, next(iter(self.detectors.values()))), names)
         check_value("scan", scan, Count)
-        self.scan = scan
-        self._conflicts: dict[tuple[str, int], Conflict | None] = {}
+        self.scan = Scan(self.gallery, self.detectors, scan)
 
     def open(self, index: int) -> None:
         """Read an image, compute every model's features and proposals."""
@@ -191,35 +193,6 @@ class Session:
         """Names of the branches of all models; for each model, the branch that inference uses comes last."""
         answers = self.image.answers.values()
         return list(dict.fromkeys(branch for answer in answers for branch in answer.branches))
-
-    def list_images(
-        self, category: str | None, size: str | None, sort_by: str | None, tell: Callable[[int, int], None]
-    ) -> list[int]:
-        """The images that pass a filter, in the order in which they are shown.
-
-        Args:
-            category: name of a class, or None for any.
-            size: one of `SIZES`, or None for any.
-            sort_by: None keeps the order of the data. With the name of a model, that model is asked about the first
-                `scan` images, and those come first in which its score chooses a much worse proposal than the best.
-            tell: is called with (images done, images in all) from time to time.
-        """
-        listed = self.gallery.passing(category, size)
-        if sort_by is None:
-            return listed
-        scanned, others = listed[: self.scan], listed[self.scan :]
-        for done, index in enumerate(scanned):
-            if (sort_by, index) not in self._conflicts:
-                if done % _TELL_EVERY == 0:
-                    tell(done, len(scanned))
-                pixels, truth = self.gallery[index]
-                self._conflicts[sort_by, index] = find_conflict(Probe(self.detectors[sort_by], pixels), truth)
-        gaps = {index: -1.0 if (found := self.conflict(sort_by, index)) is None else found.gap for index in scanned}
-        return sorted(scanned, key=lambda index: -gaps[index]) + others
-
-    def conflict(self, model: str, index: int) -> Conflict | None:
-        """The conflict that `list_images` found in an image; None if there is none, or if it was not asked about."""
-        return self._conflicts.get((model, index))
 
 
 def best_overlap(boxes: Tensor, truth: GroundTruth) -> Tensor:

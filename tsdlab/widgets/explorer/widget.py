@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import nn
 from traitlets import Dict, observe
 
-from tsdlab.analysis.proposal import GroundTruth, ProposalAnswer
+from tsdlab.analysis.proposal import Conflict, GroundTruth, ProposalAnswer
 from tsdlab.analysis.sensitivity import Pooling
 from tsdlab.errors import InputError
 from tsdlab.files import claim_outputs, require_place
@@ -52,10 +53,16 @@ def explore(
     return Explorer(model, dataset, names=names, scan=scan, **state)
 
 
+# Seconds for which a request of the page may ask about images, to sort them. The page then asks to go on.
+_SCAN = 0.5
+
+
 class Explorer(ExplorerState, PageWidget):
     """The widget that `explore` makes. Its fields can be read, set and observed:
 
-    - `image_index`: 0…len(dataset) − 1. Opening an image puts the proposal on one of the RPN's proposals.
+    - `image_index`: 0…len(dataset) − 1. Opening an image puts the proposal on a box shifted off an object (IoU 0.55)
+      about which the branches disagree most (`tsdlab.analysis.shifted`); in an image without objects, on the RPN's best
+      proposal.
     - `proposal`: (x1, y1, x2, y2) in pixels. It may lie outside the image, and its area may be zero.
     - `level`: the level that P is pooled from, such as "1"; None is the level that is assigned to its size.
     - `focus`: name of the model whose RPN proposals and levels are listed.
@@ -63,7 +70,8 @@ class Explorer(ExplorerState, PageWidget):
       below 32² px², "medium" below 96² px², as in COCO; the thirds are those of this data set's objects.
     - `order`: "file", or "disagreement". The latter asks the model in focus about the first `scan` images that pass
       the filter; the images in which its score chooses a much worse proposal than the best one come first
-      (`tsdlab.analysis.proposal.Conflict`).
+      (`tsdlab.analysis.proposal.Conflict`), and are opened on the proposal that the score chooses. From Python, this
+      waits until all of them were asked about; the page shows what is found as it is found.
     - `underlay`: None, "classification" or "localization": the sensitivity map of that task under the boxes, for the
       nearest object and the level in use. It is that of the branch `underlay_branch`; None is the branch that
       inference uses. `opacity` is 0…1.
@@ -95,7 +103,9 @@ class Explorer(ExplorerState, PageWidget):
         self._session = Session(model, dataset, names, scan)
         self._listed = list(range(len(self._session.gallery)))
         self._told: dict[str, ProposalAnswer] | None = None
+        self._page_asks = False  # while a request of the page is at work
         self._page_answers = False  # while a page sets what it has answered by itself
+        self._left_alone = False  # since the images are being sorted, nobody has asked for anything else
         self._told_maps: tuple | None = None
         self._check_names(state)
         self._begin(self._session, focus=self._session.models[-1])
@@ -189,14 +199,17 @@ class Explorer(ExplorerState, PageWidget):
         self.image_index = self._listed[(here + by) % len(self._listed)]
 
     def _receive(self, widget: Any, content: dict, buffers: Any) -> None:
+        if content.get("need") == "scan":
+            self._scan_on()
+            return
         if "need" in content:
             self._send_part(content["need"], content.get("index"))
             return
-        self._page_answers = bool(content.get("quiet"))
+        self._page_asks, self._page_answers, self._left_alone = True, bool(content.get("quiet")), False
         try:
             super()._receive(widget, content, buffers)
         finally:
-            self._page_answers = False
+            self._page_asks = self._page_answers = False
 
     def _send_part(self, part: str, index: int | None) -> None:
         """Send the page what it needs to answer by itself. It is a message, so that no notebook stores it."""
@@ -215,8 +228,13 @@ class Explorer(ExplorerState, PageWidget):
         self._session.open(self.image_index)
         with self.hold_sync():
             self._tell_image()
-            self.proposal = self._session.image.first_proposal(self.focus)
+            self._put_proposal()
             self._ask()  # also if the new image's first proposal is the same box
+
+    def _put_proposal(self) -> None:
+        """Put the proposal where the image is opened."""
+        conflict = self._conflict
+        self.proposal = self._session.image.first_proposal if conflict is None else conflict.by_score.proposal
 
     @observe("proposal", "level")
     def _ask(self, _: Any = None) -> None:
@@ -231,8 +249,9 @@ class Explorer(ExplorerState, PageWidget):
     @observe("category", "size", "order")
     def _filter(self, _: Any) -> None:
         self._list_images()
-        if self.order == "disagreement" or self.image_index not in self._listed:
-            self.image_index = self._listed[0]
+        self._left_alone = self.order == "disagreement"
+        if self._left_alone or self.image_index not in self._listed:
+            self._open_first()
         self._tell_image()
 
     @observe("focus")
@@ -242,15 +261,49 @@ class Explorer(ExplorerState, PageWidget):
             self._tell_image()
 
     def _list_images(self) -> None:
-        sort_by = self.focus if self.order == "disagreement" else None
-        self._listed = self._session.list_images(self.category, self.size, sort_by, self._tell_progress)
+        """List the images that pass the filters. A request of the page ends before all of them are sorted."""
+        passing = self._session.gallery.passing(self.category, self.size)
+        self._listed = passing
+        if self.order == "disagreement":
+            scan = self._session.scan
+            scan.go_on(self.focus, passing, _SCAN if self._page_asks else math.inf, self._tell_progress)
+            self._listed = scan.sort(self.focus, passing)
+            self._tell_progress(*scan.progress(self.focus, passing), go_on=self._page_asks)
 
-    def _tell_progress(self, done: int, total: int) -> None:
-        self.send({"progress": [done, total]})
+    def _scan_on(self) -> None:
+        """Go on with sorting the images, as the page asks. At the end, open the first one if it was left alone."""
+        if self.order != "disagreement":
+            return
+        self._page_asks = True
+        try:
+            with self.hold_sync():
+                self._list_images()
+                done, total = self._session.scan.progress(self.focus, self._listed)
+                if done == total:
+                    if self._left_alone:
+                        self._open_first()
+                    self._tell_image()
+        finally:
+            self._page_asks = False
+
+    def _open_first(self) -> None:
+        """Open the first image of the list, with the object that it is listed for."""
+        if self.image_index == self._listed[0]:
+            self._put_proposal()
+        else:
+            self.image_index = self._listed[0]
+
+    def _tell_progress(self, done: int, total: int, go_on: bool = False) -> None:
+        """Tell the page how many images the model was asked about, and whether to ask for the next ones."""
+        self.send({"progress": [done, total], "go_on": go_on and done < total})
+
+    @property
+    def _conflict(self) -> Conflict | None:
+        """What the open image is listed for, in the order by disagreement."""
+        return self._session.scan.conflict(self.focus, self.image_index) if self.order == "disagreement" else None
 
     def _tell_image(self) -> None:
-        conflict = self._session.conflict(self.focus, self.image_index)
-        self._image = image_message(self._session, self._listed, conflict)
+        self._image = image_message(self._session, self._listed, self._conflict)
 
     @observe("underlay", "underlay_branch")
     def _tell_maps(self, _: Any = None) -> None:

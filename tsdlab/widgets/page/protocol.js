@@ -79,8 +79,11 @@ export class KernelAnswerer {
   }
 
   /** What Python sends between the answers: its progress. */
-  hear({ progress }) {
-    if (progress) this.page.say(`Asking the detector about image ${progress[0] + 1} of ${progress[1]} …`, true);
+  hear({ progress, go_on: goOn }) {
+    if (!progress) return;
+    const [done, total] = progress;
+    this.page.say(done < total ? `Asking the detector about image ${done + 1} of ${total} …` : "", true);
+    if (goOn) this.post({ need: "scan" });
   }
 
   receive() {

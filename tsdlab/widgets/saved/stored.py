@@ -53,7 +53,7 @@ def store(session: Session, state: ExplorerState, images: Sequence[int]) -> Stor
         listed.append(
             {
                 "message": image_message(session, images, None),
-                "proposal": session.image.first_proposal(state.focus),
+                "proposal": session.image.first_proposal,
                 "pyramids": stored.add(f"image-{position}", session.image.pyramids),
             }
         )
