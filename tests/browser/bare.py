@@ -28,6 +28,10 @@ _MODEL = """async ({script, state}) => {
       tell("change");
     },
   };
+  window.endKernel = (event) => {
+    model.send = () => { throw new Error("Cannot send"); };
+    if (event) tell(event);
+  };
   const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
   (await import(url)).default.render({ model, el: document.body });
 }"""

@@ -253,15 +253,29 @@ def test_nonsense_and_lost_boxes(opened, models, dataset):
     agrees(page, models, dataset, 0)
 
 
-def test_a_restarted_kernel_is_told_of(opened, shots):
-    page = opened
-    page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
-    page.wait_for_function("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'")
-    if page.query_selector(f"{lab.EXPLORER} .canvas"):
-        page.click(f"{lab.EXPLORER} .notice")
-        page.keyboard.press("ArrowRight")
-    page.wait_for_selector("text=The kernel is gone; run the cell again.", timeout=15_000)
-    page.screenshot(path=shots / "lab-kernel-gone.png")
+@pytest.mark.parametrize("app", ["lab", "notebook"])
+@pytest.mark.parametrize("ending", ["restart", "shutdown"])
+def test_a_drag_goes_on_without_the_kernel(server, models, dataset, shots, app, ending):
+    page, _ = server.open(app=app)
+    broken = []
+    page.on("pageerror", lambda error: broken.append(str(error)))
+    page.wait_for_selector(f"{lab.EXPLORER}[data-answers=page]")
+    agrees(page, models, dataset, 0)
+    page.evaluate(f"window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.{ending}()")
+    page.wait_for_timeout(2000)
+    before = proposal_of(page)
+    drag(page, "move", 60, 25)
+    page.wait_for_timeout(1000)  # longer than the page waits until it tells Python
+    agrees(page, models, dataset, 0)
+    assert proposal_of(page)[0] > before[0] + 5
+    assert "The kernel is gone; run the cell again. Proposal, level" in page.inner_text(f"{lab.EXPLORER} .notice")
+    page.keyboard.press("n")
+    assert "no other image can be opened" in page.inner_text(f"{lab.EXPLORER} .notice")
+    page.keyboard.press("1")
+    agrees(page, models, dataset, 0, "1")
+    page.screenshot(path=shots / f"{app}-{ending}.png")
+    assert not broken
+    page.close()
 
 
 @pytest.mark.parametrize("app", ["lab", "notebook"])

@@ -36,7 +36,9 @@ export class LiveAnswerer extends KernelAnswerer {
     const refused = set.proposal && refusalOf(set.proposal);
     if (refused) return this.page.say(refused);
     clearTimeout(this.telling);
-    if (go === undefined && this.computes && Object.keys(set).every((name) => OWN.includes(name))) {
+    const lacking = this.lost && this.computes && this.lackingFor(set, go);
+    if (lacking) return this.page.say(`The kernel is gone, and ${lacking} without it. Run the cell again.`);
+    if (go === undefined && this.computes && (this.lost || Object.keys(set).every((name) => OWN.includes(name)))) {
       Object.assign(this.own, set);
       this.telling = setTimeout(() => this.tell(), QUIET);
       this.page.changed();
@@ -50,8 +52,30 @@ export class LiveAnswerer extends KernelAnswerer {
     super.ask({ set: { ...kept, ...set }, go });
   }
 
+  /** What a change cannot do without Python; null if it can be done. */
+  lackingFor(set, go) {
+    const has = (name) => Object.keys(super.told(name) ?? {}).length > 0;
+    if (go !== undefined || "image_index" in set) return "no other image can be opened";
+    if ("category" in set || "size" in set || "order" in set) return "images cannot be filtered or sorted";
+    if ((set.underlay && !has("maps")) || "underlay_branch" in set) return "there is no such map";
+    return set.arrows === "own" && !has("pattern") ? "what all proposals have in common cannot be measured" : null;
+  }
+
+  /** What was set here stays. */
+  lose() {
+    const asked = { ...this.sent?.set, ...this.wanted?.set };
+    const kept = Object.entries(asked).filter(([name]) => this.computes && OWN.includes(name));
+    this.own = { ...Object.fromEntries(kept), ...this.own };
+    super.lose();
+  }
+
+  get without() {
+    return this.computes ? "Proposal, level and layers still answer; other images, filters and new maps need it." : "";
+  }
+
   /** Tell Python what the page has set. */
   tell() {
+    if (this.lost) return;
     const set = this.own;
     this.own = {};
     this.queue({ set, quiet: true });
@@ -83,7 +107,9 @@ export class LiveAnswerer extends KernelAnswerer {
       const dropped = this.computing.takePyramids(content.index, content.about, buffers);
       this.fetched.delete(`pyramid ${dropped}`);
     }
-    if (content.part) this.page.redraw();
+    if (!content.part) return;
+    this.page.root.dataset.answers = this.computes ? "page" : "kernel";
+    this.page.redraw();
   }
 
   close() {

@@ -17,6 +17,7 @@ export class Page {
     this.answerer = connect(this);
     this.fixed = this.told("fixed");
     this.pending = { frame: 0, redraw: true, serial: null };
+    this.standing = ""; // the notice while there is no other
     this.notice = html("div", { class: "notice", role: "status" });
     root.classList.add("tsdlab-page");
     root.dataset.waiting = "no";
@@ -65,13 +66,16 @@ export class Page {
 
   say(text, lasting = false) {
     clearTimeout(this.silence);
-    this.notice.textContent = text;
-    if (text && !lasting) this.silence = setTimeout(() => { this.notice.textContent = ""; }, NOTICE);
+    this.notice.textContent = text || this.standing;
+    if (text && !lasting) this.silence = setTimeout(() => this.say(""), NOTICE);
   }
 
-  lose() {
-    this.say("The kernel is gone; run the cell again.", true);
-    this.root.classList.add("lost");
+  /** There will be no more answers of Python. `without` says what goes on without it; else the page is greyed. */
+  lose(without = "") {
+    this.standing = `The kernel is gone; run the cell again. ${without}`;
+    this.say("");
+    this.root.classList.add(without ? "alone" : "lost");
+    this.schedule();
   }
 
   schedule() {

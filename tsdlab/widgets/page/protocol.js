@@ -10,7 +10,7 @@
 //   changed()                   something was asked for: show what needs no answer
 //   answered(serial)            an answer came
 //   redraw()                    what `state` or `told` return has changed
-//   say(text, lasting), lose()  a notice for the person; there will be no more answers
+//   say(text, lasting), lose(without)  a notice for the person; the kernel is gone, and what goes on without it
 
 const PATIENCE = 8000; // ms without an answer before the page says so
 
@@ -18,10 +18,11 @@ const PATIENCE = 8000; // ms without an answer before the page says so
 export class KernelAnswerer {
   constructor(model, page) {
     // Several pages may show one model, so a serial must be unlike those of other pages.
-    Object.assign(this, { model, page, serial: Date.now(), sent: null, wanted: null });
+    Object.assign(this, { model, page, serial: Date.now(), sent: null, wanted: null, lost: false });
     this.listeners = {
       "msg:custom": (content, buffers) => this.hear(content, buffers),
       "change:_request": () => this.receive(),
+      "comm_live_update": () => this.lose(), // the kernel was restarted
       change: () => page.redraw(),
     };
     for (const [event, listener] of Object.entries(this.listeners)) model.on(event, listener);
@@ -51,6 +52,7 @@ export class KernelAnswerer {
    * request: Python is only told.
    */
   queue({ set = {}, go, quiet = false }) {
+    if (this.lost) return;
     const { wanted } = this;
     this.wanted = { set: { ...wanted?.set, ...set }, go: go ?? wanted?.go, quiet: quiet && (wanted?.quiet ?? true) };
     this.send();
@@ -70,12 +72,26 @@ export class KernelAnswerer {
   }
 
   post(message) {
+    if (this.lost) return;
     try {
       this.model.send(message);
     } catch {
-      this.stopAlarm();
-      this.page.lose();
+      this.lose();
     }
+  }
+
+  /** The kernel that this page belongs to is gone: nothing that was asked for will be answered. */
+  lose() {
+    if (this.lost) return;
+    this.lost = true;
+    this.stopAlarm();
+    this.sent = this.wanted = null;
+    this.page.lose(this.without);
+  }
+
+  /** What goes on without the kernel, as a sentence. */
+  get without() {
+    return "";
   }
 
   /** What Python sends between the answers: its progress. */
