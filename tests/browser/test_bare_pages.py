@@ -13,6 +13,7 @@ from tsdlab.data.coco import CocoDataset
 from tsdlab.models.build import build_detector
 from tsdlab.models.probe import Probe
 from tsdlab.widgets.explorer import widget
+from tsdlab.widgets.explorer.headline import find_headline
 from tsdlab.widgets.levels.widget import LevelsView
 
 lab = pytest.importorskip("lab", reason="needs playwright: pip install -e '.[lab,test]'")
@@ -241,6 +242,40 @@ def test_the_saved_view_says_what_the_live_one_says(browser, model, dataset, tmp
     page.close()
 
 
+@pytest.mark.parametrize("proposal", [None, (40, 30, 90, 80), (0, 0, 2, 2), (30, 30, 30, 60), (200, 10, 240, 40)])
+@pytest.mark.parametrize("setting", ["one", "two", "no objects"])
+def test_the_headline_is_that_of_the_picture(browser, model, dataset, setting, proposal):
+    models = {"sibling": tsdlab.load_detector("badges-sibling"), "tsd": model} if setting == "two" else model
+    state = {} if proposal is None else {"proposal": proposal}
+    widget = tsdlab.explore(models, dataset[0][0] if setting == "no objects" else dataset, **state)
+    page = bare.open_widget(browser, widget)
+    lines = find_headline(["background", *widget.names], widget._image, widget._answer)
+    assert page.locator(".headline p").all_inner_texts() == ["".join(text for text, _ in line) for line in lines]
+    assert not page.broken
+    page.close()
+
+
+def test_the_headline_follows_the_pointer_and_is_read_out_when_it_stops(explorer):
+    _, page = explorer
+    page.wait_for_function("document.querySelector('.unseen[role=status]').textContent")
+    before, spoken = page.inner_text(".headline"), page.text_content(".unseen[role=status]")
+    place = page.locator(".canvas [data-handle=move]").bounding_box()
+    x, y = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 80, y + 30, steps=20)
+    bare.settle(page)
+    during = page.inner_text(".headline")
+    assert during != before
+    page.wait_for_timeout(700)
+    assert page.text_content(".unseen[role=status]") == spoken  # the pointer still holds P
+    page.mouse.up()
+    words = " ".join(page.locator(".headline p").all_inner_texts())
+    page.wait_for_function("(words) => document.querySelector('.unseen[role=status]').textContent === words", arg=words)
+    assert page.get_attribute(".canvas", "aria-label") == f"Image 0, tsd. {words}"
+    assert page.get_attribute(".canvas", "role") == "img"
+
+
 def test_only_classes_that_matter_are_shown(explorer):
     widget, page = explorer
     shown = {int(label) for label in page.locator(".bar-row").evaluate_all("(all) => all.map((e) => e.dataset.label)")}
@@ -280,8 +315,8 @@ def test_python_learns_of_a_drag_when_it_has_ended(browser, model, dataset):
     before = explorer.proposal
     page.requests.clear()
     page.click(".notice")
-    for _ in range(5):
-        page.keyboard.press("Shift+ArrowRight")
+    key = "new KeyboardEvent('keydown', { key: 'ArrowRight', shiftKey: true })"
+    page.evaluate(f"for (let i = 0; i < 5; i++) document.querySelector('.tsdlab-explorer').dispatchEvent({key})")
     page.wait_for_timeout(600)
     assert len(page.requests) == 1
     assert explorer.proposal == pytest.approx((before[0] + 50, before[1], before[2] + 50, before[3]), abs=0.01)

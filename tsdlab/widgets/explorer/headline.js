@@ -1,6 +1,6 @@
 // The finding in words, above the image. It follows the pointer; a screen reader hears it when the pointer has stopped.
 
-import { html } from "../page/dom.js";
+import { html, setAttributes } from "../page/dom.js";
 import { findingOf } from "./finding.js";
 
 const STILL = 500; // ms without a change, until it is read out
@@ -36,7 +36,7 @@ export class Headline {
     const { text, page, spoken } = this;
     if (spoken.textContent === text) return;
     spoken.textContent = text;
-    for (const { model, canvas } of page.views) canvas.setAttribute("aria-label", `Image ${page.told("image").index}, ${model}. ${text}`);
+    for (const { model, canvas } of page.views) setAttributes(canvas, { role: "img", "aria-label": `Image ${page.told("image").index}, ${model}. ${text}` });
   }
 
   close() {
