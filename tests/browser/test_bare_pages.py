@@ -4,6 +4,7 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
+import torch
 
 import tsdlab
 from tsdlab.analysis.proposal import ask_levels
@@ -202,8 +203,9 @@ def test_what_is_wrong_with_a_typed_box_stands_at_its_field(explorer, name, text
 
 def test_everything_that_matters_is_seen_without_scrolling(browser, model, dataset):
     sibling = tsdlab.load_detector("badges-sibling")
-    for models in (model, {"sibling": sibling, "tsd": model}):
-        page = bare.open_widget(browser, tsdlab.explore(models, dataset), (1400, 900))
+    tall = (torch.rand(3, 400, 200), {"boxes": [[20, 30, 120, 300]], "labels": [1]})
+    for models, images in ((model, dataset), ({"sibling": sibling, "tsd": model}, dataset), (model, tall)):
+        page = bare.open_widget(browser, tsdlab.explore(models, images), (1400, 900))
         for part in (".headline", ".canvas", ".level", ".class"):
             for place in page.locator(part).all():
                 box = place.bounding_box()
@@ -274,6 +276,40 @@ def test_the_headline_follows_the_pointer_and_is_read_out_when_it_stops(explorer
     page.wait_for_function("(words) => document.querySelector('.unseen[role=status]').textContent === words", arg=words)
     assert page.get_attribute(".canvas", "aria-label") == f"Image 0, tsd. {words}"
     assert page.get_attribute(".canvas", "role") == "img"
+
+
+def test_margins_are_said_in_words_when_they_are_asked_for(explorer):
+    widget, page = explorer
+    assert page.locator(".margins p").count() == 0
+    page.click(".margins summary")
+    bare.settle(page)
+    term = widget.answer.localization_constraint
+    asked, has = min(term.margin, 1 - term.sibling), term.own - term.sibling
+    words = f"the constraint asks tsd for +{asked:.2f} over sibling; it has {has:+.2f}.".replace("-", "−")
+    assert words in page.inner_text(".margins p >> nth=1")
+    assert f"{'is met' if term.value < 0.005 else f'is short by {term.value:.2f}'}" in page.inner_text(
+        ".margins summary"
+    )
+    typed(page, (120, 120, 126, 126))
+    bare.settle(page)
+    assert "none, as P overlaps no object" in page.inner_text(".margins summary")
+
+
+def test_what_is_needed_now_and_then_is_in_a_drawer(explorer):
+    _, page = explorer
+    parts = page.locator(".drawer :is([name=x1], .proposals, select)")
+    assert not any(part.is_visible() for part in parts.all())
+    page.keyboard.press("v")
+    assert all(part.is_visible() for part in parts.all()) and page.locator(".proposals tbody tr").count() > 0
+    page.locator(".proposals tbody tr").last.click()
+    bare.settle(page)
+    page.click(".bar >> text=details")
+    assert page.locator(".drawer").is_hidden()
+
+
+def test_the_page_says_who_answers(explorer):
+    _, page = explorer
+    assert page.inner_text(".who") == "answered by this page"
 
 
 def test_only_classes_that_matter_are_shown(explorer):

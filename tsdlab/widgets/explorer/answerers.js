@@ -23,6 +23,12 @@ export class LiveAnswerer extends KernelAnswerer {
     return this.computing.has(this.told("image").index);
   }
 
+  get who() {
+    const { by_kernel: why } = super.told("image");
+    if (this.computes) return "answered by this page";
+    return why ? `answered by Python: ${why}` : "answered by Python until the features of the image are here";
+  }
+
   state(name) {
     return name in this.own ? this.own[name] : super.state(name);
   }

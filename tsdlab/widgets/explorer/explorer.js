@@ -25,6 +25,7 @@ export class ExplorerPage extends Page {
     super(connect, root);
     this.pointedAt = null; // an RPN proposal under the pointer in the list
     this.views = this.fixed.models.map((name) => new ImageView(this, name));
+    this.who = html("span", { class: "who" });
     this.headline = new Headline(this);
     this.bar = new Bar(this);
     this.conflict = new ConflictLine(this);
@@ -35,12 +36,12 @@ export class ExplorerPage extends Page {
     this.filters = new Filters(this);
     this.typed = new TypedBox(this);
     this.proposals = new ProposalList(this);
-    this.drawer = new Drawer(this, [this.typed, this.filters, this.proposals]);
+    this.drawer = new Drawer(this, [this.typed, this.proposals, this.filters]);
     this.saving = new Saving(this);
     this.keyboard = new Keyboard(this);
     const elements = (...parts) => parts.map(({ element }) => element);
     root.append(
-      ...elements(this.bar), this.notice, ...elements(this.headline, this.conflict, this.legend),
+      this.bar.element, html("div", { class: "said" }, this.notice, this.who), ...elements(this.headline, this.conflict, this.legend),
       html("div", { class: `body ${this.views.length > 1 ? "several" : ""}`, style: `--models: ${this.views.length}` },
         html("div", { class: "stages" }, elements(...this.views)),
         html("div", { class: "levels-side" }, elements(this.levels)),
@@ -72,8 +73,10 @@ export class ExplorerPage extends Page {
 
   drawImage() {
     const image = this.told("image");
+    if (this.who.textContent !== this.answerer.who) this.who.textContent = this.answerer.who;
     if (image === this.drawnImage) return;
     this.drawnImage = image;
+    this.root.style.setProperty("--aspect", image.width / image.height);
     for (const view of this.views) view.drawImage(image);
   }
 

@@ -32,14 +32,15 @@ export class Keyboard {
     const parts = KEYS.map(([title, keys]) => html("div", {}, html("h4", {}, title),
       html("dl", {}, keys.map(([key, what, needs]) => [html("dt", { "data-needs": needs }, key), html("dd", { "data-needs": needs }, what)]).flat())));
     const mouse = "Drag P or its handles. Double-click to put P somewhere. Click an RPN proposal, a level or an entry of the legend.";
-    return html("div", { class: "help", hidden: true, role: "dialog", "aria-label": "keys" },
+    this.close = button("close", "close (Esc)", () => this.toggleHelp());
+    return html("div", { class: "help", hidden: true, role: "dialog", "aria-modal": "true", "aria-label": "keys" },
       html("div", { class: "sheet" }, html("p", {}, mouse), html("div", { class: "columns" }, parts),
-        button("close", "close (Esc)", () => this.toggleHelp())));
+        this.close));
   }
 
   toggleHelp() {
     this.help.hidden = !this.help.hidden;
-    if (this.help.hidden) this.page.root.focus({ preventScroll: true });
+    (this.help.hidden ? this.page.root : this.close).focus({ preventScroll: true });
   }
 
   type() {

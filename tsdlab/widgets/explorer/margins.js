@@ -19,7 +19,7 @@ export class Margins {
     this.terms = html("div");
     this.element = html("details", { class: "margins" },
       html("summary", {}, html("b", {}, "Progressive constraint: "), this.summary), this.terms);
-    this.element.addEventListener("toggle", () => page.schedule());
+    this.element.addEventListener("toggle", () => page.redraw());
   }
 
   draw() {

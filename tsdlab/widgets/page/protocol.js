@@ -4,6 +4,7 @@
 //   state(name)       a field of the state: what the page asked for last, else what the answerer has
 //   told(name)        what the answerer tells the page about a subject, such as "image"
 //   ask({set, go})    ask for a change of the state
+//   who               what answers, in words, where a page shows it
 //   busy              whether an answer is still to come
 //   close()
 // and calls the page's methods

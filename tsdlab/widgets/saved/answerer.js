@@ -23,6 +23,10 @@ export class StoredAnswerer {
     Object.assign(this, { stored, computing, page, fields: { ...stored.state }, serial: 0, wanted: null, busy: false });
   }
 
+  get who() {
+    return "answered by this page";
+  }
+
   state(name) {
     return this.fields[name];
   }
