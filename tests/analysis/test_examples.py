@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torchvision.ops import box_iou
 
 import tsdlab
 from tsdlab.analysis import examples
-from tsdlab.analysis.examples import choose_examples
+from tsdlab.analysis.examples import choose_examples, choose_shown
 from tsdlab.data import SAMPLE, CocoDataset
 from tsdlab.models.build import build_detector
 from tsdlab.models.probe import Probe
@@ -74,3 +75,43 @@ def test_an_example_of_badges_holds_the_salient_part():
     sample = CocoDataset(SAMPLE, "val")
     (example,) = choose_examples(tsdlab.load_detector("badges-tsd"), sample, images=1, count=1)
     assert torch.equal(example.salient, sample[0][1]["salient_boxes"][example.object])
+
+
+def test_a_typical_object_is_at_the_median_of_those_that_are_found(tiny_data, tiny_config, monkeypatch):
+    dataset = CocoDataset(tiny_data, "val")
+
+    def known(model, items, index):
+        distances = [(True, 0.9), (True, 0.2), (True, 0.3), (False, 0.1), (False, float("nan"))]
+        found, far = distances[index]
+        if index:  # the first image is empty
+            yield examples._Candidate(found, far, far, index, 0, 1, "0")
+
+    monkeypatch.setattr(examples, "_candidates", known)
+    model = build_detector(tiny_config)
+    chosen = choose_shown(model, dataset, images=5, count=2, progress=False)
+    assert chosen.typical.image == 1 and [example.image for example in chosen.farthest] == [2, 1]
+    assert [example.image for example in chosen.all] == [1, 2, 1]
+    nothing = choose_shown(model, dataset, images=1, progress=False)
+    assert nothing.typical is None and nothing.all == []
+
+
+def test_an_example_has_the_proposal_that_is_moved_by_the_median(tiny_data, tiny_config):
+    sample = CocoDataset(SAMPLE, "val")
+    model = tsdlab.load_detector("badges-tsd")
+    (example,) = choose_examples(model, sample, images=1, count=1, progress=False)
+    trace = tsdlab.trace(model, example.pixels)
+    near = box_iou(trace.proposals, example.box[None])[:, 0] >= 0.5
+    lengths = sum(region.moved for region in trace.regions.values())[near]
+    own = sum(region.moved for region in example.moved.regions.values()).item()
+    assert int((lengths < own - 1e-5).sum()) <= len(lengths) // 2 >= int((lengths > own + 1e-5).sum())
+    assert len(example.moved.proposals) == 1
+    assert box_iou(example.moved.proposals, example.box[None]).item() >= 0.5
+    (plain,) = choose_examples(build_detector(replace(tiny_config, num_classes=6, head="sibling")), sample, 1, 1)
+    assert plain.moved is None
+
+
+def test_an_example_names_its_file(tiny_data, tiny_config):
+    dataset = CocoDataset(tiny_data, "val")
+    (example,) = choose_examples(build_detector(tiny_config), dataset, images=5, count=1, progress=False)
+    assert example.as_dict()["file"] == dataset.content.images.names[example.image]
+    assert example.as_dict()["image_id"] == example.image_id

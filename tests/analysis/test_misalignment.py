@@ -14,6 +14,7 @@ from tsdlab.analysis.measures import AGREEMENT, MEASURES, ObjectMaps
 from tsdlab.analysis.misalignment import (
     IOU_EDGES,
     _tally_agreement,
+    _tally_proposals,
     _tally_survival,
     misalignment,
     tally_misalignment,
@@ -87,6 +88,17 @@ def test_objects_without_proposals_do_not_count_and_few_have_no_rank_correlation
     found = misalignment(tally).agreement["tsd"]
     assert found["best_iou"].value == pytest.approx(0.9) and found["gap"].value == 0
     assert found["spearman_within"].value is None and found["spearman"].value == pytest.approx(1)
+
+
+def test_proposals_of_a_level_are_those_that_overlap_an_object_by_half():
+    tally = Tally(0)
+    tally.begin(0)
+    shares = narrowed(1.0, 0.5, 0.49, 0.8, 0.2)
+    trace = replace(make_trace(shares, [0.0] * 5, shares), levels=torch.tensor([0, 1, 1, 1, 2]))
+    both = torch.stack([BOX, BOX])  # a proposal that overlaps two objects counts once
+    _tally_proposals(tally, ("0", "1", "2", "3"), trace, both)
+    _tally_proposals(tally, ("0", "1", "2", "3"), trace, torch.empty(0, 4))
+    assert misalignment(tally).proposals == {"0": 1, "1": 2, "2": 0, "3": 0}
 
 
 # What NMS keeps

@@ -39,6 +39,14 @@ def test_every_data_set_gives_the_same_images_and_objects(folder: Path, kind: st
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_images_have_the_names_of_their_files_where_they_are_known(folder: Path, kind: str) -> None:
+    items, own = Items(dataset_of(kind, folder)), CocoDataset(folder, "train")
+    files = [image.path.name for image in own.content.images]
+    knows_files = kind.startswith(("C", "sub", "con"))
+    assert [items.file_name(i) for i in range(3)] == (files if knows_files else [None] * 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_annotations_for_evaluation(folder: Path, kind: str) -> None:
     items = Items(dataset_of(kind, folder)).named_by(knows(2))
     found = items.annotations

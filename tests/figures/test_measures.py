@@ -88,6 +88,35 @@ def test_whiskers_never_point_inwards(ax, found):
     np.testing.assert_allclose(whiskers(ax)["sibling"][0, :, 1], [0.5, 0.7])
 
 
+@pytest.mark.parametrize("value", [0.303, 0.25, 0.0, 1e-3, -0.2])
+def test_no_marker_is_cut_by_the_axes(ax, found, value):
+    """The limits once came from the values alone: a marker at the highest of similar values lay on the edge."""
+    rows = {str(i): {"tsd": {"classification_centre": estimate(value - 1e-4 * i, 0.0)}} for i in range(3)}
+    plots.measures(replace(found, maps={"proposals": rows}), "proposals", "classification_centre", ax)
+    (low, high), shown = ax.get_ylim(), points(ax)["tsd"][:, 1]
+    assert low <= 0 <= high and high > 0.25
+    room = 0.03 * (high - low)
+    assert low + room < shown.min() and shown.max() < high - room
+
+
+def test_no_share_of_survivors_is_cut(ax, found):
+    plots.survival(replace(found, survival={"tsd": (estimate(0.9, 0.001),) * BINS}), ax)
+    assert ax.get_ylim()[1] > 0.901 * 1.03
+
+
+def test_peak_distances_are_in_percent_of_the_object(ax, found):
+    rows = {"0": {"sibling": {"peak_distance": estimate(0.278)}, "tsd": {"peak_distance": estimate(0.286)}}}
+    moved = {"proposals": {"0": {"peak_distance": estimate(0.008, 0.02)}}}
+    whole = replace(found, maps={"proposals": rows}, moved=moved)
+    plots.measures(whole, "proposals", "peak_distance", ax)
+    assert points(ax)["tsd"][0, 1] == pytest.approx(28.6)
+    assert ax.get_ylabel().replace("\n", " ") == "distance between the two peaks (% of the object’s size)"
+    ax.clear()
+    plots.moved(whole, "proposals", "peak_distance", ax)
+    assert points(ax)["tsd"][0, 1] == pytest.approx(0.8)
+    np.testing.assert_allclose(whiskers(ax)["tsd"][0, :, 1], [-1.2, 2.8])
+
+
 def test_moved_is_the_difference_around_zero(ax, found):
     plots.moved(found, "proposals", "spearman", ax)
     assert points(ax)["tsd"].tolist() == [[0, -0.2]]
@@ -165,6 +194,29 @@ def test_a_level_without_shares_has_no_outline(ax):
     gone = replace(whole.levels["1"], distributions={name: (NONE,) * (len(e) - 1) for name, e in EDGES.items()})
     plots.distribution(Displacements({**whole.levels, "1": gone}), "localization_offset", ax)
     assert ax.get_legend_handles_labels()[1] == ["0  (12)"]
+
+
+def test_lengths_of_both_tasks_have_their_colours_and_means(ax):
+    whole = displaced()
+    edges = EDGES["localization_offset"]
+    shares = [estimate(1.0 if i == 3 else 0.0, 0.0) for i in range(len(edges) - 1)]
+    level = whole.levels["0"]
+    level = replace(
+        level,
+        means={**level.means, "localization_offset": estimate(0.035)},
+        distributions={**level.distributions, "localization_offset": tuple(shares)},
+        localization_field=level.field,
+    )
+    plots.lengths(Displacements({"all": level, "0": level}), "0", ax)
+    assert ax.get_legend_handles_labels()[1] == ["|ΔC|", "|ΔR|"]
+    assert [to_hex(line.get_color()) for line in ax.lines] == [
+        PALETTE[t].lower() for t in ("classification", "localization")
+    ]
+    assert [line.get_xdata()[0] for line in ax.lines] == pytest.approx([20, 3.5])
+    values, places, _ = ax.patches[-1].get_data()
+    assert places[values.argmax()] == pytest.approx(3.0) and places[-1] == pytest.approx(50)
+    plots.lengths(Displacements({"all": replace(level, field=None)}), "all", ax)
+    assert len(ax.lines) == 3, "a task that reads P itself is left out"
 
 
 def test_directions_turn_as_in_images(polar):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from tsdlab.analysis.columns import COLUMNS, DIRECTIONS, EDGES, Moved
-from tsdlab.analysis.statistics import Estimate, Tally
+from tsdlab.analysis.statistics import NOTHING, Estimate, Tally
 from tsdlab.data.items import as_items
 from tsdlab.errors import InputError
 from tsdlab.models.build import as_detector
@@ -55,6 +55,7 @@ class LevelDisplacement:
     field: MeanField | None  # mean ΔC of each bin; None if the class is pooled from the proposal itself
     distributions: dict[str, tuple[Estimate, ...]]  # by name, the share in each bin of its EDGES
     localization_field: MeanField | None = None  # mean ΔR likewise
+    difference: Estimate = NOTHING  # mean of |ΔC| minus |ΔR|; without a value unless both are moved
 
     def field_of(self, task: str) -> MeanField | None:
         """The mean offset of each bin of a task."""
@@ -186,6 +187,7 @@ def displacements(tally: Tally) -> Displacements | None:
             field=_mean_field(tally, level, "classification"),
             distributions={name: tuple(tally.shares(("displacement", level, "shares", name))) for name in EDGES},
             localization_field=_mean_field(tally, level, "localization"),
+            difference=tally.difference(*(("displacement", level, f"{task}_offset") for task in TASKS)),
         )
     return Displacements(found) if found else None
 

@@ -103,8 +103,13 @@ class Measure:
 
     title: str
     compute: Callable[[ObjectMaps], float]  # NaN where it has no value
-    unit: str = ""
+    unit: str = ""  # it begins with "%" if values are fractions, which are shown in percent
     even: float | None = None  # its value where a map is even, or where the two maps have nothing to do with each other
+
+    @property
+    def scale(self) -> float:
+        """What values are multiplied by to be in `unit`."""
+        return 100.0 if self.unit.startswith("%") else 1.0
 
     @property
     def label(self) -> str:
@@ -113,7 +118,7 @@ class Measure:
 
 
 MEASURES = {
-    "peak_distance": Measure("distance between the two peaks", ObjectMaps.peak_distance, "box sizes"),
+    "peak_distance": Measure("distance between the two peaks", ObjectMaps.peak_distance, "% of the object’s size"),
     "classification_centre": Measure(
         "share of the classification map in the middle half of the box",
         lambda maps: maps.centre("classification"), even=0.25,

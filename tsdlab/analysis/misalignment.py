@@ -6,7 +6,7 @@ measured is listed in `measures.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,8 @@ class Misalignment:
     moved: dict[str, dict[str, dict[str, Estimate]]]
     agreement: dict[str, dict[str, Estimate]]  # by branch and measure, as in AGREEMENT
     survival: dict[str, tuple[Estimate, ...]]  # by branch: share of boxes that NMS keeps, in each bin of IOU_EDGES
+    # By level, for those that regions are pooled from: proposals whose IoU with an object is at least 0.5.
+    proposals: dict[str, int] = field(default_factory=dict)
 
     def known(self, method: str) -> list[str]:
         """The names in MEASURES that have a value for at least one level and branch."""
@@ -55,6 +57,7 @@ def tally_misalignment(tally: Tally, probe: Probe, trace: DetectionTrace, target
     """Add the objects of an image: their maps by both methods, their scores and boxes, and the boxes that NMS keeps."""
     tally.add(("misalignment", "images"), [1.0])
     boxes, labels = target["boxes"], target["labels"].tolist()
+    _tally_proposals(tally, probe.pooled, trace, boxes)
     for name, branch in trace.branches.items():
         _tally_survival(tally, name, branch, boxes, labels, probe.model.config.roi.nms_thresh)
     if not labels:
@@ -101,6 +104,7 @@ def misalignment(tally: Tally) -> Misalignment:
             branch: tuple(tally.survival(("survival", branch, "after"), ("survival", branch, "before")))
             for branch in dict.fromkeys(name[1] for name in tally.names("survival"))
         },
+        proposals={name[1]: tally.mean(name).count for name in tally.names("proposals")},
     )
 
 
@@ -118,6 +122,14 @@ def _tally_maps(tally: Tally, method: str, maps: SensitivityMaps, salient: Tenso
             measured = ObjectMaps(pair, maps.grid, maps.box, salient)
             for name, measure in MEASURES.items():
                 tally.add(("maps", method, level, branch, name), [measure.compute(measured)])
+
+
+def _tally_proposals(tally: Tally, levels: tuple[str, ...], trace: DetectionTrace, objects: Tensor) -> None:
+    """Count the proposals that overlap an object by at least 0.5, for each level that they are pooled from."""
+    overlap = box_iou(trace.proposals, objects.to(trace.proposals))
+    good = (overlap >= 0.5).any(dim=1)
+    for i, level in enumerate(levels):
+        tally.add(("proposals", level), torch.ones(int((good & (trace.levels == i)).sum())))
 
 
 def _tally_agreement(tally: Tally, trace: DetectionTrace, box: Tensor, label: int) -> None:

@@ -8,8 +8,8 @@ the same question by another method.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -76,6 +76,10 @@ class SensitivityMaps:
     label: int
     grid: Grid
     levels: dict[str, dict[str, TaskMaps]]
+
+    def only(self, levels: Collection[str]) -> SensitivityMaps:
+        """The maps of some levels; a name without a map is ignored."""
+        return replace(self, levels={level: maps for level, maps in self.levels.items() if level in levels})
 
     def peak(self, level: str, branch: str, task: str) -> Tensor:
         """[2] (x, y) in pixels: where `task` ("classification" or "localization") is answered best."""

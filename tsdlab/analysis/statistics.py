@@ -46,7 +46,7 @@ class Estimate:
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
-_NOTHING = Estimate(None, None, None, 0)
+NOTHING = Estimate(None, None, None, 0)  # nothing was observed
 
 
 class Tally:
@@ -123,7 +123,7 @@ class Tally:
     def mean(self, name: Name) -> Estimate:
         """The mean of values [n]."""
         found = self.means(name)
-        return found[0] if found else _NOTHING
+        return found[0] if found else NOTHING
 
     def means(self, name: Name) -> list[Estimate]:
         """The means of values [n, columns]; empty if nothing was added."""
@@ -135,7 +135,7 @@ class Tally:
     def difference(self, name: Name, other: Name) -> Estimate:
         """The mean of `name` minus the mean of `other`; both use the same images in each replicate."""
         if name not in self._sums or other not in self._sums:
-            return _NOTHING
+            return NOTHING
         (count, total), (other_count, other_total) = self._sums[name], self._sums[other]
         below = count * other_count
         return _estimate(total * other_count - other_total * count, below, min(count[0], other_count[0]))
@@ -144,7 +144,7 @@ class Tally:
         """Pearson's correlation of pairs."""
         sums = self._sums.get((*name, "moments"))
         if sums is None:
-            return _NOTHING
+            return NOTHING
         n, x, y, xx, yy, xy = sums
         return _estimate(n * xy - x * y, np.sqrt(_variance(n, x, xx) * _variance(n, y, yy)), n[0])
 
@@ -153,7 +153,7 @@ class Tally:
         differ by less than about 0.2, may count as ties."""
         sums = self._sums.get((*name, "cells"))
         if sums is None:
-            return _NOTHING
+            return NOTHING
         joint = sums.reshape(len(_SCORE_EDGES) + 1, len(_IOU_EDGES) + 1, -1)  # [x, y, replicates]
         n = sums.sum(axis=0)
         x, y = joint.sum(axis=1), joint.sum(axis=0)

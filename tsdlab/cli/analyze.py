@@ -33,13 +33,15 @@ class Analyze:
 
     def run(self, line: str) -> None:
         from tsdlab.analysis.analyze import analyze
-        from tsdlab.analysis.examples import CANDIDATES, choose_examples
+        from tsdlab.analysis.examples import CANDIDATES, choose_shown
         from tsdlab.analysis.statistics import FEW_IMAGES
         from tsdlab.data.coco import CocoDataset
         from tsdlab.device import joined_processes, resolve_device
         from tsdlab.files import claim_outputs, only_writer
         from tsdlab.models.weights import find_weights, load_detector
+        from tsdlab.report.levels import hidden_levels, without
         from tsdlab.report.page import Source
+        from tsdlab.report.verdict import plain, verdict
         from tsdlab.report.write import report_files, write_report
 
         dataset = CocoDataset(self.data, self.split)
@@ -51,9 +53,11 @@ class Analyze:
                 analysis = analyze(model, dataset, self.images)
             if is_rank_zero:
                 images = analysis.misalignment.images
-                examples = choose_examples(model, dataset, min(CANDIDATES, images))
+                shown = choose_shown(model, dataset, min(CANDIDATES, images))
                 source = Source(self.weights, model.config.head, str(dataset.root), dataset.split, line)
-                print(f"wrote {write_report(analysis, examples, source, self.out, self.overwrite)}")
+                print(f"wrote {write_report(analysis, shown, source, self.out, self.overwrite)}")
+                for sentence in verdict(without(analysis, hidden_levels(analysis))):
+                    print(plain(sentence))
                 if images < FEW_IMAGES:
                     print(
                         f"tsdlab: warning: {images} images are few; the report's intervals may be far too narrow",

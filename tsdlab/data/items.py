@@ -105,6 +105,14 @@ class Items(Sequence):
         except InputError as error:
             raise error if self.is_one_image else type(error)(f"item {index} of dataset: {error}") from error
 
+    def file_name(self, index: int) -> str | None:
+        """The file of an image, as the annotation file names it; None if the data set names no files."""
+        source, place = self._places[index]
+        if isinstance(source, CocoDataset):
+            return source.content.images.names[place]
+        coco = getattr(source, "coco", None)  # of CocoDetection, and of torchvision's wrapper around it
+        return None if coco is None else str(coco.loadImgs(source.ids[place])[0]["file_name"])
+
     def target(self, index: int) -> Target:
         """The target of `items[index]`, without its image where the data set keeps both apart."""
         source, place = self._places[index]

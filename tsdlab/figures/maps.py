@@ -87,7 +87,7 @@ def heat(
             path_effects=[Stroke(linewidth=2, foreground="black"), Normal()],
         )  # fmt: skip
     else:
-        _mark(maps.peak(level, branch, task), task, ax)
+        mark_peak(maps.peak(level, branch, task), task, ax)
     if colorbar:
         bar = ax.figure.colorbar(colors_of_map, ax=ax, fraction=0.04, pad=0.03)
         bar.outline.set_visible(False)
@@ -139,7 +139,7 @@ def peaks(
     places = {task: maps.peak(level, branch, task) for task in TASKS}
     ax.plot(*zip(*(place.tolist() for place in places.values())), color="white", linewidth=1.5, path_effects=_HALO)
     for task, place in places.items():
-        _mark(place, task, ax, label=f"{task} peak")
+        mark_peak(place, task, ax, label=f"{task} peak")
     if margin is not None:
         height, width = image.shape[1:]
         x1, y1, x2, y2 = _around(maps.box, margin, (0, 0, width, height))
@@ -266,7 +266,8 @@ def _outline(box: Tensor, salient: Tensor | None, ax: Axes, labels: bool = False
         draw_box(salient, "white", ax, "its salient part" if labels else None, **_SALIENT)
 
 
-def _mark(place: Tensor, task: str, ax: Axes, label: str | None = None) -> None:
+def mark_peak(place: Tensor, task: str, ax: Axes, label: str | None = None) -> None:
+    """Mark the peak of a task at `place` [2] (x, y): a dot for classification, an open diamond for localization."""
     ax.plot(*place.tolist(), linestyle="", label=label, clip_on=False, **_SHOWN[task])
 
 

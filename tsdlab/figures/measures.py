@@ -44,15 +44,15 @@ def measures(misalignment: Misalignment, method: str, measure: str, ax: Axes | N
     ax = ax or plt.gca()
     levels = misalignment.maps.get(method, {})
     for i, branch in enumerate(branches := _branches(misalignment)):
-        found = [levels[level].get(branch, {}).get(measure) for level in levels]
+        found = _in_unit([levels[level].get(branch, {}).get(measure) for level in levels], measure)
         places = np.arange(len(levels)) + _beside(i, len(branches))
         _points(places, found, ax, color_of(branch, i), branch)
     if (even := MEASURES[measure].even) is not None:
         _reference(even, ax)
     known = [level for level in levels if any(_known(row.get(measure)) for row in levels[level].values())]
     _level_axis(list(levels), known, ax)
-    ax.set_ylabel(fill(MEASURES[measure].label, _LINE))
-    ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+    ax.set_ylabel(_in_lines(MEASURES[measure].title, measure))
+    _include_zero(ax)
     return _with_legend(ax)
 
 
@@ -69,10 +69,11 @@ def moved(misalignment: Misalignment, method: str, measure: str, ax: Axes | None
         ax.set_axis_off()
         return ax
     branch = _branches(misalignment)[-1]
-    _points(np.arange(len(levels)), [row.get(measure) for row in levels.values()], ax, color_of(branch, 0), branch)
+    found = _in_unit([row.get(measure) for row in levels.values()], measure)
+    _points(np.arange(len(levels)), found, ax, color_of(branch, 0), branch)
     _reference(0, ax)
     _level_axis(list(levels), [level for level, row in levels.items() if _known(row.get(measure))], ax)
-    ax.set_ylabel(fill(f"{branch} − sibling: {MEASURES[measure].title}", _LINE))
+    ax.set_ylabel(_in_lines(f"{branch} − sibling: {MEASURES[measure].title}", measure))
     return plain_axes(ax, legend=False)
 
 
@@ -88,7 +89,7 @@ def survival(misalignment: Misalignment, ax: Axes | None = None) -> Axes:
             _points(places, shares, ax, color_of(branch, i), branch, linewidth=1.0)
     ax.set(xlabel="IoU of a box with its object, before NMS", ylabel="share of boxes that NMS keeps",
            xlim=(IOU_EDGES[0], IOU_EDGES[-1]), xticks=IOU_EDGES[::2])  # fmt: skip
-    ax.set_ylim(bottom=0)
+    _include_zero(ax)
     return _with_legend(ax)
 
 
@@ -179,6 +180,29 @@ def distribution(displacements: Displacements, name: str, ax: Axes | None = None
     return ax
 
 
+def lengths(displacements: Displacements, level: str = ALL_LEVELS, ax: Axes | None = None) -> Axes:
+    """How far the regions of each task are moved at a level: a histogram per task, and a line at its mean.
+
+    Args:
+        displacements: of an analysis.
+        level: the name of a level, or "all".
+        ax: where to draw; lengths beyond the last bin are in that bin.
+    """
+    ax = ax or plt.gca()
+    found = displacements.levels[level]
+    for task in displacements.tasks:
+        column = COLUMNS[f"{task}_offset"]
+        shares = np.array([share.value or 0.0 for share in found.distributions[f"{task}_offset"]])
+        color = PALETTE[task]
+        ax.stairs(shares, EDGES[f"{task}_offset"] * column.scale, color=color, fill=True, alpha=0.3)
+        ax.stairs(shares, EDGES[f"{task}_offset"] * column.scale, color=color, linewidth=1.4, label=column.title)
+        if (mean := found.means[f"{task}_offset"].scaled(column.scale).value) is not None:
+            ax.axvline(mean, color=color, linewidth=1.4, linestyle="--")
+    ax.set(xlabel=f"length, {COLUMNS['classification_offset'].unit}", ylabel="share of proposals")
+    ax.set_ylim(bottom=0)
+    return _with_legend(ax)
+
+
 def directions(displacements: Displacements, name: str, ax: PolarAxes, level: str = ALL_LEVELS) -> PolarAxes:
     """The directions of displacements, as bars on a circle: right is 0° and down is 90°, as in images.
 
@@ -262,6 +286,22 @@ def _points(
         x, y, xerr=reach if across else None, yerr=None if across else reach, fmt="o", markersize=5, capsize=3,
         color=color, label=label, linestyle="-" if linewidth else "none", linewidth=linewidth, elinewidth=1.5,
     )  # fmt: skip
+
+
+def _in_lines(title: str, measure: str) -> str:
+    """A label of an axis; the unit has a line of its own."""
+    unit = MEASURES[measure].unit
+    return fill(title, _LINE) + (f"\n({unit})" if unit else "")
+
+
+def _in_unit(found: Sequence[Estimate | None], measure: str) -> list[Estimate | None]:
+    return [None if of is None else of.scaled(MEASURES[measure].scale) for of in found]
+
+
+def _include_zero(ax: Axes) -> None:
+    """Let the axis include 0, with a margin on both sides, so that no marker is cut."""
+    ax.update_datalim([(0, 0)], updatex=False)
+    ax.autoscale_view(scalex=False)
 
 
 def _reference(value: float, ax: Axes) -> None:

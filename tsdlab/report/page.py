@@ -6,22 +6,24 @@ Its text is in `report.html.jinja`, its style in `report.css`; this file turns a
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tsdlab.analysis.analyze import Analysis
 from tsdlab.analysis.columns import COLUMNS
 from tsdlab.analysis.displacement import ALL_LEVELS, Displacements
-from tsdlab.analysis.examples import CANDIDATES, Example
+from tsdlab.analysis.examples import CANDIDATES, Shown
 from tsdlab.analysis.measures import AGREEMENT, MEASURES
 from tsdlab.analysis.misalignment import METHODS, WINDOW, Misalignment
 from tsdlab.analysis.statistics import FEW_IMAGES, Estimate
+from tsdlab.report.levels import FEW_PROPOSALS, counts, enough
+from tsdlab.report.overview import level_table
+from tsdlab.report.verdict import verdict
 
-_SUMMARY = ("peak_distance", "classification_energy_on_salient", "localization_energy_on_salient")
+_MIME = {".jpg": "image/jpeg", ".png": "image/png"}
 
 
 @dataclass(frozen=True)
@@ -55,17 +57,19 @@ def page(
     analysis: Analysis,
     source: Source,
     versions: Mapping[str, str],
-    examples: Sequence[Example],
+    shown: Shown,
     pictures: Mapping[str, bytes],
+    hidden: Mapping[str, int] | None = None,
 ) -> str:
     """The report in HTML.
 
     Args:
-        analysis: its numbers.
+        analysis: its numbers, without the levels that are not shown.
         source: where they come from.
         versions: of the packages that made them.
-        examples: the objects that are shown.
-        pictures: PNGs by name, as `draw_pictures` makes them.
+        shown: the objects that are shown.
+        pictures: by file name, as `draw_pictures` makes them.
+        hidden: the levels that are not shown, with their proposals.
     """
     found = analysis.misalignment
     environment = Environment(
@@ -77,20 +81,26 @@ def page(
         keep_trailing_newline=True,
     )
     environment.filters["short"] = _short
-    urls = {name: "data:image/png;base64," + base64.b64encode(png).decode() for name, png in pictures.items()}
+    environment.filters["decimal"] = _decimal
+    urls = {Path(name).stem: _url(name, content) for name, content in pictures.items()}
     html = environment.get_template("report.html.jinja").render(
         source=source,
         versions=versions,
         misalignment=found,
         few_images=FEW_IMAGES,
-        summary=_summary(found),
-        examples=examples,
+        few_proposals=FEW_PROPOSALS,
+        hidden=hidden or {},
+        enough=enough(counts(analysis)),
+        verdict=verdict(analysis),
+        levels=level_table(analysis),
+        all_levels=ALL_LEVELS,
+        shown=shown,
         candidates=min(CANDIDATES, found.images),
         window=WINDOW,
         methods=[
             {"name": name, "meaning": meaning, "table": _measure_table(found, name)}
             for name, meaning in METHODS.items()
-            if f"measures-{name}" in pictures
+            if f"measures-{name}" in urls
         ],
         agreement=_agreement_table(found),
         displacements=None if analysis.displacement is None else _displacement_table(analysis.displacement),
@@ -98,27 +108,6 @@ def page(
         pictures=urls,
     )
     return html.lstrip()
-
-
-def _summary(found: Misalignment) -> list[dict[str, Any]]:
-    """The gradients' numbers at the level that has one for most objects, and the IoU gap."""
-    by_level = found.maps.get("gradients", {})
-    counts = {
-        level: max(_count(measured.get("peak_distance")) for measured in branches.values())
-        for level, branches in by_level.items()
-    }
-    lines = []
-    if counts and max(counts.values()):
-        level = max(counts, key=lambda name: counts[name])
-        for measure in _SUMMARY:
-            estimates = [(branch, row.get(measure)) for branch, row in by_level[level].items()]
-            if any(estimate is not None and estimate.value is not None for _, estimate in estimates):
-                where = f"level {level}, gradient maps, {counts[level]} objects"
-                lines.append({"title": _measure_title(measure, where), "estimates": estimates})
-    if found.agreement:
-        estimates = [(branch, row.get("gap")) for branch, row in found.agreement.items()]
-        lines.append({"title": AGREEMENT["gap"].explanation, "estimates": estimates})
-    return lines
 
 
 def _measure_table(found: Misalignment, method: str) -> Table:
@@ -131,7 +120,8 @@ def _measure_table(found: Misalignment, method: str) -> Table:
         for level, measured in found.maps[method].items():
             estimates = [measured.get(branch, {}).get(name) for branch in branches]
             difference = [moved.get(level, {}).get(name)] if moved else []
-            lines.append([level, *estimates, *difference, max(_count(estimate) for estimate in estimates)])
+            scaled = [None if of is None else of.scaled(MEASURES[name].scale) for of in (*estimates, *difference)]
+            lines.append([level, *scaled, max(_count(estimate) for estimate in estimates)])
         rows.append(Row(_measure_title(name), lines))
     return Table(["measure", "level", *branches, *(["difference"] if moved else []), "objects"], rows)
 
@@ -165,8 +155,16 @@ def _short(value: float | None) -> str:
     return "–" if value is None else f"{value:.{1 if abs(value) >= 10 else 3}f}".replace("-", "−")
 
 
-def _measure_title(name: str, *notes: str) -> str:
+def _decimal(value: float) -> str:
+    return f"{value:.1f}".replace("-", "−")
+
+
+def _url(name: str, content: bytes) -> str:
+    return f"data:{_MIME[Path(name).suffix]};base64,{base64.b64encode(content).decode()}"
+
+
+def _measure_title(name: str) -> str:
     measure = MEASURES[name]
     even = [] if measure.even is None else [f"{measure.even:g} for an even map"]
-    found = [note for note in (measure.unit, *even, *notes) if note]
+    found = [note for note in (measure.unit, *even) if note]
     return f"{measure.title[0].upper()}{measure.title[1:]}" + (f" ({'; '.join(found)})" if found else "")

@@ -3,44 +3,102 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Collection
+from functools import partial
 
+import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import Normal, Stroke
 
 from tsdlab.analysis.analyze import Analysis
 from tsdlab.analysis.displacement import ALL_LEVELS, Displacements
-from tsdlab.analysis.examples import EXAMPLES, Example
-from tsdlab.analysis.misalignment import METHODS
+from tsdlab.analysis.examples import EXAMPLES, Example, Shown
+from tsdlab.analysis.misalignment import METHODS, Misalignment
 from tsdlab.figures import maps as map_plots
 from tsdlab.figures import measures as plots
+from tsdlab.figures import tasks as task_plots
+from tsdlab.figures.style import PALETTE
+from tsdlab.progress import progress_bar
+from tsdlab.structures import TASKS
 
 _SHOWN_MEASURES = (
     "peak_distance", "spearman", "classification_centre", "localization_centre", "classification_peak_on_salient",
     "classification_energy_on_salient",
 )  # fmt: skip
-PICTURES = (
-    *(f"example-{number}{method}" for number in range(1, 1 + EXAMPLES) for method in ("", *(f"-{m}" for m in METHODS))),
-    *(f"{kind}-{method}" for kind in ("measures", "moved") for method in METHODS),
-    *("scores", "displacements"),
-)  # every name that a picture may have
+_EXAMPLES = (f"example-{number}{of}" for number in range(1, 1 + EXAMPLES) for of in ("", *(f"-{m}" for m in METHODS)))
+_NUMBERS = (*(f"{kind}-{method}" for kind in ("measures", "moved") for method in METHODS), "scores", "displacements")
+# Every file name that a picture may have. Pictures with photographs are JPEGs: as PNGs they have ten times the size.
+PICTURES = (*(f"{name}.jpg" for name in ("typical", *_EXAMPLES)), *(f"{name}.png" for name in _NUMBERS))
 _PIXELS_PER_INCH = 130
-_MAP_PIXELS_PER_INCH = 100  # maps have few pixels, and their grids are most of the page
+_MAP_PIXELS_PER_INCH = 100  # maps have few pixels
+_JPEG = {"quality": 85, "optimize": True}
 
 
-def draw_pictures(analysis: Analysis, examples: Sequence[Example]) -> dict[str, bytes]:
-    """Every picture of the report as a PNG, by name; the names are among `PICTURES`."""
-    figures: dict[str, tuple[Figure, int]] = {}
-    for number, example in enumerate(examples, 1):
-        figures[f"example-{number}"] = draw_example(example), _MAP_PIXELS_PER_INCH
+def draw_pictures(analysis: Analysis, shown: Shown, progress: bool = True) -> dict[str, bytes]:
+    """Every picture of the report by its file name, which is one of `PICTURES`.
+
+    Args:
+        analysis: without the levels that are not shown.
+        shown: the objects.
+        progress: show a progress bar.
+    """
+    levels = {level for of in analysis.misalignment.maps.values() for level in of}
+    drawings: dict[str, Callable[[], Figure]] = {}
+    if shown.typical is not None:
+        drawings["typical.jpg"] = partial(draw_typical, shown.typical)
+    for number, example in enumerate(shown.farthest, 1):
+        drawings[f"example-{number}.jpg"] = partial(draw_example, example)
         for method in METHODS:
-            figures[f"example-{number}-{method}"] = _draw_levels(example, method), _MAP_PIXELS_PER_INCH
-    figures |= {name: (figure, _PIXELS_PER_INCH) for name, figure in _draw_numbers(analysis).items()}
+            drawings[f"example-{number}-{method}.jpg"] = partial(draw_levels, example, method, levels)
+    drawings |= _numbers(analysis)
     pictures = {}
-    for name, (figure, dpi) in figures.items():
+    for name, draw in progress_bar(drawings.items(), "pictures", shown=progress):
         file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=dpi)
+        if name.endswith(".jpg"):
+            draw().savefig(file, format="jpeg", dpi=_MAP_PIXELS_PER_INCH, pil_kwargs=_JPEG)
+        else:
+            draw().savefig(file, format="png", dpi=_PIXELS_PER_INCH)
         pictures[name] = file.getvalue()
     return pictures
+
+
+def draw_typical(example: Example) -> Figure:
+    """The gradient maps of the detecting branch and, below, the regions that the head moves: a column per task."""
+    gradients, answer = example.maps["gradients"], example.moved
+    branch = list(gradients.levels[example.level])[-1]
+    regions = {} if answer is None else answer.regions
+    boxes = [example.box, *(place.repeat(2) for place in (gradients.peak(example.level, branch, t) for t in TASKS))]
+    if answer is not None:
+        boxes.append(answer.proposals[0].cpu())
+        boxes += [region.points[0].cpu().flatten(0, 1)[:, [0, 1, 0, 1]] for region in regions.values()]
+    x1, y1, x2, y2 = task_plots.around(torch.cat([of.reshape(-1, 4) for of in boxes]), example.pixels, margin=0.08)
+    rows = 2 if regions else 1
+    side = 3.2
+    figure = Figure(figsize=(2 * side, rows * side * min(1.0, (y2 - y1) / (x2 - x1))), facecolor="#8a9199")
+    axes = figure.subplots(rows, 2, squeeze=False)
+    figure.subplots_adjust(0, 0, 1, 1, wspace=0.012, hspace=0.012)
+    for top, task in zip(axes[0], TASKS):
+        task_plots.task_map(gradients, example.level, branch, task, example.pixels, top)
+        _title(f"{task} depends on these places", task, top)
+    for bottom, task in zip(axes[1:].ravel(), TASKS):
+        if answer is not None and task in regions:
+            task_plots.task_region(answer, 0, task, example.pixels, example.box, bottom)
+            moved = 100 * regions[task].moved[0].item()
+            name = task_plots.REGION_NAMES[task]
+            _title(f"{task} reads {name}, moved {moved:.0f}%", task, bottom)
+        elif answer is not None:
+            task_plots.show_proposal(answer.proposals[0].cpu(), example.pixels, example.box, bottom)
+            _title(f"{task} reads P itself", task, bottom)
+    for ax in axes.ravel():
+        ax.set(xlim=(x1, x2), ylim=(y2, y1))
+        ax.set_anchor("C")
+    return figure
+
+
+def _title(text: str, task: str, ax: Axes) -> None:
+    ax.text(0.025, 0.975, text, transform=ax.transAxes, ha="left", va="top", fontsize=9.5, fontweight="bold",
+            color=PALETTE[task], path_effects=[Stroke(linewidth=3.5, foreground="white"), Normal()])  # fmt: skip
 
 
 def draw_example(example: Example) -> Figure:
@@ -61,8 +119,9 @@ def draw_example(example: Example) -> Figure:
     return figure
 
 
-def _draw_levels(example: Example, method: str) -> Figure:
-    maps = example.maps[method]
+def draw_levels(example: Example, method: str, levels: Collection[str]) -> Figure:
+    """The maps at the levels that are shown, and at the object's own."""
+    maps = example.maps[method].only({*levels, example.level})
     rows, columns = len(maps.levels), 2 * len(next(iter(maps.levels.values())))
     height, width = example.pixels.shape[1:]
     figure = Figure(figsize=(2.3 * columns, 2.15 * rows * height / width + 0.45), layout="constrained")
@@ -71,42 +130,77 @@ def _draw_levels(example: Example, method: str) -> Figure:
     return figure
 
 
-def _draw_numbers(analysis: Analysis) -> dict[str, Figure]:
+def _numbers(analysis: Analysis) -> dict[str, Callable[[], Figure]]:
     found = analysis.misalignment
-    figures = {}
+    drawings: dict[str, Callable[[], Figure]] = {}
     for method in METHODS:
         known = [measure for measure in _SHOWN_MEASURES if measure in found.known(method)]
-        for kind, draw in (("measures", plots.measures), ("moved", plots.moved)):
-            if not known or (kind == "moved" and not found.moved):
-                continue
-            rows = -(-len(known) // 3)
-            figure = Figure(figsize=(11, 3.2 * rows), layout="constrained")
-            axes = figure.subplots(rows, 3, squeeze=False).ravel()
-            for ax, measure in zip(axes, known):
-                draw(found, method, measure, ax)
-            for ax in axes[len(known) :]:
-                ax.set_visible(False)
-            figures[f"{kind}-{method}"] = figure
+        if known:
+            drawings[f"measures-{method}.png"] = partial(_draw_measures, found, method, known, plots.measures)
+            if found.moved.get(method):
+                drawings[f"moved-{method}.png"] = partial(_draw_measures, found, method, known, plots.moved)
     if found.agreement or any(found.survival.values()):
-        figure = Figure(figsize=(11, 3.8), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        plots.agreement(found, left)
-        plots.survival(found, right)
-        figures["scores"] = figure
+        drawings["scores.png"] = partial(_draw_scores, found)
     if analysis.displacement is not None:
-        figures["displacements"] = _draw_displacements(analysis.displacement)
-    return figures
+        drawings["displacements.png"] = partial(_draw_displacements, analysis.displacement)
+    return drawings
+
+
+def _draw_measures(found: Misalignment, method: str, known: list[str], draw: Callable[..., Axes]) -> Figure:
+    """A panel per measure, with the levels side by side."""
+    rows = -(-len(known) // 3)
+    figure = Figure(figsize=(11, 2.9 * rows + 0.3), layout="constrained")
+    axes = figure.subplots(rows, 3, squeeze=False).ravel()
+    for ax, measure in zip(axes, known):
+        draw(found, method, measure, ax)
+    for ax in axes[len(known) :]:
+        ax.set_visible(False)
+    _share_legend(figure, axes[0])
+    return figure
+
+
+def _draw_scores(found: Misalignment) -> Figure:
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    plots.agreement(found, left)
+    plots.survival(found, right)
+    return figure
 
 
 def _draw_displacements(displacements: Displacements) -> Figure:
+    """A row per level, with the same axes; the last row is of all levels together, if there are several."""
     tasks = displacements.tasks
-    figure = Figure(figsize=(11 / 3 * (1 + len(tasks)), 7.4), layout="constrained")
-    grid = figure.add_gridspec(2, 1 + len(tasks))
-    plots.field(displacements, ALL_LEVELS, figure.add_subplot(grid[0, 0]), tasks[0])
-    for i, task in enumerate(tasks):
-        plots.distribution(displacements, f"{task}_offset", figure.add_subplot(grid[0, 1 + i]))
-        rose = figure.add_subplot(grid[1, 1 + i], projection="polar")
-        plots.directions(displacements, f"{task}_direction", rose)  # type: ignore[arg-type]
-        rose.set_title(f"{'ΔC' if task == 'classification' else 'ΔR'}, directions", fontsize=10)
-    plots.distribution(displacements, f"{tasks[0]}_offset_px", figure.add_subplot(grid[1, 0]))
+    levels = [level for level in displacements.levels if level != ALL_LEVELS]
+    rows = [*levels, *([ALL_LEVELS] if len(levels) != 1 else [])]
+    figure = Figure(figsize=(11, 2.75 * len(rows) + 0.3), layout="constrained")
+    grid = figure.add_gridspec(len(rows), 2 + len(tasks), width_ratios=[1, 1.35, *([1] * len(tasks))])
+    first: Axes | None = None
+    for row, level in enumerate(rows):
+        field = plots.field(displacements, level, figure.add_subplot(grid[row, 0]), tasks[0])
+        count = displacements.levels[level].proposals
+        name = "all levels" if level == ALL_LEVELS else f"level {level}"
+        field.set_ylabel(f"{name}\n{count} proposals\n", fontsize=11, fontweight="bold")
+        lengths = plots.lengths(displacements, level, figure.add_subplot(grid[row, 1], sharex=first, sharey=first))
+        first = first or lengths
+        if row:  # one legend is enough
+            _remove_legends(field, lengths)
+        for i, task in enumerate(tasks):
+            rose = figure.add_subplot(grid[row, 2 + i], projection="polar")
+            plots.directions(displacements, f"{task}_direction", rose, level)  # type: ignore[arg-type]
+            if row == 0:
+                rose.set_title(f"{'ΔC' if task == 'classification' else 'ΔR'}, directions", fontsize=10)
     return figure
+
+
+def _share_legend(figure: Figure, ax: Axes) -> None:
+    """One legend above all panels instead of one above each."""
+    handles, labels = ax.get_legend_handles_labels()
+    _remove_legends(*figure.axes)
+    if len(labels) > 1:
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=10)
+
+
+def _remove_legends(*panels: Axes) -> None:
+    for panel in panels:
+        if (legend := panel.get_legend()) is not None:
+            legend.remove()

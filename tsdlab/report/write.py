@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from tsdlab.analysis.analyze import Analysis
-from tsdlab.analysis.examples import Example
+from tsdlab.analysis.examples import Shown
 from tsdlab.files import atomic_write, claim_outputs
 from tsdlab.provenance import versions
+from tsdlab.report.levels import hidden_levels, without
 from tsdlab.report.page import Source, page
 from tsdlab.report.pictures import PICTURES, draw_pictures
+from tsdlab.report.verdict import plain, verdict
 
 
 def write_report(
-    analysis: Analysis, examples: Sequence[Example], source: Source, out: Path, overwrite: bool = False
+    analysis: Analysis, shown: Shown, source: Source, out: Path, overwrite: bool = False, progress: bool = True
 ) -> Path:
-    """Write `report.html`, which needs no other file, `report.json`, and every picture as a PNG.
+    """Write `report.html`, which needs no other file, `report.json`, and every picture.
+
+    Levels with too few proposals are hidden on the page and in the pictures; `report.json` has their numbers.
 
     Args:
         analysis: what `tsdlab.analysis.analyze.analyze` returned.
-        examples: objects to show, from `tsdlab.analysis.examples.choose_examples`.
+        shown: objects to show, from `tsdlab.analysis.examples.choose_shown`.
         source: where the numbers come from.
         out: a folder; it is made if it does not exist.
         overwrite: whether files with these names may be replaced.
+        progress: show a progress bar.
 
     Returns:
         The path of `report.html`.
@@ -34,28 +38,33 @@ def write_report(
     """
     claim_outputs(report_files(out), overwrite=overwrite)
     out.mkdir(parents=True, exist_ok=True)
-    pictures = draw_pictures(analysis, examples)
-    for name, png in pictures.items():
-        _write(out / f"{name}.png", png)
+    hidden = hidden_levels(analysis)
+    visible = without(analysis, hidden)
+    pictures = draw_pictures(visible, shown, progress)
+    for name, picture in pictures.items():
+        _write(out / name, picture)
     facts = {
         "command": source.command,
         "weights": source.weights,
         "head": source.head,
         "dataset": {"folder": source.folder, "split": source.split},
         "versions": versions(),
-        "examples": [example.as_dict() for example in examples],
+        "verdict": [plain(sentence) for sentence in verdict(visible)],
+        "hidden_levels": hidden,
+        "typical": None if shown.typical is None else shown.typical.as_dict(),
+        "examples": [example.as_dict() for example in shown.farthest],
         "report": analysis.as_dict(),
     }
     # Strict JSON: a NaN is an error here, because other languages cannot read it.
     text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False)
     _write(out / "report.json", text.encode() + b"\n")
-    _write(out / "report.html", page(analysis, source, versions(), examples, pictures).encode())
+    _write(out / "report.html", page(visible, source, versions(), shown, pictures, hidden).encode())
     return out / "report.html"
 
 
 def report_files(out: Path) -> list[Path]:
     """Every file that a report in the folder `out` may consist of."""
-    return [out / name for name in ("report.html", "report.json", *(f"{name}.png" for name in PICTURES))]
+    return [out / name for name in ("report.html", "report.json", *PICTURES)]
 
 
 def _write(path: Path, content: bytes) -> None:
