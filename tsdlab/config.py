@@ -255,6 +255,7 @@ class TrainConfig:
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     eval_every: CountOrZero = 10_000  # steps; 0 evaluates at the end only
     checkpoint_every: Count = 1000  # steps
+    keep_every: CountOrZero = 0  # steps; their weights are kept, for views that follow the training; 0 keeps none
     log_every: Count = 20  # steps
     workers: Workers = 4
     seed: Seed = 0

@@ -190,6 +190,10 @@ _BUILT_IN: dict[str, Any] = {
 }
 
 
+# Fields that came later, with what weights files without them were written with.
+_ADDED: dict[str, Any] = {"train.keep_every": 0}
+
+
 def _complete(config: Any) -> Any:
     """The config of a header with every field: a default could be another value than the weights were trained with.
 
@@ -199,12 +203,13 @@ def _complete(config: Any) -> Any:
     if not isinstance(config, dict):
         return config  # config_from_dict says what is wrong
     missing = _missing(asdict(Config()), config)
-    if set(missing) == set(_BUILT_IN):
-        for name, value in _BUILT_IN.items():
-            section, _, field = name.rpartition(".")
-            (config[section] if section else config)[field] = value
-    elif missing:
-        raise InputError(f"its config lacks {', '.join(missing)}; the file was changed after it was written")
+    unknown = [name for name in missing if name not in _ADDED]
+    built_in = _BUILT_IN if set(unknown) == set(_BUILT_IN) else {}
+    if unknown and not built_in:
+        raise InputError(f"its config lacks {', '.join(unknown)}; the file was changed after it was written")
+    for name, value in {**built_in, **{name: _ADDED[name] for name in missing if name in _ADDED}}.items():
+        section, _, field = name.rpartition(".")
+        (config[section] if section else config)[field] = value
     return config
 
 

@@ -9,6 +9,7 @@ A run is a folder:
     weights.safetensors  the best evaluated weights so far; their header records step and metrics
     last.safetensors     the last evaluated weights
     metrics.json         best and last metrics, once the run is complete
+    steps/               with `train.keep_every`: the weights after every so many steps
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ from tsdlab.training.state import (
     refuse_existing,
     require_own,
 )
+from tsdlab.training.steps import STEPS, is_kept, keep_step, require_own_steps
 from tsdlab.training.validation import Validation
 
 OnStep = Callable[[int, Losses], None]
@@ -135,7 +137,7 @@ def train(
     fabric = launch(config.train, device)
     with only_run(fabric, out):
         if not resume:
-            refuse_existing(out)
+            refuse_existing(out, (STEPS,) if config.train.keep_every else ())
         dataset, val = _open_data(config, data, train_split, val_split)
         if train_split == val_split:
             fabric.print(f"note: {train_split} is the split for training and for evaluation; metrics will be too high")
@@ -213,10 +215,12 @@ class _Run:
             require_own(self.out, self.config)
             self.logs.check(self.config.train.steps)
             self.validation.check(self.config, previous["step"])
+            require_own_steps(self.out, self.config, previous["step"] + 1)
             self.state.restore(previous, self.out / CHECKPOINT)
             self.logs.truncate(self.state.step)  # rows after the checkpoint
         else:
             self.state.started_from = start
+            self.keep()
             self.save()
         if self.fabric.is_global_zero:
             write_json(self.out / CONFIG, config_to_dict(self.config))
@@ -235,6 +239,7 @@ class _Run:
                     on_step(state.step, losses)
                 if state.step % train.log_every == 0 or state.step == train.steps:
                     self.log(line)
+                self.keep()
                 stopping = any_process(self.fabric, self.stop.signum is not None)
                 evaluating = self.validation.is_due(state.step)
                 if stopping or evaluating or state.step % train.checkpoint_every == 0:
@@ -308,6 +313,11 @@ class _Run:
         """Save the checkpoint, after the log rows up to its step are on the disk."""
         self.logs.flush()
         self.state.save(self.out)
+
+    def keep(self) -> None:
+        """Keep the weights of this step, if the run keeps them."""
+        if self.fabric.is_global_zero and is_kept(self.config, self.state.step):
+            keep_step(self.out, self.config, self.state)
 
     def evaluate(self) -> None:
         """Evaluate on val; a signal ends this at once, since the state is saved and a resumed run evaluates again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ CHECKPOINT, CONFIG = "checkpoint.pt", "config.json"
 WEIGHTS, LAST_WEIGHTS, RESULT = "weights.safetensors", "last.safetensors", "metrics.json"
 
 # A resumed run may change these fields: they change neither the weights nor the logs.
-_FREE_ON_RESUME = {"train.workers", "train.checkpoint_every"}
+_FREE_ON_RESUME = {"train.workers", "train.checkpoint_every", "train.keep_every"}
 
 
 class TrainingState:
@@ -75,11 +76,7 @@ class TrainingState:
         Raises:
             NonFiniteLossError: a weight is not finite; the old checkpoint stays.
         """
-        for tensor in self.model.state_dict().values():
-            if not bool(torch.isfinite(tensor).all()):
-                raise NonFiniteLossError(
-                    f"weights are not finite after step {self.step}; the checkpoint was not replaced"
-                )
+        self.require_finite()
         generators = gather(self._fabric, self._generator_states())
         if not self._fabric.is_global_zero:
             return
@@ -96,6 +93,14 @@ class TrainingState:
             "window": self.window,
         }
         save_checkpoint(out / CHECKPOINT, content)
+
+    def require_finite(self) -> None:
+        """Raises NonFiniteLossError if a weight is not finite."""
+        for tensor in self.model.state_dict().values():
+            if not bool(torch.isfinite(tensor).all()):
+                raise NonFiniteLossError(
+                    f"weights are not finite after step {self.step}; the checkpoint was not replaced"
+                )
 
     def restore(self, content: dict[str, Any], path: Path) -> None:
         """Continue from the content of the checkpoint at `path`, as `load_previous` returns it.
@@ -195,9 +200,9 @@ def _names_of_state(optimizer: torch.optim.Optimizer) -> list[str]:
 # Whether a folder can be resumed ----------------------------------------------------------------------------
 
 
-def refuse_existing(out: Path) -> None:
-    """Raises InputError if `out` holds a run already, or a file that a run would replace."""
-    for name in (CHECKPOINT, CONFIG, WEIGHTS, LAST_WEIGHTS, LOSSES, METRICS, RESULT):
+def refuse_existing(out: Path, others: Sequence[str] = ()) -> None:
+    """Raises InputError if `out` holds a run already, or a file that a run would replace; `others` are more of them."""
+    for name in (CHECKPOINT, CONFIG, WEIGHTS, LAST_WEIGHTS, LOSSES, METRICS, RESULT, *others):
         if os.path.lexists(out / name):
             raise InputError(f"{out} holds a run already ({name}); continue it with --resume, or choose another --out")
 
