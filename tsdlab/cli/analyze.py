@@ -7,12 +7,18 @@ import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 from tsdlab.device import Device
 from tsdlab.ranges import Count, NonEmptyText
+
+if TYPE_CHECKING:
+    from tsdlab.data.coco import CocoDataset
+    from tsdlab.models.detector import Detector
+
+_EXPLORED = 12  # images of the explorer
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,8 @@ class Analyze:
     split: NonEmptyText = "val"
     images: Annotated[Count | None, arg(metavar="INT", help_behavior_hint="(default: all)")] = None
     """Use only the first INT images."""
+    interactive: bool = False
+    """Put the explorer of the first 12 images into report.html; it is megabytes larger then."""
     overwrite: bool = False
     """Replace the files of an older report in OUT."""
     device: Device = "auto"
@@ -50,12 +58,14 @@ class Analyze:
             claim_outputs(report_files(self.out), [find_weights(self.weights), *dataset.inputs], self.overwrite)
             with joined_processes() as is_rank_zero:
                 model = load_detector(self.weights, resolve_device(self.device))
+                # Before the measuring, because a head that no page can compute is refused.
+                explorer = self._explorer(model, dataset) if self.interactive and is_rank_zero else None
                 analysis = analyze(model, dataset, self.images)
             if is_rank_zero:
                 images = analysis.misalignment.images
                 shown = choose_shown(model, dataset, min(CANDIDATES, images))
                 source = Source(self.weights, model.config.head, str(dataset.root), dataset.split, line)
-                print(f"wrote {write_report(analysis, shown, source, self.out, self.overwrite)}")
+                print(f"wrote {write_report(analysis, shown, source, self.out, self.overwrite, explorer=explorer)}")
                 for sentence in verdict(without(analysis, hidden_levels(analysis))):
                     print(plain(sentence))
                 if images < FEW_IMAGES:
@@ -63,3 +73,10 @@ class Analyze:
                         f"tsdlab: warning: {images} images are few; the report's intervals may be far too narrow",
                         file=sys.stderr,
                     )
+
+    def _explorer(self, model: Detector, dataset: CocoDataset) -> str:
+        """A saved page of the explorer, in HTML."""
+        from tsdlab.cli.page import open_explorer
+
+        images = min(_EXPLORED, self.images or len(dataset), len(dataset))
+        return open_explorer({Path(self.weights).stem: model}, dataset).page(images)

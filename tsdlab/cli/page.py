@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 from tsdlab.device import Device
 from tsdlab.errors import InputError, shown
 from tsdlab.ranges import Count, NonEmptyText
+
+if TYPE_CHECKING:
+    from tsdlab.data.coco import CocoDataset
+    from tsdlab.models.detector import Detector
+    from tsdlab.widgets.explorer.widget import Explorer
 
 
 @dataclass(frozen=True)
@@ -49,17 +54,22 @@ class Page:
         names = _names(self.weights)
         dataset = CocoDataset(self.data, self.split)
         claim_outputs([self.out], [*files, *dataset.inputs], self.overwrite)
-        try:
-            from tsdlab.widgets.explorer.widget import explore
-        except ModuleNotFoundError as error:
-            raise InputError("the explorer needs further packages: pip install tsdlab[lab]") from error
         device = resolve_device(self.device)
         models = {name: load_detector(file, device) for name, file in zip(names, self.weights)}
-        explorer = explore(models, dataset)
+        explorer = open_explorer(models, dataset)
         images = min(self.images, len(dataset))
         source = f"{', '.join(self.weights)} on {images} images of {dataset.root}, {dataset.split}: {line}."
         explorer.save(self.out, images, overwrite=self.overwrite, source=source)
         print(f"wrote {self.out}, {self.out.stat().st_size / 1e6:.1f} MB")
+
+
+def open_explorer(models: dict[str, Detector], dataset: CocoDataset) -> Explorer:
+    """The explorer of detectors by name, if its packages are installed."""
+    try:
+        from tsdlab.widgets.explorer.widget import explore
+    except ModuleNotFoundError as error:
+        raise InputError("the explorer needs further packages: pip install tsdlab[lab]") from error
+    return explore(models, dataset)
 
 
 def _names(weights: Sequence[str]) -> list[str]:

@@ -60,6 +60,7 @@ def page(
     shown: Shown,
     pictures: Mapping[str, bytes],
     hidden: Mapping[str, int] | None = None,
+    explorer: str | None = None,
 ) -> str:
     """The report in HTML.
 
@@ -70,6 +71,7 @@ def page(
         shown: the objects that are shown.
         pictures: by file name, as `draw_pictures` makes them.
         hidden: the levels that are not shown, with their proposals.
+        explorer: a saved page of the explorer, in HTML.
     """
     found = analysis.misalignment
     environment = Environment(
@@ -106,6 +108,7 @@ def page(
         displacements=None if analysis.displacement is None else _displacement_table(analysis.displacement),
         moved_tasks=[] if analysis.displacement is None else analysis.displacement.tasks,
         pictures=urls,
+        explorer=explorer,
     )
     return html.lstrip()
 

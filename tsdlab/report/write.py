@@ -16,7 +16,13 @@ from tsdlab.report.verdict import plain, verdict
 
 
 def write_report(
-    analysis: Analysis, shown: Shown, source: Source, out: Path, overwrite: bool = False, progress: bool = True
+    analysis: Analysis,
+    shown: Shown,
+    source: Source,
+    out: Path,
+    overwrite: bool = False,
+    progress: bool = True,
+    explorer: str | None = None,
 ) -> Path:
     """Write `report.html`, which needs no other file, `report.json`, and every picture.
 
@@ -29,6 +35,7 @@ def write_report(
         out: a folder; it is made if it does not exist.
         overwrite: whether files with these names may be replaced.
         progress: show a progress bar.
+        explorer: a saved page of the explorer, in HTML, that the report holds.
 
     Returns:
         The path of `report.html`.
@@ -58,7 +65,7 @@ def write_report(
     # Strict JSON: a NaN is an error here, because other languages cannot read it.
     text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False)
     _write(out / "report.json", text.encode() + b"\n")
-    _write(out / "report.html", page(visible, source, versions(), shown, pictures, hidden).encode())
+    _write(out / "report.html", page(visible, source, versions(), shown, pictures, hidden, explorer).encode())
     return out / "report.html"
 
 
