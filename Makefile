@@ -40,8 +40,9 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 # JupyterLab refuses to run as root unless told to; in a container there is often nobody else.
-lab: $(READY)  ## open JupyterLab on the notebooks (localhost, with its token)
-	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
+lab: $(READY)  ## open JupyterLab on the first notebook, the explorer (localhost, with its token)
+	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --notebook-dir=notebooks --LabApp.default_url=/lab/tree/00_explore.ipynb \
+	  $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
 
 notebooks: $(READY)  ## execute every notebook in place
 	$(BIN)/python notebooks/execute.py
