@@ -43,22 +43,19 @@ POINTER = """() => {
   }, true);
 }"""
 
-# The part of the page that is recorded: the image, and beside it everything down to the decoded boxes.
+# The part of the page that is recorded: from the headline to the end of the image.
 REGION = """(selector) => {
   const root = document.querySelector(selector);
-  const panels = [...root.querySelectorAll(".facts .panel")];
-  const boxes = panels.find((panel) => panel.innerText.startsWith("Decoded boxes"));
-  const [image, facts, last] = [root.querySelector(".stages"), root.querySelector(".facts"), boxes]
-    .map((element) => element.getBoundingClientRect());
-  const bottom = Math.max(image.bottom, last.bottom);
-  return { x: image.left - 8, y: image.top - 4, width: facts.right - image.left + 16, height: bottom - image.top + 12 };
+  const [headline, image, body] = [".headline", ".stages", ".body"]
+    .map((part) => root.querySelector(part).getBoundingClientRect());
+  return { x: body.left - 8, y: headline.top - 4, width: body.width + 16, height: image.bottom - headline.top + 12 };
 }"""
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, lab.start(Path(folder)) as server:
         server.write([CELL])
-        page, _ = server.open(size=(1650, 1300))
+        page, _ = server.open(size=(1800, 1000))
         frames = record(page)
     first, *others = (frame.quantize(palette=_palette(frames), dither=Image.Dither.NONE) for frame in frames)
     first.save(PICTURE, save_all=True, append_images=others, duration=MILLISECONDS, loop=0, optimize=True)
