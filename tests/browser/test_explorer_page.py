@@ -286,7 +286,7 @@ def test_nothing_overlaps(server, shots, app, width, dark):
     settle(page)
     page.locator(lab.EXPLORER).screenshot(path=shots / f"{app}-{width}-{'dark' if dark else 'light'}.png")
     too_wide = page.evaluate(
-        f"[...document.querySelectorAll('{lab.EXPLORER}, {lab.EXPLORER} .body *:not(svg *)')]"
+        f"[...document.querySelectorAll('{lab.EXPLORER}, {lab.EXPLORER} .body *:not(svg *, .unseen)')]"
         ".filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth && getComputedStyle(e).display !== 'inline')"
         ".map((e) => e.className || e.tagName)"
     )
