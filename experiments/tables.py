@@ -104,7 +104,7 @@ def misalignment_table() -> str:
     """Where each branch's two tasks look on the finest level, from `data/results/misalignment.json`."""
     shipped = _read("misalignment")["shipped"]
     measures = {
-        "peak_distance": "distance of the two peaks, box sizes",
+        "peak_distance": "distance of the two peaks, % of the object's size",
         "classification_peak_on_salient": "classification peak on the badge, %",
         "classification_energy_on_salient": "classification energy on the badge, 1 = even",
         "localization_peak_on_salient": "localization peak on the badge, %",
@@ -115,7 +115,7 @@ def misalignment_table() -> str:
             for branch, measured in report["misalignment"]["maps"][method]["0"].items():
                 own = name == f"badges-{branch}"
                 label = f"{title}: {branch}" if own else f"{title}: {branch} within {name.removeprefix('badges-')}"
-                cells = [_interval(measured[m], 100 if "peak_on" in m else 1) for m in measures]
+                cells = [_interval(measured[m], 1 if "energy" in m else 100) for m in measures]
                 rows.append([label, *cells, str(measured["peak_distance"]["count"])])
     return markdown(rows)
 

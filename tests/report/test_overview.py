@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from analyses import about, analysis, moved_by
 
-from tsdlab.analysis.statistics import NOTHING
+from tsdlab.analysis.statistics import NOTHING, Estimate
 from tsdlab.report.overview import level_table
 
 
@@ -27,6 +29,15 @@ def test_a_row_per_level_with_both_groups_in_percent() -> None:
     assert second.moved[1].place(36) == "100.0%" and second.moved[0].place(18) == "50.0%"
     assert first.peaks[0].place(20.5) == "50.0%" and first.peaks[0].place(-3) == "0.0%"
     assert [cell.role for cell in first.moved] == ["classification", "localization"]
+
+
+def test_next_to_nothing_has_a_short_bar() -> None:
+    few = Estimate(0.0003, 0.0002, 0.0005, 9)
+    moved = moved_by(None, 0.1)
+    moved = replace(moved, means={**moved.means, "localization_offset": few})
+    (row,) = level_table(analysis(moved={"all": moved, "0": moved}, proposals={"0": 50})).rows
+    (cell,) = row.moved
+    assert cell.estimate is not None and cell.place(cell.estimate.value) == "3.0%"
 
 
 def test_what_was_not_measured_has_no_column() -> None:

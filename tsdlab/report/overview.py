@@ -14,6 +14,7 @@ from tsdlab.report.verdict import compared, main_level
 
 _PEAKS = MEASURES["peak_distance"]
 _LENGTH = COLUMNS["classification_offset"]
+_SHORTEST = 1.0  # percent: an axis that ended before would make next to nothing look like much
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,11 @@ class Cell:
 
     estimate: Estimate | None
     role: str = ""  # whose colour it has: "classification", "localization", "" for none
-    end: float = 0.0  # of the axis
+    end: float = _SHORTEST  # of the axis
 
     def place(self, value: float) -> str:
         """Where a value lies between 0 and the end of the axis, as a length of CSS."""
-        return f"{100 * min(max(value / self.end, 0), 1) if self.end else 0:.1f}%"
+        return f"{100 * min(max(value / self.end, 0), 1):.1f}%"
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,7 @@ def level_table(analysis: Analysis) -> LevelTable:
     method = "gradients" if measured is None else measured[0]
     maps = {} if measured is None else found.maps[method]
     branches = list(dict.fromkeys(branch for of in maps.values() for branch in of))
-    known = counts(analysis)
-    levels = {level: known[level] for level in known if moved is None or level in moved.levels or level in maps}
+    levels = counts(analysis)
     if moved is not None and len(levels) > 1:
         levels[ALL_LEVELS] = moved.levels[ALL_LEVELS].proposals
     offsets = {
@@ -71,12 +71,16 @@ def level_table(analysis: Analysis) -> LevelTable:
         if moved is not None and level in moved.levels
     }
     distances = {
-        level: {name: row["peak_distance"].scaled(_PEAKS.scale) for name, row in maps[level].items()}
+        level: {
+            name: row["peak_distance"].scaled(_PEAKS.scale)
+            for name, row in maps[level].items()
+            if "peak_distance" in row
+        }
         for level in levels
         if level in maps
     }
     longest, farthest = (
-        max((of.high for row in group.values() for of in row.values() if of.high is not None), default=0.0)
+        max([_SHORTEST, *(of.high for row in group.values() for of in row.values() if of.high is not None)])
         for group in (offsets, distances)
     )
     rows = []

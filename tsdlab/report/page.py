@@ -43,6 +43,7 @@ class Row:
 
     title: str
     lines: list[list[Estimate | str | int | None]]
+    decimals: int = 3
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,6 @@ def page(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["short"] = _short
     environment.filters["decimal"] = _decimal
     urls = {Path(name).stem: _url(name, content) for name, content in pictures.items()}
     html = environment.get_template("report.html.jinja").render(
@@ -125,7 +125,7 @@ def _measure_table(found: Misalignment, method: str) -> Table:
             difference = [moved.get(level, {}).get(name)] if moved else []
             scaled = [None if of is None else of.scaled(MEASURES[name].scale) for of in (*estimates, *difference)]
             lines.append([level, *scaled, max(_count(estimate) for estimate in estimates)])
-        rows.append(Row(_measure_title(name), lines))
+        rows.append(Row(_measure_title(name), lines, _decimals(MEASURES[name].unit)))
     return Table(["measure", "level", *branches, *(["difference"] if moved else []), "objects"], rows)
 
 
@@ -145,7 +145,8 @@ def _displacement_table(found: Displacements) -> Table:
     for name, column in COLUMNS.items():
         if any(found.mean(name, level) is not None for level in levels):
             title = f"{column.label}. {column.explanation}"
-            rows.append(Row(title, [[of.means[name].scaled(column.scale) for of in levels.values()]]))
+            cells: list[Estimate | str | int | None] = [of.means[name].scaled(column.scale) for of in levels.values()]
+            rows.append(Row(title, [cells], _decimals(column.unit)))
     heads = ("all levels" if level == ALL_LEVELS else f"level {level}" for level in levels)
     return Table(["mean over proposals", *heads], rows)
 
@@ -154,12 +155,13 @@ def _count(estimate: Estimate | None) -> int:
     return 0 if estimate is None else estimate.count
 
 
-def _short(value: float | None) -> str:
-    return "–" if value is None else f"{value:.{1 if abs(value) >= 10 else 3}f}".replace("-", "−")
+def _decimals(unit: str) -> int:
+    """One for percent and pixels, three for shares of 1 and for numbers without a unit."""
+    return 1 if unit else 3
 
 
-def _decimal(value: float) -> str:
-    return f"{value:.1f}".replace("-", "−")
+def _decimal(value: float, decimals: int = 1) -> str:
+    return f"{value:.{decimals}f}".replace("-", "−")
 
 
 def _url(name: str, content: bytes) -> str:
