@@ -4,6 +4,7 @@ import base64
 import gc
 import io
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,6 +20,7 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 import tsdlab
 from tsdlab.analysis.proposal import GroundTruth, ask_levels, find_conflict
+from tsdlab.figures.style import PALETTE
 from tsdlab.models.build import build_detector
 from tsdlab.models.probe import Probe
 from tsdlab.widgets.explorer import widget as widget_module
@@ -265,18 +267,58 @@ def test_both_branches_of_every_level_are_told(explorer):
         assert list(message["branches"]) == ["sibling", "tsd"]
 
 
-def test_underlay_is_drawn_anew_only_for_another_object_or_level(explorer):
+def test_maps_are_told_anew_only_for_another_object_way_of_pooling_or_branch(explorer):
     explorer.underlay = "classification"
     first = explorer._maps
     x1, y1, x2, y2 = explorer.proposal
     explorer.proposal = (x1 + 1, y1, x2, y2)
-    assert explorer._maps["tsd"]["url"] is first["tsd"]["url"] and first["tsd"]["level"] == explorer.answer.assigned
+    explorer.underlay = "localization"
+    assert explorer._maps is first and first["tsd"]["object"] == explorer.answer.nearest.index
+    assert list(first["tsd"]["levels"]) == list(explorer.answer.levels)
     explorer.level = "2"
-    assert explorer._maps["tsd"]["level"] == "2" and explorer._maps["tsd"]["url"] != first["tsd"]["url"]
+    assert explorer._maps["tsd"]["levels"]["2"] != first["tsd"]["levels"]["2"]
     explorer.underlay_branch = "sibling"
     assert explorer._maps["tsd"]["branch"] == "sibling"
     explorer.underlay = None
     assert explorer._maps == {}
+
+
+@pytest.mark.parametrize("task", ["classification", "localization"])
+def test_a_map_is_clear_where_it_is_low_and_opaque_at_its_peak(explorer, task):
+    explorer.underlay = task
+    maps = explorer._session.image.sensitivity_maps("tsd", explorer.answer, None, "assigned").maps
+    told = explorer._maps["tsd"]["levels"]
+    for level, by_branch in maps.levels.items():
+        values = getattr(by_branch["tsd"], task)
+        found = told[level][task]
+        stored = base64.b64decode(found["url"].removeprefix("data:image/png;base64,"))
+        picture = np.asarray(Image.open(io.BytesIO(stored)).convert("RGBA"))
+        assert "#{:02x}{:02x}{:02x}".format(*picture[0, 0, :3]).upper() == PALETTE[task]
+        np.testing.assert_allclose(picture[..., 3] / 255 * found["top"], values, atol=0.003 * found["top"])
+        row, column = np.unravel_index(values.numpy().argmax(), values.shape)
+        height, width = explorer._session.image.pixels.shape[1:]
+        place = (column + 0.5) * width / values.shape[1], (row + 0.5) * height / values.shape[0]
+        assert found["peak"] == pytest.approx(place, abs=0.1) and picture[row, column, 3] == 255
+        x, y = np.subtract(told[level]["classification"]["peak"], told[level]["localization"]["peak"])
+        x1, y1, x2, y2 = explorer.truth.boxes[explorer._maps["tsd"]["object"]].tolist()
+        assert told[level]["distance"] == pytest.approx(math.hypot(x, y) / math.sqrt((x2 - x1) * (y2 - y1)), abs=0.01)
+
+
+def test_the_common_pattern_is_told_when_it_is_first_asked_for(explorer):
+    assert explorer._pattern == {} and explorer.arrows == "summary"
+    explorer.arrows = "own"
+    told = explorer._pattern
+    assert told["images"] == 12 and list(told["models"]["tsd"]) == ["classification"]
+    message, pattern = told["models"]["tsd"]["classification"], explorer.pattern["tsd"]["classification"]
+    assert message["moved"] == pytest.approx(pattern.moved) and len(message["offsets"]) == 49
+    explorer.arrows = "all"
+    explorer.arrows = "own"
+    assert explorer._pattern is told
+
+
+def test_a_head_that_moves_nothing_has_no_pattern(models, dataset):
+    explorer = tsdlab.explore(models["sibling"], dataset, arrows="own")
+    assert explorer._pattern == {"images": 0, "models": {"sibling": {}}}
 
 
 def test_the_picture_shows_on_a_static_page(models, dataset):
@@ -292,7 +334,7 @@ def test_the_copied_line_shows_the_same_again(models, dataset):
     for trait, value in {
         "focus": "sibling", "category": "star", "size": "small", "image_index": 4, "level": "1",
         "proposal": (1.25, 2, 60, 90.5), "underlay": "localization", "underlay_branch": "sibling", "opacity": 0.3,
-        "magnify": 5, "layers": ("truth",), "list_by": "iou",
+        "magnify": 5, "arrows": "all", "layers": ("truth",), "list_by": "iou",
     }.items():  # fmt: skip
         setattr(first, trait, value)
     again = eval(first.python, {"tsdlab": tsdlab, "models": models, "dataset": dataset})

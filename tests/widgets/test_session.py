@@ -6,6 +6,7 @@ import torch
 import tsdlab
 from tsdlab.data import SAMPLE
 from tsdlab.data.coco import CocoDataset
+from tsdlab.models.probe import Probe
 from tsdlab.widgets.explorer import scan as scan_module
 from tsdlab.widgets.explorer import session as session_module
 from tsdlab.widgets.explorer.session import Session
@@ -48,10 +49,27 @@ def test_the_same_question_gets_the_same_answer_object(session, monkeypatch):
     assert session.image.ask((10.0, 20.0, 60.0, 90.0), None) is again
 
 
-def test_a_sensitivity_map_is_computed_once_for_an_object_a_level_and_a_branch(session):
+def test_sensitivity_maps_are_computed_once_for_an_object_and_a_way_of_pooling(session, monkeypatch):
     session.open(0)
     answer = session.image.ask(session.image.first_proposal, None)["tsd"]
-    first = session.image.sensitivity_map("tsd", answer, "classification", None, "assigned")
-    assert first.branch == "tsd" and first.level == answer.level and first.values.max() > 0
-    assert session.image.sensitivity_map("tsd", answer, "classification", "tsd", "assigned") is first
-    assert session.image.sensitivity_map("tsd", answer, "localization", None, "assigned") is not first
+    first = session.image.sensitivity_maps("tsd", answer, None, "assigned")
+    assert first.branch == "tsd" and list(first.maps.levels) == list(answer.levels)
+    assert session.image.sensitivity_maps("tsd", answer, None, "level").maps is not first.maps
+    monkeypatch.setattr(session_module, "build_maps", lambda *_: pytest.fail("computed again"))
+    assert session.image.sensitivity_maps("tsd", answer, "tsd", "assigned") is first
+    other = session.image.sensitivity_maps("tsd", answer, "sibling", "assigned")
+    assert other.branch == "sibling" and other.maps is first.maps
+
+
+def test_the_pattern_is_what_the_displacements_of_all_proposals_have_in_common(session):
+    told = []
+    pattern = session.pattern(lambda *progress: told.append(progress))["tsd"]["classification"]
+    assert told == [(done, 12) for done in range(12)] and pattern.images == 12
+    offsets = []
+    for index in range(12):
+        trace = Probe(session.detectors["tsd"], session.gallery[index][0]).trace()
+        offsets.append(trace.regions["classification"].offsets)
+    torch.testing.assert_close(pattern.offsets, torch.cat(offsets).mean(dim=0), atol=1e-4, rtol=0)
+    lengths = torch.cat(offsets).norm(dim=-1)
+    assert 0.3 * lengths.mean() < pattern.moved < 0.8 * lengths.mean()
+    assert session.pattern(lambda *_: pytest.fail("measured again"))["tsd"]["classification"] is pattern

@@ -45,5 +45,14 @@ def image_url(pixels: np.ndarray, longest: int | None = None) -> str:
     return f"data:image/png;base64,{_base64(stored)}"
 
 
+def veil_url(values: np.ndarray, color: str) -> str:
+    """Numbers [H, W] in 0…1 as a data URL of a picture in one colour ("#rrggbb"): clear where they are 0."""
+    picture = Image.fromarray((values.clip(0, 1) * 255).round().astype(np.uint8)).convert("P")
+    picture.putpalette(bytes.fromhex(color[1:]) * 256)
+    stored = io.BytesIO()
+    picture.save(stored, format="PNG", transparency=bytes(range(256)))
+    return f"data:image/png;base64,{_base64(stored)}"
+
+
 def _base64(stored: io.BytesIO) -> str:
     return base64.b64encode(stored.getvalue()).decode()

@@ -5,7 +5,7 @@ import { Computing } from "./computing.js";
 import { ordered, refusalOf } from "./geometry.js";
 
 // Fields of which nothing follows but what the page computes and draws. Python is told a little later.
-const OWN = ["proposal", "level", "opacity", "magnify", "layers", "list_by"];
+const OWN = ["proposal", "level", "opacity", "magnify", "layers", "list_by", "arrows", "underlay", "underlay_branch"];
 const QUIET = 250; // ms without a change of them, until Python is told
 
 /** Answers about a proposal here, once the heads and the features of the image have arrived; asks Python all else. */

@@ -3,7 +3,8 @@
 
 import { button, html, svg } from "../page/dom.js";
 import { fixed } from "../page/numbers.js";
-import { boxShape } from "./shapes.js";
+import { besideBox } from "./labels.js";
+import { BoxShape } from "./shapes.js";
 
 export class ConflictLine {
   constructor(page) {
@@ -26,18 +27,26 @@ export class ConflictLine {
   }
 }
 
-/** The two boxes over the image. @param u a pixel of the screen in pixels of the image */
-export function conflictShapes({ name, by_score: scored, by_iou: fitting }, palette, u) {
-  const label = (x, y, text, fill) => svg("text", {
-    x, y, fill, stroke: "white", "stroke-width": 3 * u, "paint-order": "stroke", "font-size": 12 * u, "font-weight": 600,
-  }, text);
-  const [left, top] = [0, 1].map((i) => Math.min(scored.box[i], fitting.box[i]));
-  const bottom = Math.max(scored.box[3], fitting.box[3]);
+/** The two boxes over the image. */
+export class ConflictShapes {
+  constructor({ localization, classification }) {
+    this.fitting = new BoxShape(localization, { dash: "9 4", name: "conflict by_iou" });
+    this.scored = new BoxShape(classification, { name: "conflict by_score" });
+    this.element = svg("g", {}, this.fitting.element, this.scored.element);
+  }
+
+  /** @param u a pixel of the screen in pixels of the image; without a conflict nothing is drawn */
+  draw(conflict, u) {
+    this.fitting.draw(conflict?.by_iou.box ?? null, u);
+    this.scored.draw(conflict?.by_score.box ?? null, u);
+  }
+}
+
+/** What is written beside them. */
+export function conflictNames({ name, by_score: scored, by_iou: fitting }, { localization, classification }) {
   const what = ({ score, iou }) => `score ${fixed(score)}, IoU ${fixed(iou)}`;
   return [
-    ...boxShape(fitting.box, palette.localization, u, { dash: "9 4", name: "conflict by_iou" }),
-    ...boxShape(scored.box, palette.classification, u, { name: "conflict by_score" }),
-    label(left, top - 5 * u, `chosen by score (${name}): ${what(scored)}`, palette.classification),
-    label(left, bottom + 15 * u, `best box: ${what(fitting)}`, palette.localization),
+    { key: "conflict by_score", text: `chosen by score (${name}): ${what(scored)}`, color: classification, places: besideBox(scored.box, "nw") },
+    { key: "conflict by_iou", text: `best box: ${what(fitting)}`, color: localization, places: besideBox(fitting.box, "sw") },
   ];
 }

@@ -16,14 +16,18 @@ import { Keyboard } from "./keyboard.js";
 import { Legend } from "./legend.js";
 import { LevelTable } from "./level_table.js";
 import { Margins } from "./margins.js";
+import { Play } from "./play.js";
 import { ProposalList } from "./proposal_list.js";
 import { Saving } from "./saving.js";
 import { TypedBox } from "./typed_box.js";
+import { Zoom } from "./zoom.js";
 
 export class ExplorerPage extends Page {
   constructor(connect, root) {
     super(connect, root);
     this.pointedAt = null; // an RPN proposal under the pointer in the list
+    this.zoom = new Zoom(this);
+    this.play = new Play(this);
     this.views = this.fixed.models.map((name) => new ImageView(this, name));
     this.who = html("span", { class: "who" });
     this.headline = new Headline(this);
@@ -69,6 +73,7 @@ export class ExplorerPage extends Page {
     }
     for (const view of this.views) view.drawProposal();
     if (all) for (const part of [this.headline, this.scores, this.margins]) part.draw();
+    this.play.draw();
   }
 
   drawImage() {
@@ -88,6 +93,7 @@ export class ExplorerPage extends Page {
   close() {
     super.close();
     this.headline.close();
+    this.play.close();
     this.resizes.disconnect();
   }
 }

@@ -16,6 +16,19 @@ export const ordered = ([x1, y1, x2, y2]) => [Math.min(x1, x2), Math.min(y1, y2)
 
 export const rounded = (box) => box.map((value) => Math.round(value * 100) / 100);
 
+export const centreOf = ([x1, y1, x2, y2]) => [(x1 + x2) / 2, (y1 + y2) / 2];
+
+export const meanOf = (points) => [0, 1].map((axis) => points.reduce((sum, point) => sum + point[axis], 0) / points.length);
+
+/** The smallest box around two. */
+export const around = (a, b) => [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[2], b[2]), Math.max(a[3], b[3])];
+
+/** The places of a box's handles, by the side of the sky. */
+export function cornersOf(box) {
+  const [[x1, y1, x2, y2], [cx, cy]] = [box, centreOf(box)];
+  return { nw: [x1, y1], n: [cx, y1], ne: [x2, y1], e: [x2, cy], se: [x2, y2], s: [cx, y2], sw: [x1, y2], w: [x1, cy] };
+}
+
 /** `box` after its part `handle` ("move", or some of n, s, w, e) is moved by (dx, dy). */
 export function dragged([x1, y1, x2, y2], handle, dx, dy) {
   const moves = (side) => handle === "move" || handle.includes(side);

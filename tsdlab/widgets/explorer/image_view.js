@@ -1,12 +1,14 @@
 // The image of one model: the proposal over it, which can be dragged, and what the model makes of it.
 
 import { button, html, setAttributes, svg } from "../page/dom.js";
-import { conflictShapes } from "./conflict.js";
-import { centred, dragged, ordered, rounded } from "./geometry.js";
-import { displacementShapes, LAYERS, LINES } from "./layers.js";
-import { boxShape, handleShapes } from "./shapes.js";
+import { percent } from "../page/numbers.js";
+import { conflictNames, ConflictShapes } from "./conflict.js";
+import { ordered } from "./geometry.js";
+import { besideBox, besidePoint, Labels } from "./labels.js";
+import { LAYERS, LINES, mapOf, MapShapes, middleOf, RegionShapes } from "./layers.js";
+import { Pointer } from "./pointer.js";
+import { BoxShape, HandlesShape } from "./shapes.js";
 
-const EDGE = 0.06; // room around the image, in fractions of its longer side: a proposal may hang over
 const COARSE = 400; // pixels; the pixels of a smaller image are shown as squares
 
 /** Fit an SVG image element to an image of the data. */
@@ -18,117 +20,123 @@ export function showPicture(element, { url, width, height }) {
 
 export class ImageView {
   constructor(page, model) {
-    Object.assign(this, { page, model, width: 0, drag: null });
+    const { palette, series } = page.fixed;
+    Object.assign(this, { page, model, width: 0 });
     this.picture = svg("image", { x: 0, y: 0 });
-    this.map = svg("image", { x: 0, y: 0, preserveAspectRatio: "none" });
-    // From bottom to top: what is known about P, P itself, P's displacements, its handles. A drag draws P and the
-    // handles anew, and nothing else.
-    [this.known, this.held, this.moved, this.handles] = Array.from({ length: 4 }, () => svg("g"));
-    this.moved.setAttribute("pointer-events", "none"); // so that the pointer reaches P below
-    this.canvas = svg("svg", {
-      class: "canvas",
-      onpointerdown: (event) => this.grab(event),
-      onpointermove: (event) => this.move(event),
-      onpointerup: () => { this.drag = null; },
-      onpointercancel: () => { this.drag = null; },
-      ondblclick: (event) => this.place(event),
-    }, this.picture, this.map, this.known, this.held, this.moved, this.handles);
+    this.map = new MapShapes(page);
+    this.objects = svg("g"); // made anew for every image
+    this.pointedAt = new BoxShape(palette.proposal, { width: 1, dash: "4 3" });
+    this.decoded = series.filter((entry) => entry.model === model).map(({ branch, line }) =>
+      [branch, new BoxShape(palette.localization, { width: 1.6, dash: LINES[line], name: `decoded ${branch}` })]);
+    this.disagreement = new ConflictShapes(palette);
+    this.held = new BoxShape(palette.proposal, { width: 2.5, name: "proposal" });
+    this.regions = new RegionShapes(page);
+    this.handles = new HandlesShape(palette.proposal);
+    this.labels = new Labels();
+    // From bottom to top. The regions let the pointer through, so that P below them can be dragged.
+    const shapes = [this.map, this.disagreement, this.pointedAt, ...this.decoded.map(([, shape]) => shape), this.held, this.handles, this.regions, this.labels];
+    const [map, ...others] = shapes.map(({ element }) => element);
+    this.canvas = svg("svg", { class: "canvas", tabindex: 0, role: "img" }, this.picture, map, this.objects, others);
+    this.pointer = new Pointer(page, this.canvas);
     this.note = html("span", { class: "note" });
     const name = page.fixed.models.length > 1
       ? button(model, "list this model's levels and RPN proposals (F)", () => page.set({ focus: model }), { class: "model" })
       : html("span", { class: "model" }, model);
-    this.element = html("figure", { "data-model": model }, html("figcaption", {}, name, this.note), this.canvas);
+    this.element = html("figure", { "data-model": model }, html("figcaption", {}, name, this.note), this.canvas,
+      page.play.plots.find((plot) => plot.model === model).element);
+  }
+
+  /** Whether the pointer holds P. */
+  get drag() {
+    return this.pointer.drag;
+  }
+
+  /** The conflict of the image, if it is this model's; null otherwise. */
+  get conflict() {
+    return this.page.state("focus") === this.model ? this.page.told("image").conflict : null;
   }
 
   /** A pixel of the screen in pixels of the image. */
   get unit() {
-    return this.canvas.viewBox.baseVal.width / this.width;
+    return this.page.zoom.frame.width / this.width;
   }
 
   drawImage(image) {
-    const pad = EDGE * Math.max(image.width, image.height);
-    this.canvas.setAttribute("viewBox", [-pad, -pad, image.width + 2 * pad, image.height + 2 * pad].join(" "));
+    const { truth } = this.page.fixed.palette;
     showPicture(this.picture, image);
-    setAttributes(this.map, { width: image.width, height: image.height });
+    const boxes = (places, layer, width) => places.map((box) => {
+      const shape = new BoxShape(truth, { dash: LAYERS[layer].dash, width, name: layer });
+      return { box, layer, shape };
+    });
+    this.known = [...boxes(image.objects.map(({ box }) => box), "truth", 2), ...boxes(image.salient, "salient", 1.5)];
+    this.objects.replaceChildren(...this.known.map(({ shape }) => shape.element));
   }
 
-  /** P where the pointer has it. This is all that a drag draws between two answers, as it takes time from them. */
+  /** P where the pointer has it. */
   drawProposal() {
     if (!this.width) return;
-    const [proposal, color, u] = [this.page.state("proposal"), this.page.fixed.palette.proposal, this.unit];
-    const box = ordered(proposal);
-    const [x1, y1, x2, y2] = box;
-    const inside = { x: x1, y: y1, width: x2 - x1, height: y2 - y1, fill: "transparent", "data-handle": "move", style: "cursor: move" };
-    this.held.replaceChildren(...boxShape(proposal, color, u, { width: 2.5, name: "proposal" }), svg("rect", inside));
-    this.handles.replaceChildren(...handleShapes(box, color, u));
+    const [box, u] = [ordered(this.page.state("proposal")), this.unit];
+    this.held.draw(box, u);
+    this.handles.draw(box, u);
+    this.labels.draw(this.names(box), this.page.zoom.frame, u);
   }
 
   /** Everything else. */
   draw() {
     if (!this.width) return;
-    const { page, unit } = this;
-    const answer = page.told("answer");
+    const { page } = this;
+    if (!this.drag) page.zoom.follow(); // the part that is seen stays while P is dragged, so that P stays under the pointer
+    const [answer, layers, { frame }] = [page.told("answer"), page.state("layers"), page.zoom];
+    const u = this.unit;
     const own = answer.models[this.model];
-    const map = page.told("maps")[this.model];
-    setAttributes(this.map, { href: map?.url ?? "", opacity: map ? page.state("opacity") : 0 });
+    const viewBox = `${frame.x} ${frame.y} ${frame.width} ${frame.height}`;
+    if (viewBox !== this.viewBox) this.canvas.setAttribute("viewBox", viewBox);
+    this.viewBox = viewBox;
     const why = own.level === own.assigned ? "the level assigned to its size" : `its size is assigned level ${own.assigned}`;
     this.note.textContent = `P is pooled from level ${own.level}, ${why}`;
     this.element.classList.toggle("focused", page.fixed.models.length > 1 && page.state("focus") === this.model);
-    this.known.replaceChildren(...this.knownShapes(page.told("image"), answer, own));
-    this.moved.replaceChildren(...displacementShapes(page, answer.proposal, own.levels[own.level], unit));
+    this.map.draw(this.model, own.level, u);
+    for (const { box, layer, shape } of this.known) shape.draw(layers.includes(layer) ? box : null, u);
+    this.disagreement.draw(this.conflict, u);
+    this.pointedAt.draw(page.pointedAt, u);
+    for (const [branch, shape] of this.decoded) shape.draw(layers.includes("decoded") ? own.branches[branch].box : null, u);
+    this.regions.draw(answer.proposal, own.levels[own.level].regions, this.model, u);
   }
 
-  /** The objects, and the boxes that the branches decode from P. */
-  knownShapes(image, answer, own) {
-    const { page, unit } = this;
+  /** The names of the shapes, the most important first. */
+  names(box) {
+    const { page, model } = this;
     const { palette, series } = page.fixed;
-    const layers = page.state("layers");
-    const shapes = [];
-    if (layers.includes("truth")) {
-      shapes.push(...image.objects.flatMap(({ box }, i) =>
-        boxShape(box, palette.truth, unit, { dash: LAYERS.truth.dash, width: i === answer.nearest?.index ? 2.5 : 1.5, name: "truth" })));
+    const [answer, layers, { objects }] = [page.told("answer"), page.state("layers"), page.told("image")];
+    const { nearest, models: { [model]: { branches, level, levels: { [level]: { regions } } } } } = answer;
+    const names = [];
+    if (page.state("magnify") !== 1 && Object.keys(regions).length) {
+      const { x, y, width } = page.zoom.frame;
+      const places = [[x + width, y, -1, 1], [x, y, 1, 1]];
+      names.push({ key: "magnify", text: `arrows ×${page.state("magnify")}`, color: palette.proposal, places });
     }
-    if (layers.includes("salient")) {
-      shapes.push(...image.salient.flatMap((box) => boxShape(box, palette.truth, unit, { dash: LAYERS.salient.dash, width: 1.5 })));
+    names.push({ key: "P", text: "P", color: palette.proposal, places: besideBox(box, "nw") });
+    for (const [task, under] of [["localization", "r"], ["classification", "c"]]) {
+      const region = layers.includes(task) && regions[task];
+      if (!region) continue;
+      const places = region.points ? besidePoint(middleOf(region), 2) : besideBox(region.box, under === "r" ? "ne" : "se");
+      names.push({ key: task, text: "P̂", sub: under, color: palette[task], places });
     }
-    if (image.conflict && page.state("focus") === this.model) shapes.push(...conflictShapes(image.conflict, palette, unit));
-    if (page.pointedAt) shapes.push(...boxShape(page.pointedAt, palette.proposal, unit, { width: 1, dash: "4 3" }));
+    if (nearest && layers.includes("truth")) {
+      names.push({ key: "truth", text: nearest.name, color: palette.truth, places: besideBox(objects[nearest.index].box, "sw") });
+    }
+    const map = mapOf(page, model, level);
+    if (map) {
+      const points = [map.classification.peak, map.localization.peak].sort(([a], [b]) => b - a);
+      const text = `best places ${percent(map.distance)} apart`;
+      names.push({ key: "peaks", text, color: palette.proposal, places: points.flatMap((point) => besidePoint(point, 2)) });
+    }
+    if (this.conflict) names.push(...conflictNames(this.conflict, palette));
     if (layers.includes("decoded")) {
-      for (const { branch, line } of series.filter(({ model }) => model === this.model)) {
-        shapes.push(...boxShape(own.branches[branch].box, palette.localization, unit, { width: 1.6, dash: LINES[line], name: `decoded ${branch}` }));
-      }
+      const own = series.filter((entry) => entry.model === model);
+      names.push(...own.map(({ branch }) =>
+        ({ key: `decoded ${branch}`, text: `box of ${branch}`, color: palette.localization, places: besideBox(branches[branch].box, "se") })));
     }
-    return shapes;
-  }
-
-  // What the mouse does
-
-  /** The pixel of the image under the pointer. */
-  at(event, toImage) {
-    const { x, y } = new DOMPoint(event.clientX, event.clientY).matrixTransform(toImage);
-    return [x, y];
-  }
-
-  grab(event) {
-    const handle = event.target.dataset.handle;
-    this.page.root.focus({ preventScroll: true });
-    if (!handle || event.button !== 0) return;
-    event.preventDefault();
-    this.canvas.setPointerCapture(event.pointerId);
-    const toImage = this.canvas.getScreenCTM().inverse();
-    this.drag = { handle, toImage, from: this.at(event, toImage), box: ordered(this.page.state("proposal")) };
-  }
-
-  move(event) {
-    if (!this.drag) return;
-    const { handle, toImage, from, box } = this.drag;
-    const [x, y] = this.at(event, toImage);
-    this.page.set({ proposal: rounded(dragged(box, handle, x - from[0], y - from[1])) });
-  }
-
-  /** A double click puts the centre of P there: the way back for a box that was dragged out of sight. */
-  place(event) {
-    const [x, y] = this.at(event, this.canvas.getScreenCTM().inverse());
-    this.page.set({ proposal: rounded(centred(this.page.state("proposal"), x, y)) });
+    return names;
   }
 }

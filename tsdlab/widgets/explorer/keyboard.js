@@ -3,7 +3,7 @@
 import { button, html } from "../page/dom.js";
 import { after } from "../page/numbers.js";
 import { dragged, rounded } from "./geometry.js";
-import { LAYERS } from "./layers.js";
+import { ARROW_KINDS, LAYERS } from "./layers.js";
 import { MAGNIFICATIONS } from "./legend.js";
 
 // A third entry says what a key needs.
@@ -13,8 +13,9 @@ const KEYS = [
   ["Proposal", [["← ↑ → ↓", "move P by 1 px, with Shift by 10 px"], ["Alt + arrows", "move the lower right corner"],
     ["T", "type the numbers of P; Enter takes them, Esc sets them back"], ["J / K", "take the next / previous RPN proposal"], ["I", "list by score / by IoU"]]],
   ["View", [["0 … 9", "pool P from this level"], ["A", "pool P from the assigned level"],
-    ["C  R  D", "show P̂c, P̂r, decoded boxes"], ["G  E", "show ground truth, evidence of the class"],
-    ["M", "draw displacements longer"], ["U", "no map / classification map / localization map"], ["B", "map of the next branch"],
+    ["+  −  H", "zoom in, zoom out, see the whole image"], ["W", "play: slide P across the object; any key stops it"],
+    ["L", "arrows: one a task, those of all bins, this object's own"], ["C  R  D", "show P̂c, P̂r, decoded boxes"], ["G  E", "show ground truth, evidence of the class"],
+    ["M", "draw the arrows longer"], ["U", "no map / classification map / localization map"], ["B", "map of the next branch"],
     [",  .", "make the map weaker / stronger"], ["F", "list the next model's proposals"], ["V", "open / close the details"]]],
   ["Save", [["S", "save as SVG"], ["Shift + S", "save as PNG"], ["Y", "copy the line of Python"], ["?", "show these keys; Esc closes"]]],
 ];
@@ -31,7 +32,8 @@ export class Keyboard {
   buildHelp() {
     const parts = KEYS.map(([title, keys]) => html("div", {}, html("h4", {}, title),
       html("dl", {}, keys.map(([key, what, needs]) => [html("dt", { "data-needs": needs }, key), html("dd", { "data-needs": needs }, what)]).flat())));
-    const mouse = "Drag P or its handles. Double-click to put P somewhere. Click an RPN proposal, a level or an entry of the legend.";
+    const mouse = "Drag P or its handles. Shift + click puts P there. Double-click to see P and its object closely, or the whole image again. "
+      + "The wheel zooms after a click on the image, with Ctrl always; two fingers zoom, too. Drag the image where it is zoomed in.";
     this.close = button("close", "close (Esc)", () => this.toggleHelp());
     return html("div", { class: "help", hidden: true, role: "dialog", "aria-modal": "true", "aria-label": "keys" },
       html("div", { class: "sheet" }, html("p", {}, mouse), html("div", { class: "columns" }, parts),
@@ -92,6 +94,8 @@ export class Keyboard {
       t: () => this.type(), v: () => page.drawer.toggle(), j: () => page.proposals.takeNext(1), k: () => page.proposals.takeNext(-1),
       i: cycle("list_by", ["score", "iou"]), a: () => page.set({ level: null }),
       m: cycle("magnify", MAGNIFICATIONS), u: cycle("underlay", options(underlay)), b: cycle("underlay_branch", options(branch)),
+      l: cycle("arrows", ARROW_KINDS.map(([value]) => value)), w: () => page.play.press(),
+      "+": () => page.zoom.by(1.5), "=": () => page.zoom.by(1.5), "-": () => page.zoom.by(1 / 1.5), h: () => page.zoom.fit(),
       f: cycle("focus", page.fixed.models), ",": opacity(-1), ".": opacity(1),
       s: () => page.saving.saveSvg(), y: () => page.saving.copyPython(), "?": () => this.toggleHelp(), escape: () => this.toggleHelp(),
       ...Object.fromEntries(layers),

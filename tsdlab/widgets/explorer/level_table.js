@@ -3,8 +3,8 @@
 import { button, html, panel, svg } from "../page/dom.js";
 import { fixed, percent } from "../page/numbers.js";
 import { showPicture } from "./image_view.js";
-import { displacementShapes } from "./layers.js";
-import { boxShape } from "./shapes.js";
+import { MapShapes, RegionShapes } from "./layers.js";
+import { BoxShape } from "./shapes.js";
 
 const SYMBOLS = { classification: "|ΔC|", localization: "|ΔR|" };
 const TOPS = [0.1, 0.25, 0.5, 1, 2, 5, 10]; // ends that the scale of the bars may have
@@ -91,8 +91,11 @@ class LevelRow {
   constructor(page, level, model, own) {
     Object.assign(this, { page, level, model });
     this.picture = svg("image");
-    this.overlay = svg("g");
-    this.canvas = svg("svg", { "aria-hidden": "true" }, this.picture, this.overlay);
+    this.map = new MapShapes(page, true);
+    this.held = new BoxShape(page.fixed.palette.proposal, { width: 1.5 });
+    this.regions = new RegionShapes(page, true);
+    const shapes = [this.map, this.held, this.regions].map(({ element }) => element);
+    this.canvas = svg("svg", { "aria-hidden": "true" }, this.picture, shapes);
     const moved = Object.keys(own.levels[level].regions);
     this.moves = moved.map((task) => new Move(task));
     const moves = moved.length ? this.moves.map(({ element }) => element) : html("span", { class: "note" }, "P itself");
@@ -112,8 +115,9 @@ class LevelRow {
     const u = side / 90;
     this.canvas.setAttribute("viewBox", `${(x1 + x2 - side) / 2} ${(y1 + y2 - side) / 2} ${side} ${side}`);
     showPicture(this.picture, page.told("image"));
-    this.overlay.replaceChildren(
-      ...boxShape(proposal, page.fixed.palette.proposal, u, { width: 1.5 }), ...displacementShapes(page, proposal, at, u));
+    this.map.draw(this.model, this.level, u);
+    this.held.draw(proposal, u);
+    this.regions.draw(proposal, at.regions, this.model, u);
     for (const move of this.moves) move.draw(at.regions[move.task].moved, top);
     for (const answer of this.answers) answer.draw(at.branches[answer.branch]);
   }

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import cache
 from typing import Any
 
-import numpy as np
-from matplotlib import colormaps
 from torch import Tensor
 
 from tsdlab.analysis.proposal import BranchAnswer, Candidate, Conflict, LevelAnswer, Nearest, ProposalAnswer, Shortfall
+from tsdlab.analysis.sensitivity import TASKS, SensitivityMaps
 from tsdlab.figures import plots
 from tsdlab.structures import RegionTrace
 from tsdlab.widgets.explorer.gallery import SIZES
+from tsdlab.widgets.explorer.pattern import Pattern
 from tsdlab.widgets.explorer.series import list_series
-from tsdlab.widgets.explorer.session import OpenImage, SensitivityMap, Session, best_overlap
-from tsdlab.widgets.pictured import image_url
+from tsdlab.widgets.explorer.session import ObjectMaps, OpenImage, Session, best_overlap
+from tsdlab.widgets.pictured import image_url, veil_url
 
-_COLORMAP = "viridis"
 _SCREEN = 1600  # pixels; the longest side of an image when it is sent. Coordinates stay those of the image
 
 
@@ -34,7 +32,6 @@ def session_message(session: Session) -> dict[str, Any]:
         "branches": session.branches,
         "sizes": SIZES,
         "count": len(session.gallery),
-        "gradient": _gradient(),
     }
 
 
@@ -89,11 +86,44 @@ def answer_message(image: OpenImage, names: Sequence[str]) -> dict:
     }
 
 
-def map_message(found: SensitivityMap) -> dict:
-    """A sensitivity map as a picture; `top` is the value of its brightest colour."""
-    top = max(found.values.max().item(), 1e-6)
-    picture = colormaps[_COLORMAP](found.values.numpy() / top)[..., :3]
-    return {"url": image_url(picture), "top": top, "branch": found.branch, "level": found.level}
+def maps_message(found: ObjectMaps) -> dict:
+    """The sensitivity maps of an object as pictures in the colours of the tasks, by level.
+
+    `top` is the value where a picture is opaque; it is clear where the value is 0. `peak` is (x, y) in pixels, and
+    `distance` is that between both peaks, in fractions of the object's size √(w·h).
+    """
+    maps, branch = found.maps, found.branch
+    size = (maps.box[2:] - maps.box[:2]).clamp(min=1e-6).prod().sqrt()
+    levels: dict[str, Any] = {}
+    for level in maps.levels:
+        peaks = {task: maps.peak(level, branch, task) for task in TASKS}
+        first, second = peaks.values()
+        levels[level] = {
+            task: {**_map_message(maps, level, branch, task), "peak": [round(v, 1) for v in peaks[task].tolist()]}
+            for task in TASKS
+        }
+        levels[level]["distance"] = ((first - second).norm() / size).item()
+    return {"branch": branch, "image": found.image, "object": found.object, "levels": levels}
+
+
+def _map_message(maps: SensitivityMaps, level: str, branch: str, task: str) -> dict:
+    values: Tensor = getattr(maps.levels[level][branch], task)
+    top = max(values.max().item(), 1e-6)
+    return {"url": veil_url(values.numpy() / top, plots.PALETTE[task]), "top": top}
+
+
+def pattern_message(patterns: Mapping[str, Mapping[str, Pattern]]) -> dict:
+    """The displacement that all proposals have in common, by model and task, and in how many images it was seen."""
+    images = [pattern.images for by_task in patterns.values() for pattern in by_task.values()]
+    return {
+        "images": max(images, default=0),
+        "models": {name: {task: _pattern_message(each) for task, each in by.items()} for name, by in patterns.items()},
+    }
+
+
+def _pattern_message(pattern: Pattern) -> dict:
+    offsets = pattern.offsets.flatten(0, 1).tolist()  # [bins², 2]
+    return {"moved": pattern.moved, "offsets": [[round(v, 4) for v in offset] for offset in offsets]}
 
 
 def _candidate_message(candidate: Candidate) -> dict:
@@ -164,10 +194,3 @@ def _shortfall_message(term: Shortfall | None) -> dict | None:
 
 def _rounded_box(box: Tensor) -> list[float]:
     return [round(v, 2) for v in box.tolist()]
-
-
-@cache
-def _gradient(steps: int = 6) -> list[str]:
-    """Colours of the sensitivity maps from 0 to the top, for CSS."""
-    colors = colormaps[_COLORMAP](np.linspace(0, 1, steps), bytes=True)
-    return [f"rgb({red} {green} {blue})" for red, green, blue, _ in colors]

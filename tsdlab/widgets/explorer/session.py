@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops import box_iou
 
 from tsdlab.analysis.proposal import Box, GroundTruth, ProposalAnswer, ask_levels
-from tsdlab.analysis.sensitivity import Grid, Pooling, ask_everywhere, build_maps
+from tsdlab.analysis.sensitivity import Grid, Pooling, SensitivityMaps, ask_everywhere, build_maps
 from tsdlab.analysis.shifted import find_disagreement
 from tsdlab.errors import InputError
 from tsdlab.models.build import as_detector, unwrapped
@@ -21,6 +21,7 @@ from tsdlab.models.probe import Probe
 from tsdlab.ranges import Count, check_value
 from tsdlab.structures import Answer
 from tsdlab.widgets.explorer.gallery import Gallery
+from tsdlab.widgets.explorer.pattern import Pattern, measure_pattern
 from tsdlab.widgets.explorer.scan import Scan
 from tsdlab.widgets.second_stage.packing import Packed, TooLarge, pack_head, pack_pyramid
 
@@ -28,12 +29,13 @@ _MAP_CELLS = 96  # along the longer side of a sensitivity map
 
 
 @dataclass(frozen=True, eq=False)
-class SensitivityMap:
-    """The sensitivity map of one task of one branch, for one object and one level."""
+class ObjectMaps:
+    """The sensitivity maps of one object in one image, over the whole image, by level and branch."""
 
-    values: Tensor  # [h, w] ≥ 0, over the whole image
-    branch: str
-    level: str
+    maps: SensitivityMaps
+    branch: str  # the one that is shown
+    image: int
+    object: int
 
 
 class OpenImage:
@@ -54,7 +56,8 @@ class OpenImage:
         self._held: tuple[Box, str | None] = self.first_proposal, None
         self._answers: dict[str, ProposalAnswer] | None = None
         self._everywhere: dict[tuple[str, Pooling], dict[str, Answer]] = {}
-        self._maps: dict[tuple, SensitivityMap] = {}
+        self._maps: dict[tuple, SensitivityMaps] = {}
+        self._shown_maps: dict[tuple, ObjectMaps] = {}
 
     def hold(self, proposal: Box, level: str | None) -> None:
         """The proposal that `answers` are about, and the level that it is pooled from."""
@@ -98,13 +101,16 @@ class OpenImage:
         x1, y1, x2, y2 = (round(v, 2) for v in box)
         return x1, y1, x2, y2
 
-    def sensitivity_map(
-        self, model: str, answer: ProposalAnswer, task: str, branch: str | None, pooling: Pooling
-    ) -> SensitivityMap | None:
-        """A task's sensitivity map for the nearest object of `answer`; None if the image has no objects.
+    def sensitivity_maps(
+        self, model: str, answer: ProposalAnswer, branch: str | None, pooling: Pooling
+    ) -> ObjectMaps | None:
+        """The sensitivity maps for the nearest object of `answer`; None if the image has no objects.
+
+        The same object is returned for the same question.
 
         Args:
-            task: "classification" or "localization".
+            model: its name.
+            answer: what it says about a proposal.
             branch: a branch of the model; if None, or if the model has no such branch, the one that inference uses.
             pooling: see `tsdlab.analysis.sensitivity.ask_everywhere`.
         """
@@ -113,17 +119,18 @@ class OpenImage:
             return None
         if branch not in answer.branches:
             branch = next(reversed(answer.branches))
-        key = (model, nearest.index, answer.level, task, branch, pooling)
+        key = (model, nearest.index, pooling)
         if key not in self._maps:
             probe = self.probes[model]
             if (model, pooling) not in self._everywhere:
                 self._everywhere[model, pooling] = ask_everywhere(probe, pooling)
-            everywhere = {answer.level: self._everywhere[model, pooling][answer.level]}
+            everywhere = {level: self._everywhere[model, pooling][level] for level in answer.levels}
             grid = Grid.over_image(probe.image_size, cells=_MAP_CELLS)
-            maps = build_maps(everywhere, nearest.box, nearest.label, grid)
-            values: Tensor = getattr(maps.levels[answer.level][branch], task)
-            self._maps[key] = SensitivityMap(values, branch, answer.level)
-        return self._maps[key]
+            self._maps[key] = build_maps(everywhere, nearest.box, nearest.label, grid)
+        shown = (*key, branch)
+        if shown not in self._shown_maps:
+            self._shown_maps[shown] = ObjectMaps(self._maps[key], branch, self.index, nearest.index)
+        return self._shown_maps[shown]
 
 
 class Session:
@@ -154,6 +161,7 @@ class Session:
         self.gallery = Gallery(dataset, next(named, next(iter(self.detectors.values()))), names)
         check_value("scan", scan, Count)
         self.scan = Scan(self.gallery, self.detectors, scan)
+        self._pattern: dict[str, dict[str, Pattern]] | None = None
 
     def open(self, index: int) -> None:
         """Read an image, compute every model's features and proposals."""
@@ -193,6 +201,15 @@ class Session:
         """Names of the branches of all models; for each model, the branch that inference uses comes last."""
         answers = self.image.answers.values()
         return list(dict.fromkeys(branch for answer in answers for branch in answer.branches))
+
+    def pattern(self, tell: Callable[[int, int], None]) -> dict[str, dict[str, Pattern]]:
+        """What the displacements of all proposals have in common, by model and task.
+
+        `tell` is called with (images done, images in all).
+        """
+        if self._pattern is None:
+            self._pattern = measure_pattern(self.detectors, self.gallery, tell)
+        return self._pattern
 
 
 def best_overlap(boxes: Tensor, truth: GroundTruth) -> Tensor:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 LAYERS = ("truth", "salient", "classification", "localization", "decoded")
 ORDERS = ("file", "disagreement")
 TASKS = ("classification", "localization")
+# Which arrows lead from the proposal to where it is read: one for each task; one for every bin; or those of the bins
+# without the pattern that all proposals have in common.
+ARROWS = ("summary", "all", "own")
 
 
 def _category(name: str, value: Any, state: ExplorerState) -> str | None:
@@ -60,5 +63,6 @@ class ExplorerState(State):
     opacity: Any = Field(0.6, number(0, 1))
     # How the rest is drawn.
     magnify: Any = Field(1.0, number(0, 100))
-    layers: Any = Field(LAYERS, some_of(LAYERS))
+    arrows: Any = Field("summary", one_of(ARROWS))
+    layers: Any = Field(LAYERS[:-1], some_of(LAYERS))
     list_by: Any = Field("score", one_of(("score", "iou")))

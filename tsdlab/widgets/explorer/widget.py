@@ -16,7 +16,14 @@ from tsdlab.analysis.sensitivity import Pooling
 from tsdlab.errors import InputError
 from tsdlab.files import claim_outputs, require_place
 from tsdlab.ranges import Count, check_value
-from tsdlab.widgets.explorer.messages import answer_message, image_message, map_message, session_message
+from tsdlab.widgets.explorer.messages import (
+    answer_message,
+    image_message,
+    maps_message,
+    pattern_message,
+    session_message,
+)
+from tsdlab.widgets.explorer.pattern import Pattern
 from tsdlab.widgets.explorer.picture import draw_explorer
 from tsdlab.widgets.explorer.session import Session
 from tsdlab.widgets.explorer.state import ExplorerState
@@ -75,8 +82,11 @@ class Explorer(ExplorerState, PageWidget):
     - `underlay`: None, "classification" or "localization": the sensitivity map of that task under the boxes, for the
       nearest object and the level in use. It is that of the branch `underlay_branch`; None is the branch that
       inference uses. `opacity` is 0…1.
-    - `magnify`: factor by which displacements are drawn longer than they are, 0…100.
-    - `layers`: what is drawn over the image: some of "truth", "salient", "classification", "localization", "decoded".
+    - `arrows`: "summary" draws one arrow for each task, "all" one for every bin that classification reads, and "own"
+      those without the pattern that is common to all proposals of the data (`pattern`).
+    - `magnify`: factor by which arrows are drawn longer than they are, 0…100.
+    - `layers`: what is drawn over the image: some of "truth", "salient", "classification", "localization", "decoded";
+      by default all but the last.
     - `list_by`: the order of the list of RPN proposals, "score" or "iou".
 
     A value that is not allowed raises InputError and leaves the state as it was. So does a name that is not a field.
@@ -85,11 +95,13 @@ class Explorer(ExplorerState, PageWidget):
     _esm = compose_script(Path(__file__).with_name("explorer.js"))
     _css = compose_style(Path(__file__).with_name("explorer.css"))
 
-    # What the page is told about the session, the image, the proposal, and the sensitivity maps by model.
+    # What the page is told about the session, the image, the proposal, and the sensitivity maps by model, and
+    # the displacement that all proposals have in common.
     _fixed = Dict().tag(sync=True)
     _image = Dict().tag(sync=True)
     _answer = Dict().tag(sync=True)
     _maps = Dict().tag(sync=True)
+    _pattern = Dict().tag(sync=True)
 
     def __init__(
         self,
@@ -141,6 +153,11 @@ class Explorer(ExplorerState, PageWidget):
     def python(self) -> str:
         """A line of Python that shows the same view again."""
         return self.call("tsdlab.explore", *self._session.arguments)
+
+    @property
+    def pattern(self) -> dict[str, dict[str, Pattern]]:
+        """Mean displacement of every bin over the data, by model and task; measured when it is first asked for."""
+        return self._session.pattern(self._tell_progress)
 
     def next(self) -> None:
         """Open the next image of the list; after the last one comes the first."""
@@ -305,17 +322,23 @@ class Explorer(ExplorerState, PageWidget):
     def _tell_image(self) -> None:
         self._image = image_message(self._session, self._listed, self._conflict)
 
+    @observe("arrows")
+    def _tell_pattern(self, _: Any = None) -> None:
+        if self.arrows == "own" and not self._pattern:
+            self._pattern = pattern_message(self.pattern)
+            self._tell_progress(1, 1)
+
     @observe("underlay", "underlay_branch")
     def _tell_maps(self, _: Any = None) -> None:
-        """Tell the sensitivity map of every model, if the object, the level or the branch has changed."""
+        """Tell the sensitivity maps of every model, if the object, the way of pooling or the branch has changed."""
         maps = {}
         if self.underlay is not None:
             # A level that was chosen is also the one that the map's own proposals are pooled from.
             pooling: Pooling = "assigned" if self.level is None else "level"
             maps = {
-                name: self._session.image.sensitivity_map(name, answer, self.underlay, self.underlay_branch, pooling)
+                name: self._session.image.sensitivity_maps(name, answer, self.underlay_branch, pooling)
                 for name, answer in self._session.image.answers.items()
             }
         if tuple(maps.values()) != self._told_maps:
             self._told_maps = tuple(maps.values())
-            self._maps = {name: map_message(found) for name, found in maps.items() if found is not None}
+            self._maps = {name: maps_message(found) for name, found in maps.items() if found is not None}
