@@ -204,12 +204,18 @@ def test_what_is_wrong_with_a_typed_box_stands_at_its_field(explorer, name, text
 def test_everything_that_matters_is_seen_without_scrolling(browser, model, dataset):
     sibling = tsdlab.load_detector("badges-sibling")
     tall = (torch.rand(3, 400, 200), {"boxes": [[20, 30, 120, 300]], "labels": [1]})
-    for models, images in ((model, dataset), ({"sibling": sibling, "tsd": model}, dataset), (model, tall)):
-        page = bare.open_widget(browser, tsdlab.explore(models, images), (1400, 900))
+    both = {"sibling": sibling, "tsd": model}
+    for models, images, width in (
+        (model, dataset, 1400),
+        (both, dataset, 1400),
+        (model, tall, 1400),
+        (model, dataset, 900),
+    ):
+        page = bare.open_widget(browser, tsdlab.explore(models, images), (width, 900))
         for part in (".headline", ".canvas", ".level", ".class"):
             for place in page.locator(part).all():
                 box = place.bounding_box()
-                assert box["y"] + box["height"] <= 900 and box["x"] + box["width"] <= 1400
+                assert box["y"] + box["height"] <= 900 and box["x"] + box["width"] <= width
         assert page.locator(".drawer").is_hidden() and page.locator(".level").count() == 3
         page.close()
 

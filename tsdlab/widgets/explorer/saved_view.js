@@ -1,14 +1,16 @@
 // The view as one SVG that needs nothing else: headline, images, level table, class scores, and a key.
 
-import { setAttributes, svg } from "../page/dom.js";
+import { html, setAttributes, svg } from "../page/dom.js";
 import { fixed, percent } from "../page/numbers.js";
 import { classesThatMatter } from "./class_scores.js";
-import { LINES } from "./layers.js";
+import { LAYERS, LINES } from "./layers.js";
 import { topOf } from "./level_table.js";
 
 const [GAP, SIDE, COLUMN, LINE] = [18, 460, 510, 18]; // pixels: between parts, an image, the table, a line of text
 const [INK, FAINT, GROUND, TRACK] = ["#222222", "#666666", "#ffffff", "#eeeeee"]; // paper is white, whatever the theme
 const TASKS_OF_ROWS = [["classification", "|ΔC|"], ["localization", "|ΔR|"]]; // and their displacements' names
+
+const DOTS = "0 8.5"; // dashes of a line of dots
 
 /** @returns {{source: string, width: number, height: number}} */
 export function savedView(page) {
@@ -135,17 +137,17 @@ class SavedView {
 
   /** What the lines over the images mean; returns the y where it ends. */
   key(top, total) {
-    const { palette } = this;
-    const { series } = this.page.fixed;
-    const layers = this.page.state("layers");
-    const entries = [["P: proposal", palette.proposal, "solid"], ["ground truth", palette.truth, "dashed"],
-      ["P̂c: bins for the class", palette.classification, "dotted"], ["P̂r: region for the box", palette.localization, "dashed"],
-      ...(layers.includes("decoded") ? series.map(({ label, line }) => [`box decoded by ${label}`, palette.localization, line]) : [])];
+    const { page, palette } = this;
+    const layers = Object.entries(LAYERS).filter(([layer]) => page.state("layers").includes(layer) && (layer !== "salient" || page.told("image").salient.length));
+    const entries = [["P: proposal", palette.proposal], ...layers.flatMap(([, { label, color, dash, mark }]) => (mark
+      ? [[html("span", {}, label()).textContent, palette[color], mark === "dots" ? DOTS : dash]]
+      : page.fixed.series.map(({ label: name, line }) => [`box decoded by ${name}`, palette[color], LINES[line]])))];
     let [x, y] = [GAP, top];
-    for (const [label, color, line] of entries) {
+    for (const [label, color, dash] of entries) {
       const long = 52 + 7 * label.length;
       if (x + long > total) [x, y] = [GAP, y + LINE];
-      this.shapes.push(svg("line", { x1: x, x2: x + 26, y1: y - 4, y2: y - 4, stroke: color, "stroke-width": 2.5, "stroke-dasharray": LINES[line] }));
+      const look = dash === DOTS ? { "stroke-width": 5, "stroke-linecap": "round" } : { "stroke-width": 2.5 };
+      this.shapes.push(svg("line", { x1: x, x2: x + 26, y1: y - 4, y2: y - 4, stroke: color, "stroke-dasharray": dash, ...look }));
       this.text(x + 32, y, label);
       x += long;
     }
@@ -170,7 +172,8 @@ function storeOnce(whole) {
   const stored = new Map();
   for (const image of whole.querySelectorAll("image")) {
     const url = image.getAttribute("href");
-    if (!stored.has(url)) stored.set(url, setAttributes(image, { id: `picture-${stored.size}` }));
+    if (!url) image.remove();
+    else if (!stored.has(url)) stored.set(url, setAttributes(image, { id: `picture-${stored.size}` }));
     else image.replaceWith(svg("use", { href: `#${stored.get(url).id}` }));
   }
 }
