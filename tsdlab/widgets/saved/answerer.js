@@ -1,26 +1,26 @@
 // What answers a saved page: the page itself. Nobody else is asked, so what needs Python is refused with a sentence.
 
-import { Computing } from "../explorer/computing.js";
 import { ordered, refusalOf } from "../explorer/geometry.js";
+import { StoredImages } from "./images.js";
 import { pythonLine } from "./python_line.js";
 import { refusalBy } from "./rules.js";
-import { unpackText } from "./unpack_text.js";
 
 // Fields whose other values need Python.
 const FOR_PYTHON = { category: "A filter", size: "A filter", order: "Another order" };
 
 /**
- * @typedef {object} Stored what widgets/saved/page.py writes
+ * @typedef {object} Stored what widgets/saved/stored.py writes; a part is the id of the element that holds it
  * @property state the fields, as the page opens; `usual` are their defaults, `rules` those that rules.js checks
- * @property told what the page is told while it is open, by subject
- * @property {{about, parts: string[]}} heads by model; the ids of the elements that hold the layers
- * @property {{message, proposal, pyramids: {about, parts: string[]}}[]} images in the order in which they are shown
+ * @property {string} call the beginning of the line of Python that shows the view again
+ * @property told what stays the same while the page is open, by subject
+ * @property {{about, parts: string[]}} heads by model
+ * @property {{message, proposal, pyramids: {about, parts: string[]}, maps: {messages, part: string}}[]} images
  */
 
 export class StoredAnswerer {
-  /** @param {Stored} stored; @param computing has the heads and the pyramids of the first image */
-  constructor(stored, computing, page) {
-    Object.assign(this, { stored, computing, page, fields: { ...stored.state }, serial: 0, wanted: null, busy: false });
+  /** @param {Stored} stored; @param {StoredImages} images with the heads and the first image opened */
+  constructor(stored, images, page) {
+    Object.assign(this, { stored, images, page, fields: { ...stored.state }, serial: 0, wanted: null, busy: false });
   }
 
   get who() {
@@ -32,37 +32,41 @@ export class StoredAnswerer {
   }
 
   told(name) {
-    if (name === "image") return imageOf(this.stored, this.fields.image_index).message;
-    if (name === "answer") return this.computing.answer(this.told("image"), ordered(this.fields.proposal), this.fields.level);
+    const { image_index: index, proposal, level } = this.fields;
+    if (name === "image") return this.images.at(index).message;
+    if (name === "answer") return this.images.computing.answer(this.told("image"), ordered(proposal), level);
+    if (name === "maps") return this.maps();
     if (name === "python") return pythonLine(this.stored.call, this.fields, this.stored.usual);
     return this.stored.told[name];
   }
 
-  ask({ set = {}, go = 0 }) {
-    const refused = this.refusalOf(set);
+  /** The maps of the object that P is nearest to, by model. */
+  maps() {
+    const { nearest, models } = this.told("answer");
+    const { image_index: index, underlay, level, underlay_branch: wanted } = this.fields;
+    if (!underlay || !nearest) return {};
+    const pooling = level === null ? "assigned" : "level";
+    return Object.fromEntries(Object.entries(models).map(([model, { branches }]) => {
+      const branch = wanted in branches ? wanted : Object.keys(branches).at(-1);
+      return [model, this.images.maps.get(index).find({ model, pooling, branch, object: nearest.index })];
+    }));
+  }
+
+  ask({ set = {}, go }) {
+    const refused = Object.entries(set).map(([name, value]) => this.refusalOf(name, value)).find(Boolean);
     if (refused) return this.page.say(refused);
-    const { images } = this.stored;
-    const here = images.indexOf(imageOf(this.stored, this.wanted?.index ?? this.fields.image_index));
-    const index = go ? images.at((here + go) % images.length).message.index : set.image_index;
+    const index = go ? this.images.after(this.wanted?.index ?? this.fields.image_index, go) : set.image_index;
     if (index === undefined || index === this.fields.image_index) this.answer(set);
     else this.open({ index, set });
   }
 
-  /** Why a change is refused; null if it is not. */
-  refusalOf(set) {
-    for (const [name, value] of Object.entries(set)) {
-      const refused = this.refusalOfField(name, value);
-      if (refused) return refused;
-    }
-    return null;
-  }
-
-  refusalOfField(name, value) {
-    const { rules, images } = this.stored;
+  /** Why a field cannot have a value; null if it can. */
+  refusalOf(name, value) {
+    const { rules } = this.stored;
     if (name in FOR_PYTHON) return `${FOR_PYTHON[name]} needs Python; this is a saved page.`;
     if (name === "proposal") return refusalOf(value);
-    if (name === "image_index") return imageOf(this.stored, value) ? null : `the page holds ${images.length} images, and not image ${value}`;
-    return name in rules ? refusalBy(rules[name], name, value) : `the explorer has no ${name}`;
+    if (name === "image_index") return this.images.at(value) ? null : `The page does not hold image ${value}.`;
+    return name in rules ? refusalBy(rules[name], name, value) : `The explorer has no ${name}.`;
   }
 
   answer(set) {
@@ -81,9 +85,9 @@ export class StoredAnswerer {
     while (this.wanted) {
       const { index, set } = this.wanted;
       this.wanted = null;
-      await takeImage(this.stored, this.computing, index);
+      await this.images.open(index);
       this.busy = this.wanted !== null;
-      this.answer({ proposal: imageOf(this.stored, index).proposal, ...set, image_index: index });
+      this.answer({ proposal: this.images.at(index).proposal, ...set, image_index: index });
     }
   }
 
@@ -92,16 +96,8 @@ export class StoredAnswerer {
 
 /** Unpack the heads and the first image, then give what a page connects to; see page/protocol.js. */
 export async function openStored(stored) {
-  const computing = new Computing();
-  computing.takeHeads(stored.heads.about, await unpackText(stored.heads.parts));
-  await takeImage(stored, computing, stored.state.image_index);
-  return (page) => new StoredAnswerer(stored, computing, page);
-}
-
-const imageOf = ({ images }, index) => images.find(({ message }) => message.index === index);
-
-async function takeImage(stored, computing, index) {
-  if (computing.has(index)) return;
-  const { about, parts } = imageOf(stored, index).pyramids;
-  computing.takePyramids(index, about, await unpackText(parts));
+  const images = new StoredImages(stored);
+  await images.openHeads();
+  await images.open(stored.state.image_index);
+  return (page) => new StoredAnswerer(stored, images, page);
 }

@@ -9,10 +9,11 @@ from typing import Any
 
 from tsdlab.errors import InputError
 from tsdlab.progress import progress_bar
-from tsdlab.widgets.explorer.messages import image_message, session_message
+from tsdlab.widgets.explorer.messages import image_message, pattern_message, session_message
 from tsdlab.widgets.explorer.session import Session
 from tsdlab.widgets.explorer.state import ExplorerState
-from tsdlab.widgets.saved.text import packed_text
+from tsdlab.widgets.saved.maps import stored_maps
+from tsdlab.widgets.saved.text import bytes_text, packed_text
 from tsdlab.widgets.second_stage.packing import Packed, TooLarge
 
 
@@ -34,6 +35,11 @@ class Stored:
             self.parts[ids[-1]] = packed_text(each.values)
         return {"about": about, "parts": ids}
 
+    def add_bytes(self, name: str, values: bytes) -> str:
+        """Store bytes; returns where."""
+        self.parts[name] = bytes_text(values)
+        return name
+
 
 def store(session: Session, state: ExplorerState, images: Sequence[int]) -> Stored:
     """Ask for everything about some images of the session's gallery, in their order.
@@ -50,11 +56,13 @@ def store(session: Session, state: ExplorerState, images: Sequence[int]) -> Stor
     listed = []
     for position, index in enumerate(progress_bar(images, "page")):
         session.open(index)
+        maps, pictures = stored_maps(session.image)
         listed.append(
             {
                 "message": image_message(session, images, None),
                 "proposal": session.image.first_proposal,
                 "pyramids": stored.add(f"image-{position}", session.image.pyramids),
+                "maps": {"messages": maps, "part": stored.add_bytes(f"maps-{position}", pictures)},
             }
         )
     values = {name: getattr(state, name) for name in state.fields()}
@@ -65,8 +73,12 @@ def store(session: Session, state: ExplorerState, images: Sequence[int]) -> Stor
         "usual": state.usual(),
         "rules": state.rules(),
         "call": f"tsdlab.explore({', '.join(session.arguments)}",
-        "told": {"fixed": session_message(session), "maps": {}},
+        "told": {"fixed": session_message(session), "pattern": pattern_message(session.pattern(_untold))},
         "heads": heads,
         "images": listed,
     }
     return stored
+
+
+def _untold(done: int, total: int) -> None:
+    """Progress that is not shown."""
