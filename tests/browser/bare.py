@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,13 @@ def open_file(browser: Browser, path: Path, size: tuple[int, int] = (1500, 1100)
     page = context.new_page()
     page.broken, page.requests = [], []
     page.on("pageerror", lambda error: page.broken.append(str(error)))
-    page.on("request", lambda request: page.requests.append(request.url))
+    own = (path.as_uri(), "data:", "blob:")
+    page.on("request", lambda request: request.url.startswith(own) or page.requests.append(request.url))
+    context.route(re.compile("^(http|ws)"), lambda route: route.abort())
+    if browser.browser_type.name == "chromium":  # the protocol for Firefox has no such command
+        context.set_offline(True)
     page.goto(path.as_uri())
     page.wait_for_selector(".tsdlab-explorer [data-shape=proposal]")
-    page.requests[:] = [url for url in page.requests if url != path.as_uri() and not url.startswith(("data:", "blob:"))]
     settle(page)
     return page
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.sync_api import Browser, Page, WebSocket, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, WebSocket, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPLORER = ".tsdlab-explorer"
@@ -38,18 +38,17 @@ def firefox() -> str | None:
 
 
 @contextmanager
-def started_browser(name: str) -> Iterator[Browser]:
+def started_browser(playwright: Playwright, name: str) -> Iterator[Browser]:
     """A headless "chromium" or "firefox" as the system has it; without one the test is skipped."""
     program = {"chromium": chromium, "firefox": firefox}[name]()
     if program is None:
         pytest.skip(f"needs {name}")
-    with sync_playwright() as playwright:
-        if name == "firefox":  # the channel of a Firefox that is not playwright's own
-            browser = playwright.firefox.launch(executable_path=program, channel="moz-firefox")
-        else:
-            browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    if name == "firefox":  # the channel of a Firefox that is not playwright's own
+        browser = playwright.firefox.launch(executable_path=program, channel="moz-firefox")
+    else:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    yield browser
+    browser.close()
 
 
 @dataclass

@@ -11,9 +11,13 @@ import pytest
 import torch
 
 import tsdlab
+from tsdlab.analysis.proposal import GroundTruth
+from tsdlab.analysis.sensitivity import TASKS, Grid, ask_everywhere, build_maps
 from tsdlab.data import SAMPLE
 from tsdlab.data.coco import CocoDataset
 from tsdlab.errors import ExistingFileError, InputError, MissingFileError
+from tsdlab.models.probe import Probe
+from tsdlab.widgets.saved.maps import STEPS
 from tsdlab.widgets.saved.text import json_text, packed_text
 from tsdlab.widgets.second_stage import packing
 
@@ -91,7 +95,7 @@ def test_the_layers_and_features_are_those_that_a_notebook_is_sent(page, model, 
     assert unpacked(read.scripts[name]) == packing.pack_head(model).values
     for index in (0, 7):
         pyramids = read.stored["images"][index]["pyramids"]
-        expected = packing.pack_pyramid(tsdlab.models.probe.Probe(model, dataset[index][0]))
+        expected = packing.pack_pyramid(Probe(model, dataset[index][0]))
         assert unpacked(read.scripts[pyramids["parts"][0]]) == expected.values
         assert pyramids["about"] == {"tsd": json.loads(json.dumps(expected.about))}
 
@@ -159,6 +163,15 @@ def test_a_file_is_replaced_on_request_only(model, dataset, tmp_path):
         explorer.save(tmp_path, 1, overwrite=True)
 
 
+def test_an_image_without_objects_has_no_maps_and_objects_with_one_box_have_them_once(model, dataset, tmp_path):
+    pixels, target = dataset[0]
+    twice = {"boxes": target["boxes"][:1].repeat(2, 1), "labels": target["labels"][:1].repeat(2)}
+    nothing = {"boxes": target["boxes"][:0], "labels": target["labels"][:0]}
+    tsdlab.explore(model, [(pixels, nothing), (pixels, twice)]).save(tmp_path / "page.html")
+    first, second = (image["maps"]["messages"] for image in Read(tmp_path / "page.html").stored["images"])
+    assert first == [] and {each["object"] for each in second} == {0} and len(second) == 4
+
+
 @pytest.mark.parametrize(("limit", "value"), [("MOST_MULTIPLICATIONS", 1e6), ("MOST_FEATURES", 1e4)])
 def test_what_a_page_cannot_compute_is_refused(model, dataset, tmp_path, monkeypatch, limit, value):
     monkeypatch.setattr(packing, limit, value)
@@ -170,6 +183,34 @@ def test_what_a_page_cannot_compute_is_refused(model, dataset, tmp_path, monkeyp
     assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
 
 
+def summed(values, shape):
+    """What maps.js makes of the stored values: sums along both axes, which wrap around."""
+    return np.cumsum(np.cumsum(values.reshape(shape), axis=0, dtype=np.uint8), axis=1, dtype=np.uint8)
+
+
+def test_the_maps_of_every_object_level_branch_and_way_of_pooling_are_stored(page, model, dataset):
+    image = Read(page).stored["images"][1]
+    values = np.frombuffer(unzipped(Read(page).scripts[image["maps"]["part"]]), np.uint8)
+    truth, probe, at = GroundTruth.of(dataset[1][1]), Probe(model, dataset[1][0]), 0
+    grid = Grid.over_image(probe.image_size, 96)
+    for message in image["maps"]["messages"]:
+        assert message["model"] == "tsd" and message["image"] == 1
+        answers = {level: each for level, each in ask_everywhere(probe, message["pooling"]).items() if level in "012"}
+        box, label = truth.boxes[message["object"]], truth.labels[message["object"]].item()
+        maps = build_maps(answers, box, label, grid)
+        assert list(message["levels"]) == ["0", "1", "2"] and message["shape"] == [96, 96]
+        for level, told in message["levels"].items():
+            for task in TASKS:
+                expected = getattr(maps.levels[level][message["branch"]], task).numpy()
+                stored = summed(values[at : at + 96 * 96], (96, 96)) / STEPS * told[task]["top"]
+                np.testing.assert_allclose(stored, expected, atol=told[task]["top"] / STEPS)
+                assert told[task]["peak"] == pytest.approx(maps.peak(level, message["branch"], task).tolist(), abs=0.06)
+                at += 96 * 96
+    assert at == len(values)
+    kinds = {(each["object"], each["pooling"], each["branch"]) for each in image["maps"]["messages"]}
+    assert len(kinds) == len(image["maps"]["messages"]) == len(truth.boxes) * 2 * 2
+
+
 HOSTILE = ["</script><script>alert(1)</script>", "<!--<script>", "&lt;b&gt;", "שלום עולם", "日本\u2028語", "{{ 7*7 }}"]
 
 
@@ -178,5 +219,5 @@ def test_names_of_any_kind_stay_text(model, dataset, tmp_path):
     explorer.save(tmp_path / "page.html", 1)
     read = Read(tmp_path / "page.html")
     assert read.stored["told"]["fixed"]["names"] == ["background", *HOSTILE]
-    assert [name for name in read.scripts if name] == ["stored", "head-0", "head-1", "image-0-0", "image-0-1"]
+    assert [name for name in read.scripts if name] == ["stored", "head-0", "head-1", "image-0-0", "image-0-1", "maps-0"]
     assert HOSTILE[0] in read.text

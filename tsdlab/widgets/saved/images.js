@@ -5,7 +5,7 @@ import { StoredMaps } from "./maps.js";
 import { storedBytes, unpackText } from "./unpack_text.js";
 
 export class StoredImages {
-  /** @param {import("./answerer.js").Stored} stored */
+  /** @param stored see answerer.js */
   constructor({ images, heads, told }) {
     Object.assign(this, { images, heads, palette: told.fixed.palette, computing: new Computing(), maps: new Map() });
   }
