@@ -88,7 +88,14 @@ def test_everything_is_there_and_counted(report, sample):
         assert list(found.agreement[branch]) == list(AGREEMENT)
         assert found.agreement[branch]["best_iou"].count <= objects
         assert len(found.survival[branch]) == len(IOU_EDGES) - 1
-    assert report.displacement.levels["all"].proposals > 50
+    every = report.displacement.levels["all"]
+    assert every.proposals > 50
+    lengths = [every.means[f"{task}_offset"].value for task in ("classification", "localization")]
+    assert every.difference.value == pytest.approx(lengths[0] - lengths[1])
+    assert every.difference.low < every.difference.value < every.difference.high
+    pooled = {level: count for level, count in found.proposals.items() if count}
+    moved = {level: of.proposals for level, of in report.displacement.levels.items() if level != "all"}
+    assert pooled == moved and list(found.proposals) == ["0", "1", "2"]
 
 
 def test_numbers_lie_where_they_can(report):

@@ -81,7 +81,7 @@ def test_a_typical_object_is_at_the_median_of_those_that_are_found(tiny_data, ti
     dataset = CocoDataset(tiny_data, "val")
 
     def known(model, items, index):
-        distances = [(True, 0.9), (True, 0.2), (True, 0.3), (False, 0.1), (False, float("nan"))]
+        distances = [(True, 0.9), (True, 0.3), (True, 0.4), (True, 0.2), (False, 0.9)]
         found, far = distances[index]
         if index:  # the first image is empty
             yield examples._Candidate(found, far, far, index, 0, 1, "0")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import matplotlib
 import pytest
 import torch
+from analyses import about, analysis
 
 from tsdlab.analysis.analyze import Analysis, analyze
 from tsdlab.analysis.displacement import Displacements, measure_displacement
@@ -94,6 +95,18 @@ def test_numbers_come_from_the_report(dataset, tiny_config, tmp_path):
     assert "2 images, 4321 objects" in page
     assert "<b>12.3</b>" in page and "[1.2, 98.7]" in page and ">4321<" in page
     assert "moves its regions" not in page and "− sibling" not in page
+
+
+def test_hidden_levels_are_in_the_file_of_numbers_alone(tmp_path):
+    peaks = {level: {"tsd": about(0.1)} for level in "01"}
+    report = analysis(peaks, proposals={"0": 20, "1": 19})
+    page = write_report(report, Shown(None, []), SOURCE, tmp_path, progress=False).read_text()
+    assert '<th scope="row">0</th>' in page and '<th scope="row">1</th>' not in page
+    facts = strict((tmp_path / "report.json").read_text())
+    assert facts["hidden_levels"] == {"1": 19} and list(facts["report"]["misalignment"]["maps"]["gradients"]) == [
+        "0",
+        "1",
+    ]
 
 
 def test_displacements_are_told_where_the_head_moves(written):
