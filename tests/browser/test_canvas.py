@@ -329,7 +329,7 @@ def test_play_slides_p_across_the_object_and_leaves_the_curves_behind(opened):
     # P is the object's own box in the middle, and 70 % of its width away at first.
     top, bottom = own[:, 1].min(), own[0, 1]
     assert own[own[:, 1].argmin(), 0] == pytest.approx((own[0, 0] + own[-1, 0]) / 2, abs=35)
-    assert (bottom - top) / 90 == pytest.approx(1 - 0.3 / 1.7, abs=0.05)
+    assert (bottom - top) / 84 == pytest.approx(1 - 0.3 / 1.7, abs=0.05)
     page.wait_for_timeout(400)
     assert held(page) == pytest.approx(BOX, abs=0.02) and widget.proposal == pytest.approx(BOX, abs=0.02)
 

@@ -8,7 +8,7 @@ import { LINES } from "./layers.js";
 const REACH = 0.7; // of the object's width
 const LASTS = 5000; // ms
 const STEPS = 14; // that a person takes by hand who wants less motion
-const [WIDE, TALL, LEFT, ABOVE, RIGHT, BELOW] = [640, 128, 34, 8, 8, 30];
+const [WIDE, TALL, LEFT, ABOVE, RIGHT, BELOW] = [520, 124, 34, 8, 8, 32];
 
 export class Play {
   constructor(page) {
@@ -101,7 +101,7 @@ class SlidePlot {
     Object.assign(this, { page, model });
     const told = (branch, read) => ({ models, nearest }) => read(models[model].branches[branch], nearest);
     this.curves = [
-      this.curve("proposal", "1.5 3", ({ nearest }) => nearest.overlap),
+      this.curve("proposal", undefined, ({ nearest }) => nearest.overlap),
       ...page.fixed.series.filter((entry) => entry.model === model).flatMap(({ branch, line }) => [
         this.curve("classification", LINES[line], told(branch, ({ scores }, { label }) => scores[label])),
         this.curve("localization", LINES[line], told(branch, ({ iou }) => iou ?? 0)),
@@ -116,7 +116,7 @@ class SlidePlot {
       svg("text", { x: this.x(value), y: TALL - BELOW + 13, "text-anchor": "middle" }, `${value < 0 ? "−" : ""}${Math.abs(100 * value)} %`));
     const key = html("div", { class: "curve-key" },
       ...[["classification", "score of the class"], ["localization", "IoU of the decoded box"], ["proposal", "IoU of P itself"]]
-        .map(([role, text]) => html("span", {}, html("i", { class: `swatch ${role === "proposal" ? "dotted" : "solid"}`, style: `--color: var(--${role})` }), text)));
+        .map(([role, text]) => html("span", {}, html("i", { class: `swatch ${role}`, style: `--color: var(--${role})` }), text)));
     this.element = html("div", { class: "slide", hidden: true, "data-model": model },
       svg("svg", { viewBox: `0 0 ${WIDE} ${TALL}`, role: "img", "aria-label": "score and IoU against the shift of P" },
         axes, ticks, this.title, this.curves.map(({ element }) => element), this.now), key);
