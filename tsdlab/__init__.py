@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from tsdlab.models.build import build_detector as build_detector
     from tsdlab.models.build import from_torchvision as from_torchvision
     from tsdlab.models.probe import trace as trace
+    from tsdlab.models.steps import steps_of as steps_of
     from tsdlab.models.weights import load_detector as load_detector
     from tsdlab.presets import PRESETS as PRESETS
     from tsdlab.training.loop import train as train
-    from tsdlab.training.steps import steps_of as steps_of
     from tsdlab.version import __version__ as __version__
     from tsdlab.widgets.explorer.widget import explore as explore
     from tsdlab.widgets.levels.widget import explore_levels as explore_levels
@@ -29,7 +29,7 @@ _HOMES = {
     "explore_levels": "tsdlab.widgets.levels.widget",
     "from_torchvision": "tsdlab.models.build",
     "load_detector": "tsdlab.models.weights",
-    "steps_of": "tsdlab.training.steps",
+    "steps_of": "tsdlab.models.steps",
     "trace": "tsdlab.models.probe",
     "train": "tsdlab.training.loop",
 }

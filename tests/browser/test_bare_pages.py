@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from kept_steps import keep_steps
 
 import tsdlab
 from tsdlab.analysis.proposal import ask_levels
@@ -372,7 +373,9 @@ def test_the_object_of_a_conflict_is_opened_and_both_boxes_are_drawn(browser, mo
     page = bare.open_widget(browser, explorer)
     page.click(".notice")
     page.keyboard.press("o")
-    while page.requests.count({"need": "scan"}) < 11:
+    for _ in range(600):
+        if page.requests.count({"need": "scan"}) == 11:
+            break
         page.wait_for_timeout(50)
     page.wait_for_function("document.querySelector('.notice').textContent === ''")
     bare.settle(page)
@@ -430,4 +433,44 @@ def test_a_kernel_that_ends_before_the_features_have_arrived_is_said(browser, mo
     bare.settle(page)
     assert page.inner_text(".notice") == "The kernel is gone; run the cell again."
     assert page.locator(".tsdlab-page.lost").count() == 1 and not page.broken
+    page.close()
+
+
+def test_a_training_is_followed_with_a_slider(browser, dataset, tmp_path):
+    steps = keep_steps(tmp_path)
+    explorer = tsdlab.explore(steps, dataset)
+    page = bare.open_widget(browser, explorer)
+    page.wait_for_selector("[data-answers=page]")
+    box = explorer.proposal
+    slider = page.locator(".steps input")
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("document.querySelector('.steps output').textContent === '500 of 1000'")
+    page.keyboard.press("[")
+    page.wait_for_function("document.querySelector('.steps output').textContent === '0 of 1000'")
+    bare.settle(page)
+    assert explorer.step == 0 and explorer.proposal == box
+    page.wait_for_function("document.querySelector('.who').textContent === 'answered by this page'")
+    bare.settle(page)
+    # The weights of steps that were here before answer in the page, also without a kernel.
+    page.evaluate("window.endKernel('comm_live_update')")
+    for key, step in (("]", 500), ("]", 1000), ("[", 500), ("[", 0)):
+        page.keyboard.press(key)
+        bare.settle(page)
+        expected = ask_levels(Probe(steps.load(step), dataset[0][0]), box, explorer.truth)
+        for bar in page.locator(".scores [data-series=tsd]").all():
+            score = expected.tsd.scores[int(bar.get_attribute("data-label"))].item()
+            assert float(bar.get_attribute("data-value")) == pytest.approx(score, abs=2e-3)
+        assert page.inner_text(".steps output") == f"{step} of 1000"
+    assert not page.broken
+    page.close()
+
+
+def test_without_a_training_there_is_no_slider(browser, model, dataset):
+    page = bare.open_widget(browser, tsdlab.explore(model, dataset))
+    assert page.locator(".steps").is_hidden()
+    page.click(".notice")
+    page.keyboard.press("[")
+    bare.settle(page)
+    assert not page.broken
     page.close()

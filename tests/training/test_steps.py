@@ -13,9 +13,9 @@ from runs import Killed, dies_at, with_train
 import tsdlab
 from tsdlab.config import Config
 from tsdlab.errors import CheckpointError, InputError, MissingFileError, WeightsError
+from tsdlab.models.steps import steps_of
 from tsdlab.models.weights import load_detector, read_header
 from tsdlab.training import train
-from tsdlab.training.steps import steps_of
 
 NAMES = [f"step-{step:06d}.safetensors" for step in (0, 5, 10, 12)]
 
@@ -31,7 +31,7 @@ def test_the_first_the_last_and_every_few_steps_are_kept(run: Path) -> None:
     assert sorted(path.name for path in (run / "steps").iterdir()) == NAMES
     steps = tsdlab.steps_of(run)
     assert list(steps) == [0, 5, 10, 12] == list(steps_of(str(run / "steps")))
-    for step, path in steps.items():
+    for step, path in steps.files.items():
         assert read_header(path).origin == {"step": step} and path.name == f"step-{step:06d}.safetensors"
     weights = [steps.load(step).state_dict()["rpn.head.conv.0.0.weight"] for step in steps]
     assert not any(torch.equal(a, b) for a, b in pairwise(weights))

@@ -39,6 +39,7 @@ from tsdlab.files import write_json
 from tsdlab.models.build import build_detector
 from tsdlab.models.detector import Detector
 from tsdlab.models.start import start_from
+from tsdlab.models.steps import STEPS
 from tsdlab.provenance import versions
 from tsdlab.randomness import drawing_from
 from tsdlab.ranges import NonEmptyText, check_value
@@ -58,7 +59,7 @@ from tsdlab.training.state import (
     refuse_existing,
     require_own,
 )
-from tsdlab.training.steps import STEPS, is_kept, keep_step, require_own_steps
+from tsdlab.training.steps import is_kept, keep_step, require_own_steps
 from tsdlab.training.validation import Validation
 
 OnStep = Callable[[int, Losses], None]

@@ -1,7 +1,7 @@
 // What answers an explorer's page: the page itself as far as it can, else Python.
 
 import { KernelAnswerer } from "../page/protocol.js";
-import { Computing } from "./computing.js";
+import { Computing, keyOf } from "./computing.js";
 import { ordered, refusalOf } from "./geometry.js";
 
 // Fields of which nothing follows but what the page computes and draws. Python is told a little later.
@@ -13,14 +13,20 @@ export class LiveAnswerer extends KernelAnswerer {
   constructor(model, page) {
     super(model, page);
     Object.assign(this, { own: {}, computing: new Computing(), fetched: new Set() });
-    this.listeners["change:_image"] = () => this.open();
-    model.on("change:_image", this.listeners["change:_image"]);
+    const more = { "change:_image": () => this.open(), "change:step": () => this.fetch() };
+    for (const [event, listener] of Object.entries(more)) model.on(event, listener);
+    Object.assign(this.listeners, more);
     this.fetch();
   }
 
   /** Whether the page answers about the image that is open. */
   get computes() {
-    return this.computing.has(this.told("image").index);
+    return this.has(this.state("step"));
+  }
+
+  /** Whether the page answers about this image with the weights of a step. */
+  has(step) {
+    return this.computing.has(super.told("image").index, step);
   }
 
   get who() {
@@ -35,7 +41,7 @@ export class LiveAnswerer extends KernelAnswerer {
 
   told(name) {
     if (name !== "answer" || !this.computes) return super.told(name);
-    return this.computing.answer(super.told("image"), ordered(this.state("proposal")), this.state("level"));
+    return this.computing.answer(super.told("image"), ordered(this.state("proposal")), this.state("level"), this.state("step"));
   }
 
   ask({ set = {}, go }) {
@@ -44,7 +50,7 @@ export class LiveAnswerer extends KernelAnswerer {
     clearTimeout(this.telling);
     const lacking = this.lost && this.computes && this.lackingFor(set, go);
     if (lacking) return this.page.say(`The kernel is gone, and ${lacking} without it. Run the cell again.`);
-    if (go === undefined && this.computes && (this.lost || Object.keys(set).every((name) => OWN.includes(name)))) {
+    if (go === undefined && this.computes && (this.lost || this.isOwn(set))) {
       Object.assign(this.own, set);
       this.telling = setTimeout(() => this.tell(), QUIET);
       this.page.changed();
@@ -58,10 +64,16 @@ export class LiveAnswerer extends KernelAnswerer {
     super.ask({ set: { ...kept, ...set }, go });
   }
 
+  /** Whether nothing follows from a change but what the page computes and draws. */
+  isOwn(set) {
+    return Object.keys(set).every((name) => OWN.includes(name) || (name === "step" && this.has(set.step)));
+  }
+
   /** What a change cannot do without Python; null if it can be done. */
   lackingFor(set, go) {
     const has = (name) => Object.keys(super.told(name) ?? {}).length > 0;
     if (go !== undefined || "image_index" in set) return "no other image can be opened";
+    if ("step" in set && !this.has(set.step)) return "no other step can be loaded";
     if ("category" in set || "size" in set || "order" in set) return "images cannot be filtered or sorted";
     if ((set.underlay && !has("maps")) || "underlay_branch" in set) return "there is no such map";
     return set.arrows === "own" && !has("pattern") ? "what all proposals have in common cannot be measured" : null;
@@ -70,7 +82,7 @@ export class LiveAnswerer extends KernelAnswerer {
   /** What was set here stays. */
   lose() {
     const asked = { ...this.sent?.set, ...this.wanted?.set };
-    const kept = Object.entries(asked).filter(([name]) => this.computes && OWN.includes(name));
+    const kept = Object.entries(asked).filter(([name, value]) => this.computes && this.isOwn({ [name]: value }));
     this.own = { ...Object.fromEntries(kept), ...this.own };
     super.lose();
   }
@@ -98,22 +110,23 @@ export class LiveAnswerer extends KernelAnswerer {
   fetch() {
     const { index, by_kernel: byKernel } = super.told("image");
     this.opened = index;
-    const missing = [["heads", null], ["pyramid", index]].filter(([part, which]) => !this.fetched.has(`${part} ${which}`));
     if (byKernel) return;
-    for (const [part, which] of missing) {
-      this.fetched.add(`${part} ${which}`);
-      this.post({ need: part, index: which });
+    const step = this.model.get("step");
+    for (const [part, which] of [["heads", null], ["pyramid", index]]) {
+      const key = `${part} ${keyOf(which, step)}`;
+      if (this.fetched.has(key)) continue;
+      this.fetched.add(key);
+      this.post({ need: part, index: which, step });
     }
   }
 
   hear(content, buffers) {
     super.hear(content);
-    if (content.part === "heads") this.computing.takeHeads(content.about, buffers);
-    if (content.part === "pyramid") {
-      const dropped = this.computing.takePyramids(content.index, content.about, buffers);
-      this.fetched.delete(`pyramid ${dropped}`);
-    }
-    if (!content.part) return;
+    const { part, index, step = null, about } = content;
+    if (!part) return;
+    if (!about) this.fetched.delete(`${part} ${keyOf(index, step)}`); // Python has gone on; to be asked for again
+    else if (part === "heads") this.computing.takeHeads(about, buffers, step);
+    else this.fetched.delete(`pyramid ${this.computing.takePyramids(index, about, buffers, step)}`);
     this.page.root.dataset.answers = this.computes ? "page" : "kernel";
     this.page.redraw();
   }

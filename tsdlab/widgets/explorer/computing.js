@@ -5,23 +5,25 @@ import { unpackLayers, unpackPyramid } from "../second_stage/unpack.js";
 
 const KEPT = 12; // images whose pyramids are kept: going back to one needs no kernel
 
+export const keyOf = (index, step) => `${step} ${index}`;
+
 /** Second stages and pyramids, as far as they have arrived. */
 export class Computing {
   constructor() {
-    this.stages = null; // by model
-    this.pyramids = new Map(); // by the index of the image, then by model
+    this.stages = new Map(); // by the step of a training (null: no training is followed), then by model
+    this.pyramids = new Map(); // by step and index of the image, then by model
     this.last = null;
   }
 
   /** @param heads {model: about}; @param buffers a DataView for each of them, in order */
-  takeHeads(heads, buffers) {
-    this.stages = Object.fromEntries(Object.entries(heads).map(([model, about], i) =>
-      [model, new SecondStage(about, unpackLayers(about, buffers[i]))]));
+  takeHeads(heads, buffers, step = null) {
+    this.stages.set(step, Object.fromEntries(Object.entries(heads).map(([model, about], i) =>
+      [model, new SecondStage(about, unpackLayers(about, buffers[i]))])));
   }
 
-  /** @param pyramids {model: about}; @param buffers likewise. Returns the index of the image that is no longer kept. */
-  takePyramids(index, pyramids, buffers) {
-    this.pyramids.set(index, Object.fromEntries(Object.entries(pyramids).map(([model, about], i) =>
+  /** @param pyramids {model: about}; @param buffers likewise. Returns the key of what is no longer kept. */
+  takePyramids(index, pyramids, buffers, step = null) {
+    this.pyramids.set(keyOf(index, step), Object.fromEntries(Object.entries(pyramids).map(([model, about], i) =>
       [model, unpackPyramid(about, buffers[i])])));
     if (this.pyramids.size <= KEPT) return null;
     const [oldest] = this.pyramids.keys();
@@ -29,22 +31,22 @@ export class Computing {
     return oldest;
   }
 
-  has(index) {
-    return Boolean(this.stages) && this.pyramids.has(index);
+  has(index, step = null) {
+    return this.stages.has(step) && this.pyramids.has(keyOf(index, step));
   }
 
   /** The answer message about a proposal in an image; the same object when it is asked the same again. */
-  answer(image, proposal, level) {
-    const asked = [image, level, ...proposal];
-    if (!this.last || asked.some((value, i) => value !== this.last.asked[i])) this.last = { asked, answer: this.compute(image, proposal, level) };
+  answer(image, proposal, level, step = null) {
+    const asked = [image, level, step, ...proposal];
+    if (!this.last || asked.some((value, i) => value !== this.last.asked[i])) this.last = { asked, answer: this.compute(image, proposal, level, step) };
     return this.last.answer;
   }
 
-  compute({ index, objects }, proposal, level) {
+  compute({ index, objects }, proposal, level, step) {
     const nearest = nearestOf(proposal, objects);
     const truth = nearest && objects[nearest.index].box;
-    const pyramids = this.pyramids.get(index);
-    const models = Object.fromEntries(Object.entries(this.stages).map(([model, stage]) =>
+    const pyramids = this.pyramids.get(keyOf(index, step));
+    const models = Object.fromEntries(Object.entries(this.stages.get(step)).map(([model, stage]) =>
       [model, stage.answer(pyramids[model], proposal, nearest, truth, level)]));
     return { image: index, proposal, nearest, models };
   }

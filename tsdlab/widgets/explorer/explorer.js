@@ -19,6 +19,7 @@ import { Margins } from "./margins.js";
 import { Play } from "./play.js";
 import { ProposalList } from "./proposal_list.js";
 import { Saving } from "./saving.js";
+import { StepSlider } from "./step_slider.js";
 import { TypedBox } from "./typed_box.js";
 import { Zoom } from "./zoom.js";
 
@@ -32,6 +33,7 @@ export class ExplorerPage extends Page {
     this.who = html("span", { class: "who" });
     this.headline = new Headline(this);
     this.bar = new Bar(this);
+    this.steps = new StepSlider(this);
     this.conflict = new ConflictLine(this);
     this.legend = new Legend(this);
     this.levels = new LevelTable(this);
@@ -45,7 +47,7 @@ export class ExplorerPage extends Page {
     this.keyboard = new Keyboard(this);
     const elements = (...parts) => parts.map(({ element }) => element);
     root.append(
-      this.bar.element, html("div", { class: "said" }, this.notice, this.who), ...elements(this.headline, this.conflict, this.legend),
+      this.bar.element, html("div", { class: "said" }, this.notice, this.who), ...elements(this.steps, this.headline, this.conflict, this.legend),
       html("div", { class: `body ${this.views.length > 1 ? "several" : ""}`, style: `--models: ${this.views.length}` },
         html("div", { class: "stages" }, elements(...this.views)),
         html("div", { class: "levels-side" }, elements(this.levels)),
@@ -69,7 +71,7 @@ export class ExplorerPage extends Page {
   draw(all) {
     if (all || !this.dragging) {
       this.drawImage();
-      for (const part of [this.bar, this.conflict, this.legend, this.drawer, ...this.views, this.levels]) part.draw();
+      for (const part of [this.bar, this.steps, this.conflict, this.legend, this.drawer, ...this.views, this.levels]) part.draw();
     }
     for (const view of this.views) view.drawProposal();
     if (all) for (const part of [this.headline, this.scores, this.margins]) part.draw();

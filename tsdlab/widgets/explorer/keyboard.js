@@ -9,7 +9,7 @@ import { MAGNIFICATIONS } from "./legend.js";
 // A third entry says what a key needs.
 const KEYS = [
   ["Images", [["N / P", "next / previous image"], ["X", "filter by the next class", "python"], ["Z", "filter by the next size", "python"],
-    ["O", "order of the file / largest disagreement first", "python"]]],
+    ["O", "order of the file / largest disagreement first", "python"], ["[  ]", "weights of the step before / after", "python"]]],
   ["Proposal", [["← ↑ → ↓", "move P by 1 px, with Shift by 10 px"], ["Alt + arrows", "move the lower right corner"],
     ["T", "type the numbers of P; Enter takes them, Esc sets them back"], ["J / K", "take the next / previous RPN proposal"], ["I", "list by score / by IoU"]]],
   ["View", [["0 … 9", "pool P from this level"], ["A", "pool P from the assigned level"],
@@ -65,7 +65,7 @@ export class Keyboard {
   actionOf(event) {
     const { page } = this;
     if (event.key in ARROWS) {
-      if (event.target === page.legend.opacity) return null;
+      if (event.target.type === "range") return null;
       const [dx, dy] = ARROWS[event.key].map((way) => way * (event.shiftKey ? 10 : 1));
       return () => page.set({ proposal: rounded(dragged(page.state("proposal"), event.altKey ? "se" : "move", dx, dy)) });
     }
@@ -89,6 +89,7 @@ export class Keyboard {
     const opacity = (by) => () => page.set({ opacity: Math.min(1, Math.max(0, Math.round(10 * page.state("opacity") + by) / 10)) });
     const layers = Object.entries(LAYERS).map(([layer, { key }]) => [key, () => page.legend.toggle(layer)]);
     return {
+      "[": () => page.steps.go(-1), "]": () => page.steps.go(1),
       n: () => page.go(1), p: () => page.go(-1),
       x: cycle("category", options(category)), z: cycle("size", options(size)), o: cycle("order", options(page.bar.order)),
       t: () => this.type(), v: () => page.drawer.toggle(), j: () => page.proposals.takeNext(1), k: () => page.proposals.takeNext(-1),

@@ -30,6 +30,7 @@ def session_message(session: Session) -> dict[str, Any]:
         "models": session.models,
         "levels": session.levels,
         "branches": session.branches,
+        "steps": session.steps,
         "sizes": SIZES,
         "count": len(session.gallery),
     }

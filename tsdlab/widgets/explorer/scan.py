@@ -22,7 +22,7 @@ class Scan:
     """
 
     def __init__(self, gallery: Gallery, detectors: Mapping[str, Detector], most: int) -> None:
-        self._gallery, self._detectors, self._most = gallery, detectors, most
+        self._gallery, self._detectors, self.most = gallery, detectors, most
         self._conflicts: dict[tuple[str, int], Conflict | None] = {}
 
     def conflict(self, model: str, index: int) -> Conflict | None:
@@ -31,7 +31,7 @@ class Scan:
 
     def progress(self, model: str, listed: Sequence[int]) -> tuple[int, int]:
         """How many images of a list a model was asked about, and how many it is to be asked about."""
-        asked = listed[: self._most]
+        asked = listed[: self.most]
         return sum((model, index) in self._conflicts for index in asked), len(asked)
 
     def go_on(
@@ -47,7 +47,7 @@ class Scan:
             tell: is called with `progress` from time to time.
         """
         until = time.monotonic() + seconds
-        missing = [index for index in listed[: self._most] if (model, index) not in self._conflicts]
+        missing = [index for index in listed[: self.most] if (model, index) not in self._conflicts]
         for count, index in enumerate(missing):
             if tell is not None and count % _TELL_EVERY == 0:
                 tell(*self.progress(model, listed))
@@ -63,5 +63,5 @@ class Scan:
             found = self.conflict(model, index)
             return -1.0 if found is None else found.gap
 
-        scanned, others = listed[: self._most], listed[self._most :]
+        scanned, others = listed[: self.most], listed[self.most :]
         return sorted(scanned, key=gap, reverse=True) + list(others)

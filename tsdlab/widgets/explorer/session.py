@@ -18,6 +18,7 @@ from tsdlab.errors import InputError
 from tsdlab.models.build import as_detector, unwrapped
 from tsdlab.models.detector import Detector
 from tsdlab.models.probe import Probe
+from tsdlab.models.steps import TrainingSteps
 from tsdlab.ranges import Count, check_value
 from tsdlab.structures import Answer
 from tsdlab.widgets.explorer.gallery import Gallery
@@ -137,7 +138,7 @@ class Session:
     """The models and the images of one explorer, and the image that is open.
 
     Args:
-        model: one model, or several by name.
+        model: one model, or several by name. `TrainingSteps` in the place of a model are followed over a training.
         dataset: see `Gallery`.
         names: names of the classes 1…C; see `Gallery`.
         scan: how many images are asked about at most to sort them by disagreement.
@@ -145,6 +146,8 @@ class Session:
     Attributes:
         detectors: the models by name; a single model has the name of its head.
         several: whether models were given by name.
+        steps: the steps of the training that can be chosen, ascending; empty if no model is followed.
+        step: the one whose weights the models have; None if no model is followed.
         scan: what is known about the order by disagreement.
         image: the image that is open; the first one is opened by `open`.
 
@@ -156,12 +159,28 @@ class Session:
 
     def __init__(self, model: Any, dataset: Any, names: Sequence[str] | None, scan: int) -> None:
         self.several = isinstance(model, Mapping)
-        self.detectors = _detectors(model)
+        models = dict(model) if isinstance(model, Mapping) else {"": model}
+        followed = {name: each for name, each in models.items() if isinstance(each, TrainingSteps)}
+        self.steps = sorted({step for each in followed.values() for step in each})
+        self.step = self.steps[-1] if self.steps else None
+        models |= {name: each.load(self.steps[-1]) for name, each in followed.items()}
+        self.detectors = _detectors(models if self.several else models[""])
+        # A single model has the name of its head.
+        self._followed = dict(zip(self.detectors, followed.values())) if not self.several else followed
         named = (detector for detector in self.detectors.values() if detector.categories)
         self.gallery = Gallery(dataset, next(named, next(iter(self.detectors.values()))), names)
         check_value("scan", scan, Count)
         self.scan = Scan(self.gallery, self.detectors, scan)
         self._pattern: dict[str, dict[str, Pattern]] | None = None
+
+    def choose(self, step: int | None) -> None:
+        """Give the models that are followed their weights after `step` steps; the image is to be opened again."""
+        if step is None or step == self.step:
+            return
+        self.step = step
+        self.detectors |= {name: as_detector(each.load(step)) for name, each in self._followed.items()}
+        self.__dict__.pop("heads", None)
+        self.scan = Scan(self.gallery, self.detectors, self.scan.most)
 
     def open(self, index: int) -> None:
         """Read an image, compute every model's features and proposals."""

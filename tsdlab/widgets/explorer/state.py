@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tsdlab.analysis.proposal import valid_box
-from tsdlab.errors import InputError
+from tsdlab.errors import InputError, shown, shown_value
 from tsdlab.widgets.explorer.gallery import SIZES
 from tsdlab.widgets.state import Field, State, index, number, one_of, some_of
 
@@ -41,6 +41,20 @@ def _check_filter(category: str | None, size: str | None, session: Session) -> N
         raise InputError(f"no image has an object of {wanted}")
 
 
+def _step(name: str, value: Any, state: ExplorerState) -> int | None:
+    steps = state.choices.steps
+    if value is None and not steps:
+        return None
+    if isinstance(value, bool) or value not in steps:
+        kept = (
+            f"one of the steps {shown(', '.join(map(str, steps)), 300)}"
+            if steps
+            else "None, as no training is followed"
+        )
+        raise InputError(f"{name} must be {kept}; got {shown_value(value)}")
+    return int(value)
+
+
 class ExplorerState(State):
     """The fields of an explorer; `choices` is its session.
 
@@ -49,6 +63,8 @@ class ExplorerState(State):
 
     # The model whose RPN proposals and levels are listed.
     focus: Any = Field("", one_of(lambda state: state.choices.models))
+    # Of models that are followed over a training: the step whose weights they have.
+    step: Any = Field(None, _step)
     # Which images are shown, in which order, and the one that is open.
     category: Any = Field(None, _category)
     size: Any = Field(None, _size)

@@ -15,6 +15,7 @@ from tsdlab.analysis.proposal import Conflict, GroundTruth, ProposalAnswer
 from tsdlab.analysis.sensitivity import Pooling
 from tsdlab.errors import InputError
 from tsdlab.files import claim_outputs, require_place
+from tsdlab.models.steps import TrainingSteps
 from tsdlab.ranges import Count, check_value
 from tsdlab.widgets.explorer.messages import (
     answer_message,
@@ -36,7 +37,7 @@ from tsdlab.widgets.state import index
 
 
 def explore(
-    model: nn.Module | Mapping[str, nn.Module],
+    model: nn.Module | TrainingSteps | Mapping[str, nn.Module | TrainingSteps],
     dataset: Any,
     *,
     names: Sequence[str] | None = None,
@@ -47,6 +48,7 @@ def explore(
 
     Args:
         model: a detector of tsdlab or a Faster R-CNN of torchvision; or several by name, to see them side by side.
+            `tsdlab.steps_of("runs/x")` follows a run over its training, with a slider over the steps that it has kept.
         dataset: a `CocoDataset`, a data set of torchvision, a list of images, one image, …: see
             `tsdlab.data.items.Items`.
         names: names of the model's classes 1…C; by default the model's own, or the data set's categories. Classes of
@@ -73,6 +75,8 @@ class Explorer(ExplorerState, PageWidget):
     - `proposal`: (x1, y1, x2, y2) in pixels. It may lie outside the image, and its area may be zero.
     - `level`: the level that P is pooled from, such as "1"; None is the level that is assigned to its size.
     - `focus`: name of the model whose RPN proposals and levels are listed.
+    - `step`: of a model that is followed over its training (`tsdlab.steps_of`), the step whose weights it has; at first
+      the last one. The proposal stays where it is.
     - `category`, `size`: show only images with an object of this class and this size; None is any. The size "small" is
       below 32² px², "medium" below 96² px², as in COCO; the thirds are those of this data set's objects.
     - `order`: "file", or "disagreement". The latter asks the model in focus about the first `scan` images that pass
@@ -105,7 +109,7 @@ class Explorer(ExplorerState, PageWidget):
 
     def __init__(
         self,
-        model: nn.Module | Mapping[str, nn.Module],
+        model: nn.Module | TrainingSteps | Mapping[str, nn.Module | TrainingSteps],
         dataset: Any,
         *,
         names: Sequence[str] | None = None,
@@ -120,7 +124,7 @@ class Explorer(ExplorerState, PageWidget):
         self._left_alone = False  # since the images are being sorted, nobody has asked for anything else
         self._told_maps: tuple | None = None
         self._check_names(state)
-        self._begin(self._session, focus=self._session.models[-1])
+        self._begin(self._session, focus=self._session.models[-1], step=self._session.step)
         if "image_index" in state:
             self.image_index = state["image_index"]
         else:
@@ -220,7 +224,7 @@ class Explorer(ExplorerState, PageWidget):
             self._scan_on()
             return
         if "need" in content:
-            self._send_part(content["need"], content.get("index"))
+            self._send_part(content["need"], content.get("index"), content.get("step"))
             return
         self._page_asks, self._page_answers, self._left_alone = True, bool(content.get("quiet")), False
         try:
@@ -228,15 +232,19 @@ class Explorer(ExplorerState, PageWidget):
         finally:
             self._page_asks = self._page_answers = False
 
-    def _send_part(self, part: str, index: int | None) -> None:
+    def _send_part(self, part: str, index: int | None, step: int | None) -> None:
         """Send the page what it needs to answer by itself. It is a message, so that no notebook stores it."""
-        if part == "pyramid" and index != self._session.image.index:
-            return  # the page has gone on to another image, and asks about that one
+        if step != self.step or (part == "pyramid" and index != self._session.image.index):
+            # The page has gone on to another image or step, and asks about that one.
+            self.send({"part": part, "index": index, "step": step, "about": None})
+            return
         every = self._session.heads if part == "heads" else self._session.image.pyramids
         packed = {name: each for name, each in every.items() if isinstance(each, Packed)}
         if len(packed) == len(every):
             about = {name: each.about for name, each in packed.items()}
-            self.send({"part": part, "index": index, "about": about}, [each.values for each in packed.values()])
+            self.send(
+                {"part": part, "index": index, "step": step, "about": about}, [each.values for each in packed.values()]
+            )
 
     # What follows from a change of the state
 
@@ -252,6 +260,16 @@ class Explorer(ExplorerState, PageWidget):
         """Put the proposal where the image is opened."""
         conflict = self._conflict
         self.proposal = self._session.image.first_proposal if conflict is None else conflict.by_score.proposal
+
+    @observe("step")
+    def _follow(self, _: Any = None) -> None:
+        if self.step == self._session.step:
+            return
+        self._session.choose(self.step)
+        self._session.open(self.image_index)
+        with self.hold_sync():
+            self._tell_image()
+            self._ask()
 
     @observe("proposal", "level")
     def _ask(self, _: Any = None) -> None:

@@ -73,7 +73,10 @@ def store(session: Session, state: ExplorerState, images: Sequence[int]) -> Stor
         "usual": state.usual(),
         "rules": state.rules(),
         "call": f"tsdlab.explore({', '.join(session.arguments)}",
-        "told": {"fixed": session_message(session), "pattern": pattern_message(session.pattern(_untold))},
+        "told": {
+            "fixed": {**session_message(session), "steps": []},
+            "pattern": pattern_message(session.pattern(_untold)),
+        },
         "heads": heads,
         "images": listed,
     }
