@@ -180,6 +180,7 @@ class Session:
         self.step = step
         self.detectors |= {name: as_detector(each.load(step)) for name, each in self._followed.items()}
         self.__dict__.pop("heads", None)
+        self._pattern = None
         self.scan = Scan(self.gallery, self.detectors, self.scan.most)
 
     def open(self, index: int) -> None:

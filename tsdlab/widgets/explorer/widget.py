@@ -270,6 +270,8 @@ class Explorer(ExplorerState, PageWidget):
         with self.hold_sync():
             self._tell_image()
             self._ask()
+            self._pattern = {}
+            self._tell_pattern()
 
     @observe("proposal", "level")
     def _ask(self, _: Any = None) -> None:
