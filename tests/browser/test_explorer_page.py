@@ -212,7 +212,7 @@ def test_everything_has_a_key(opened, shots):
     page.keyboard.press("Alt+ArrowDown")
     settle(page)
     assert proposal_of(page)[3] == pytest.approx(before[3] + 1, abs=0.02)
-    for key in ("u", "m", "j", "i", "g", "c", "r", "d", "e", "f", "b", "x", "z", ",", "0", "v", "y"):
+    for key in ("u", "m", "j", "i", "g", "c", "r", "d", "e", "f", "b", "x", "z", ",", "0", "v", "l", "+", "-", "h", "y"):
         page.keyboard.press(key)
         settle(page)
     assert "tsdlab.explore(models, dataset" in page.inner_text(f"{lab.EXPLORER} .notice")
@@ -246,7 +246,8 @@ def test_nonsense_and_lost_boxes(opened, models, dataset):
     assert proposal_of(page) == before
     drag(page, "move", -700, 0)  # out of the image
     settle(page)
-    page.dblclick(f"{lab.EXPLORER} figure[data-model=tsd] .canvas", position={"x": 200, "y": 200})
+    canvas = f"{lab.EXPLORER} figure[data-model=tsd] .canvas"
+    page.click(canvas, position={"x": 200, "y": 200}, modifiers=["Shift"])
     agrees(page, models, dataset, 0)
     page.fill(f"{lab.EXPLORER} [name=x2]", page.input_value(f"{lab.EXPLORER} [name=x1]"))
     page.keyboard.press("Enter")
