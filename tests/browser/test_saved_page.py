@@ -277,7 +277,7 @@ def test_fields_are_checked_by_the_rules_of_python(saved, models, dataset):
     rules = explorer.rules()
     script = compose_script(SAVED / "rules.js") + "\nexport { refusalBy };"
     refused = page.evaluate(REFUSED, {"script": script, "fields": list(rules), "values": VALUES, "rules": rules})
-    elsewhere = {"category", "size", "image_index", "proposal"}
+    elsewhere = {"category", "size", "image_index", "proposal", "step"}
     assert set(rules) == set(explorer.fields()) - elsewhere
     fresh = tsdlab.explore(models["tsd"], dataset)
     for name, row in zip(rules, refused, strict=True):

@@ -7,7 +7,7 @@ export class StepSlider {
     this.page = page;
     const { steps } = page.fixed;
     this.range = html("input", {
-      type: "range", min: 0, max: steps.length - 1, step: 1, "aria-label": "step of the training",
+      type: "range", min: 0, max: steps.length - 1, step: 1, "aria-label": "step of the training", "data-needs": "python",
       oninput: () => page.set({ step: steps[Number(this.range.value)] }),
     });
     this.said = html("output");

@@ -6,7 +6,9 @@ import { pythonLine } from "./python_line.js";
 import { refusalBy } from "./rules.js";
 
 // Fields whose other values need Python.
-const FOR_PYTHON = { category: "A filter", size: "A filter", order: "Another order" };
+const FOR_PYTHON = {
+  category: "A filter", size: "A filter", order: "Another order", step: "Another step of the training",
+};
 
 /**
  * @typedef {object} Stored what widgets/saved/stored.py writes; a part is the id of the element that holds it
