@@ -15,6 +15,7 @@ from tsdlab.config import TSDConfig
 from tsdlab.models.build import build_detector
 from tsdlab.models.probe import Probe
 from tsdlab.presets import PRESETS
+from tsdlab.randomness import drawing_from
 from tsdlab.widgets.page import compose_script
 from tsdlab.widgets.second_stage.packing import Packed, TooLarge, pack_head, pack_pyramid
 
@@ -145,7 +146,8 @@ VARIANTS = {
 def variant(request):
     """A detector with random weights, also where training starts from zero."""
     generator = torch.Generator().manual_seed(1)
-    detector = build_detector(VARIANTS[request.param]).eval()
+    with drawing_from({"cpu": torch.Generator().manual_seed(0)}):  # the backbone
+        detector = build_detector(VARIANTS[request.param]).eval()
     with torch.no_grad():
         for parameter in detector.roi_heads.parameters():
             spread = 1 / math.sqrt(parameter[0].numel()) if parameter.dim() > 1 else 0.1
