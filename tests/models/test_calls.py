@@ -114,7 +114,7 @@ def found_by_every_call(model: Detector, image: Any, target: dict[str, Any]) -> 
     return [
         tsdlab.trace(model, image).proposals,
         explorer.answer.sibling.scores,
-        levels.table.followed.shift,
+        levels.table.followed.regions["localization"].boxes,
         evaluate(model, [(image, target)], progress=False).AP,
         [each["tsd"].classification for each in (*maps.levels.values(), *gradients.levels.values())],
     ]

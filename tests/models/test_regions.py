@@ -93,7 +93,7 @@ def test_each_task_is_pooled_from_its_region(name):
     head = model.roi_heads.head = Recording(model.roi_heads.head)
     found = Probe(model, IMAGE).answer(BOXES)
     assert set(found.regions) == set(tasks)
-    zoom = torch.tensor([160, 96]) / torch.tensor(Probe(model, IMAGE)._seen[::-1])  # (x, y)
+    zoom = torch.tensor([160, 96]) / torch.tensor(Probe(model, IMAGE).seen_size[::-1])  # (x, y)
     for task in TASKS:
         boxes, offsets = head.pooled_by(task)
         if task not in tasks:
