@@ -154,7 +154,7 @@ def test_notebook_05(server, models, dataset, shots):
     box = tuple(round(v, 2) for v in (left, top, left + width, top + height))
     answer = ask_levels(Probe(models["tsd"], image), box, GroundTruth(target["boxes"], target["labels"]))
     bars = explorer.locator(".scores [data-series='tsd']").all()
-    assert len(bars) > 2
+    assert len(bars) >= 2  # background, the object's class, and whatever else has a score
     for bar in bars:
         expected = answer.branches["tsd"].scores[int(bar.get_attribute("data-label"))].item()
         assert float(bar.get_attribute("data-value")) == pytest.approx(expected, abs=2e-3)
@@ -194,7 +194,8 @@ def test_drag_level_and_keys(opened, models, dataset, shots):
     page.keyboard.press("n")
     page.wait_for_function(f"document.querySelector('{lab.EXPLORER} .place').textContent.startsWith('image 1 ')")
     agrees(page, models, dataset, 1)
-    assert page.traffic.requests > 4 and page.traffic.most_in_flight == 1
+    # The page answers the moves of a drag; Python is told when the drag has ended, and asked for the next image.
+    assert 0 < page.traffic.requests < 10 and page.traffic.most_in_flight == 1
 
 
 def test_everything_has_a_key(opened, shots):
