@@ -2,12 +2,6 @@
 
 /** @typedef {[number, number, number, number]} Box x1, y1, x2, y2 */
 
-/** Centres of the bins of a box, row by row. */
-export function gridOf([x1, y1, x2, y2], bins) {
-  const at = (low, high, i) => low + ((i + 0.5) * (high - low)) / bins;
-  return Array.from({ length: bins * bins }, (_, i) => [at(x1, x2, i % bins), at(y1, y2, Math.floor(i / bins))]);
-}
-
 /** `to`, moved away from `from` by a factor. */
 export const stretched = (from, to, factor) => from.map((value, i) => value + factor * (to[i] - value));
 

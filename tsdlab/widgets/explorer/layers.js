@@ -1,7 +1,8 @@
 // What can be drawn over the image, and how each of it looks.
 
 import { setAttributes, sub, svg } from "../page/dom.js";
-import { centreOf, gridOf, meanOf, stretched } from "./geometry.js";
+import { gridOf } from "../second_stage/pooling.js";
+import { centreOf, meanOf, stretched } from "./geometry.js";
 import { ArrowsShape, BoxShape, DotsShape } from "./shapes.js";
 
 /** By name: its key, label, role of its colour, dashes, and mark in the legend (without one: the line of each branch). */

@@ -4,7 +4,7 @@
 
 import { HEADS } from "./heads.js";
 import { LANES, lane, lanes, softmax } from "./layers.js";
-import { poolRegion } from "./pooling.js";
+import { gridOf, poolRegion } from "./pooling.js";
 
 const WEIGHTS = [10, 10, 5, 5]; // of box deltas, as in Fast R-CNN
 const MOST_GROWTH = Math.log(1000 / 16); // of a side; torchvision's bound
@@ -75,9 +75,9 @@ export class SecondStage {
    * @param pyramid {maps, ratio, seen}: a FeatureMap for each level; original pixels per seen pixel (x, y); the seen
    *   image's width and height
    * @param proposal the box, in pixels of the image
-   * @param objects [{box, label, name}] of the image
+   * @param nearest the object that the proposal is compared with, or null; see `nearestOf`
+   * @param truth the box of that object
    * @param level the one in use; null is the assigned one
-   * @param nearest the object that the proposal is compared with, or null
    */
   answer(pyramid, proposal, nearest, truth, level) {
     const { levels } = this.about;
@@ -124,16 +124,14 @@ export class SecondStage {
   region({ ratio }, proposal, task, seenBox, offsets) {
     const { bins } = this.about;
     const box = seenBox.map((value, i) => value * ratio[i % 2]);
-    const grids = [proposal, box].map(([x1, y1, x2, y2]) => (i) =>
-      [x1 + (((i % bins) + 0.5) / bins) * (x2 - x1), y1 + ((Math.floor(i / bins) + 0.5) / bins) * (y2 - y1)]);
+    const [own, grid] = [gridOf(proposal, bins), gridOf(box, bins)];
     const [w, h] = [box[2] - box[0], box[3] - box[1]];
     const [pw, ph] = [proposal[2] - proposal[0], proposal[3] - proposal[1]];
     let moved = 0;
-    const points = Array.from({ length: bins * bins }, (_, i) => {
-      const [[px, py], [x, y]] = grids.map((at) => at(i));
+    const points = grid.map(([x, y], i) => {
       const point = offsets ? [x + offsets[2 * i] * w, y + offsets[2 * i + 1] * h] : [x, y];
       // A box without an area has no size to compare with.
-      moved += Math.hypot(pw ? (point[0] - px) / pw : 0, ph ? (point[1] - py) / ph : 0);
+      moved += Math.hypot(pw ? (point[0] - own[i][0]) / pw : 0, ph ? (point[1] - own[i][1]) / ph : 0);
       return point;
     });
     return [task, { box, points: offsets ? points : null, moved: moved / points.length }];

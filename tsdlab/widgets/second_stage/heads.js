@@ -5,17 +5,17 @@
 
 import { lane, linear } from "./layers.js";
 
-/** One trunk of two layers, and its outputs. */
-const branch = (layers, name, x) => linear(layers[`${name}.fc7`], linear(layers[`${name}.fc6`], x, true), true);
+/** The two layers that a branch begins with. */
+const trunkOf = (layers, name, x) => linear(layers[`${name}.fc7`], linear(layers[`${name}.fc6`], x, true), true);
 
 const sibling = (layers, x, boxes) => {
-  const trunk = branch(layers, "sibling", x);
+  const trunk = trunkOf(layers, "sibling", x);
   return { logits: linear(layers["sibling.cls"], trunk), deltas: linear(layers["sibling.box"], trunk), boxes };
 };
 
 const disentangled = (layers, forClass, forBox, boxes) => ({
-  logits: linear(layers["classification.out"], branch(layers, "classification", forClass)),
-  deltas: linear(layers["localization.out"], branch(layers, "localization", forBox)),
+  logits: linear(layers["classification.out"], trunkOf(layers, "classification", forClass)),
+  deltas: linear(layers["localization.out"], trunkOf(layers, "localization", forBox)),
   boxes,
 });
 

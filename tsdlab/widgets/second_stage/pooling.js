@@ -13,6 +13,12 @@
  * @property {boolean} aligned torchvision's flag of the same name
  */
 
+/** Centres of the bins of a box, row by row. */
+export function gridOf([x1, y1, x2, y2], bins) {
+  const at = (low, high, i) => low + ((i + 0.5) * (high - low)) / bins;
+  return Array.from({ length: bins * bins }, (_, i) => [at(x1, x2, i % bins), at(y1, y2, Math.floor(i / bins))]);
+}
+
 /** Coordinates of a grid along one axis, in cells: where it starts, the region's size, and the size of the grid. */
 function frameOf(low, high, scale, aligned) {
   const start = low * scale - (aligned ? 0.5 : 0);
