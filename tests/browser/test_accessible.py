@@ -60,21 +60,6 @@ CONTRASTS = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=lab.chromium(), args=["--no-sandbox"])
-        yield running
-        running.close()
-
-
-@pytest.fixture(scope="module")
-def models():
-    return {name: tsdlab.load_detector(f"badges-{name}") for name in ("sibling", "tsd")}
-
-
 @pytest.fixture
 def opened(browser, models):
     page = bare.open_widget(browser, tsdlab.explore(models, CocoDataset(SAMPLE, "val"), underlay="classification"))

@@ -10,8 +10,6 @@ from kept_steps import keep_steps
 import tsdlab
 from tsdlab.analysis.proposal import ask_levels
 from tsdlab.analysis.tables import follow_dataset
-from tsdlab.data import SAMPLE
-from tsdlab.data.coco import CocoDataset
 from tsdlab.models.build import build_detector
 from tsdlab.models.probe import Probe
 from tsdlab.widgets.explorer import widget
@@ -25,26 +23,6 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(lab.chromium() is None, reason="needs a chromium"),
 ]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=lab.chromium(), args=["--no-sandbox"])
-        yield running
-        running.close()
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tsdlab.load_detector("badges-tsd")
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return CocoDataset(SAMPLE, "val")
 
 
 @pytest.fixture(scope="module")

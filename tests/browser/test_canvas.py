@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 import tsdlab
-from tsdlab.data import SAMPLE
-from tsdlab.data.coco import CocoDataset
 from tsdlab.figures.style import PALETTE
 from tsdlab.ops.sampling import bin_centres
 
@@ -21,26 +19,6 @@ pytestmark = [
 
 BOX = (25.0, 30.0, 65.0, 88.0)  # of image 0: it overlaps the star with IoU 0.59
 HELD = ".canvas [data-shape=proposal]"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=lab.chromium(), args=["--no-sandbox"])
-        yield running
-        running.close()
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tsdlab.load_detector("badges-tsd")
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return CocoDataset(SAMPLE, "val")
 
 
 @pytest.fixture

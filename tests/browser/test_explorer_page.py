@@ -11,10 +11,8 @@ import nbformat
 import pytest
 import torch
 
-import tsdlab
 from tsdlab.analysis.proposal import GroundTruth, ask_levels
 from tsdlab.data import SAMPLE
-from tsdlab.data.coco import CocoDataset
 from tsdlab.models.probe import Probe
 
 lab = pytest.importorskip("lab", reason="needs playwright: pip install -e '.[lab,test]'")
@@ -45,16 +43,6 @@ def shots(tmp_path):
     folder = Path(os.environ.get("TSDLAB_SHOTS", tmp_path))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-@pytest.fixture(scope="module")
-def models():
-    return {name: tsdlab.load_detector(f"badges-{name}") for name in ("sibling", "tsd")}
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return CocoDataset(SAMPLE, "val")
 
 
 @pytest.fixture

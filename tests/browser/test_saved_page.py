@@ -7,8 +7,6 @@ import pytest
 
 import tsdlab
 from tsdlab.analysis.proposal import GroundTruth, ask_levels
-from tsdlab.data import SAMPLE
-from tsdlab.data.coco import CocoDataset
 from tsdlab.errors import InputError
 from tsdlab.models.probe import Probe
 from tsdlab.widgets.page import compose_script
@@ -36,16 +34,6 @@ def way(request, playwright):
     name, kind = request.param
     with lab.started_browser(playwright, name) as browser:
         yield browser, kind
-
-
-@pytest.fixture(scope="module")
-def models():
-    return {name: tsdlab.load_detector(f"badges-{name}") for name in ("sibling", "tsd")}
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return CocoDataset(SAMPLE, "val")
 
 
 @pytest.fixture

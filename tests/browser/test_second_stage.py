@@ -43,13 +43,8 @@ ANSWER = """async ({script, head, pyramid, proposals, objects, level}) => {
 
 
 @pytest.fixture(scope="module")
-def page():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=lab.chromium(), args=["--no-sandbox"])
-        yield browser.new_page()
-        browser.close()
+def page(browser):
+    return browser.new_page()
 
 
 def computed(page, detector, probe, proposals, truth, level=None):
