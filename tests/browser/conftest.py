@@ -12,10 +12,8 @@ def browser():
     import lab
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=lab.chromium(), args=["--no-sandbox"])
+    with sync_playwright() as playwright, lab.started_browser(playwright, "chromium") as running:
         yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

@@ -154,10 +154,8 @@ def start(folder: Path) -> Iterator[Lab]:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
         _wait_for(server, f"{url}/api?token={token}", folder / "server.log")
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        with sync_playwright() as playwright, started_browser(playwright, "chromium") as browser:
             yield Lab(folder, url, token, browser)
-            browser.close()
     finally:
         server.terminate()
         server.wait(timeout=30)

@@ -27,7 +27,6 @@ pytestmark = [
 ]
 
 FOLDER = Path(tsdlab.widgets.second_stage.__file__).parent
-TASKS = ("classification", "localization")
 
 ANSWER = """async ({script, head, pyramid, proposals, objects, level}) => {
   const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
