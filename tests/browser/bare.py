@@ -38,7 +38,14 @@ _MODEL = """async ({script, state}) => {
 }"""
 
 
-def open_widget(browser: Browser, widget: PageWidget, size: tuple[int, int] = (1500, 1100)) -> Page:
+# Colours of JupyterLab's dark theme.
+_DARK = """:root {
+  --jp-ui-font-color1: rgb(255 255 255 / 87%); --jp-ui-font-color2: rgb(255 255 255 / 54%);
+  --jp-layout-color1: #212121; --jp-layout-color2: #424242; --jp-border-color2: #616161; --jp-brand-color1: #2196f3;
+}"""
+
+
+def open_widget(browser: Browser, widget: PageWidget, size: tuple[int, int] = (1500, 1100), dark: bool = False) -> Page:
     """A page that shows `widget`; what goes wrong in it is in `page.broken`, its requests are in `page.requests`."""
     page = browser.new_page(viewport={"width": size[0], "height": size[1]})
     page.broken, page.requests = [], []
@@ -58,7 +65,7 @@ def open_widget(browser: Browser, widget: PageWidget, size: tuple[int, int] = (1
         return json.dumps({"update": update, "messages": messages})
 
     page.expose_function("ask", ask)
-    page.set_content(f"<!doctype html><style>{widget._css}</style><body></body>")
+    page.set_content(f"<!doctype html><style>{widget._css}{_DARK if dark else ''}</style><body></body>")
     page.evaluate(_MODEL, {"script": widget._esm, "state": _state(widget)})
     settle(page)
     return page

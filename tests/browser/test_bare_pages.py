@@ -82,7 +82,35 @@ def test_a_point_and_arrow_keys_select_proposals(levels):
     assert view.selected != first
     page.click(".clear")
     bare.settle(page)
-    assert view.selected is None and "Click a point" in page.inner_text(".opened")
+    assert view.selected is None and not page.is_visible(".opened")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1800, 1400, 900])
+def test_the_first_look_at_the_levels(browser, table, dataset, width, dark):
+    view = LevelsView(table, dataset)
+    page = bare.open_widget(browser, view, (width, 900), dark)
+    assert page.evaluate("document.documentElement.scrollWidth") == width, "nothing is beyond the right edge"
+    if width > 900:
+        assert page.evaluate("document.documentElement.scrollHeight") <= 900, "everything is seen without scrolling"
+    legend, panels = (page.locator(part).bounding_box() for part in (".legend", ".panels"))
+    assert legend["y"] + legend["height"] <= panels["y"]
+    assert not page.is_visible(".opened"), "nothing is selected, so there is no empty panel"
+    assert page.inner_text(".examples .note").startswith("A click on an example, or on a point of the plot,")
+    figures = page.locator(".figures .value").all_inner_texts()
+    assert figures[1] == f"{100 * view.means['classification_offset']:.1f} % of P"
+    cut_off = "(element) => element.scrollWidth > element.clientWidth + 1"
+    for text in page.locator(".figures :is(.name, .value), .scatter h4 span, .examples h4 span").all():
+        assert not text.evaluate(cut_off), text.inner_text()
+    fills = "(dots) => dots.map((dot) => getComputedStyle(dot).fill)"
+    key, buttons, rows, points = (
+        page.locator(f"{place} .dot").evaluate_all(fills)
+        for place in (".level-key", ".segments", ".ridge >> nth=0 >> .row", ".scatter [role=img]")
+    )
+    assert key == buttons == rows and len(set(key)) == len(key) == len(view.table.levels)
+    assert points == [key[point[3]] for point in view._shown["points"]]
+    assert not page.broken
+    page.close()
 
 
 def test_filters_that_no_proposal_passes_are_said(levels):
@@ -111,7 +139,7 @@ def test_the_region_of_double_head_is_drawn_on_both_pages(browser, model, datase
     assert [float(box.get_attribute(side)) for side in ("x", "width")] == pytest.approx([-0.15, 1.3], abs=1e-3)
     assert page.locator(".field .arrow").count() == 0 and page.locator(".examples .box.moved").count() == 6
     assert page.locator(".legend .key").all_inner_texts() == ["P: proposal", "P̂r: region for the box", "ground truth"]
-    assert page.inner_text(".figures .localization .value >> nth=0") == "11.4 %"
+    assert page.inner_text(".figures .localization .value >> nth=0") == "11.4 % of P"
     assert not page.broken
     page.close()
 

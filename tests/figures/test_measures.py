@@ -175,7 +175,7 @@ def test_field_leads_from_the_plain_grid(ax):
 @pytest.mark.parametrize(
     ("name", "label"),
     [
-        ("classification_offset", "|ΔC| (% of P’s size)"),
+        ("classification_offset", "|ΔC| (% of P)"),
         ("localization_offset_px", "|ΔR| (pixels)"),
         ("classification_direction", "direction of ΔC (degrees)"),
     ],

@@ -51,14 +51,14 @@ def test_peaks_are_those_of_the_level_with_most_objects() -> None:
 @pytest.mark.parametrize(
     ("classification", "localization", "sentence"),
     [
-        (0.18, 0.15, "Displacement of classification 18.0%, of localization 15.0% of P’s size: classification is moved "
+        (0.18, 0.15, "Displacement of classification 18.0%, of localization 15.0% of P: classification is moved "
                      "farther."),
-        (0.1, 0.15, "Displacement of classification 10.0%, of localization 15.0% of P’s size: localization is moved "
+        (0.1, 0.15, "Displacement of classification 10.0%, of localization 15.0% of P: localization is moved "
                     "farther."),
-        (0.15, 0.155, "Displacement of classification 15.0%, of localization 15.5% of P’s size: no difference shown."),
-        (None, 0.114, "Displacement of localization 11.4% of P’s size; classification reads P itself."),
-        (0.2, None, "Displacement of classification 20.0% of P’s size; localization reads P itself."),
-        (0.0, 0.0004, "Displacement of classification 0.0%, of localization <0.1% of P’s size: no difference shown."),
+        (0.15, 0.155, "Displacement of classification 15.0%, of localization 15.5% of P: no difference shown."),
+        (None, 0.114, "Displacement of localization 11.4% of P; classification reads P itself."),
+        (0.2, None, "Displacement of classification 20.0% of P; localization reads P itself."),
+        (0.0, 0.0004, "Displacement of classification 0.0%, of localization <0.1% of P: no difference shown."),
     ],
 )  # fmt: skip
 def test_displacement_is_told_for_each_task(

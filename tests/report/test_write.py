@@ -122,7 +122,7 @@ def test_the_report_of_double_head_tells_of_its_only_region(dataset, tiny_config
     page = " ".join(write_report(report, Shown(None, []), SOURCE, tmp_path).read_text().split())
     assert "For the box, it moves the bins of P by ΔR" in page and "For the class, it moves" not in page
     length = f"{100 * found.mean('localization_offset'):.1f}"
-    assert length == "11.4" and re.search(r"\|ΔR\| \(% of P’s size\).{,200}" + length, page)
+    assert length == "11.4" and re.search(r"\|ΔR\| \(% of P\).{,200}" + length, page)
     assert (tmp_path / "displacements.png").exists()
 
 

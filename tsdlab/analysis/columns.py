@@ -99,7 +99,7 @@ class Column:
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
 
-_SIZE = "% of P’s size"
+_SIZE = "% of P"
 _PIXELS = "pixels"
 _ROUNDING = 1e-4  # of P's size; a shorter shift is float32's rounding of coordinates, and has no direction
 _TURN = np.linspace(-180, 180, 25)

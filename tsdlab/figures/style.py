@@ -22,6 +22,9 @@ PALETTE = {
     "tsd, no constraint": "#56B4E9",
 }
 CYCLE = ("#882255", "#56B4E9", "#E69F00", "#CC79A7", "#8C6D31", "#44AA99", "#7F7F7F", "#F0E442")
+# Levels of the pyramid, from fine to coarse. Found by a search: each has a contrast of 3 with a white and with a dark
+# page (#212121), and is as far as possible from the others, the tasks and the truth in four kinds of colour vision.
+LEVEL_COLORS = ("#8B633B", "#7C40F7", "#C4169C", "#C87D90", "#8B8AEE")
 
 
 def color_of(name: str, position: int) -> str:

@@ -80,7 +80,7 @@ def _displacement(analysis: Analysis) -> Sentence:
     parts: Sentence = [("Displacement of ", "")]
     for i, (task, mean) in enumerate(means.items()):
         parts += [(", of " if i else "", ""), (f"{task} {percent(mean)}", task)]
-    parts.append((" of P’s size", ""))
+    parts.append((" of P", ""))
     for task in TASKS:
         if task not in means:
             parts += [("; ", ""), (task, task), (" reads P itself", "")]

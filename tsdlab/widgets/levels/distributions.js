@@ -2,9 +2,9 @@
 
 import { html, svg } from "../page/dom.js";
 import { scale, ticks } from "../page/numbers.js";
-import { outline } from "./shapes.js";
+import { dot, outline } from "./shapes.js";
 
-const [LEFT, RIGHT, ABOVE, BELOW, BETWEEN] = [54, 52, 20, 18, 8]; // pixels
+const [LEFT, RIGHT, ABOVE, BELOW, BETWEEN] = [66, 44, 20, 18, 8]; // pixels
 
 export class Distributions {
   constructor(page) {
@@ -31,12 +31,12 @@ export class Distributions {
       ticks(...edges, (width - LEFT - RIGHT) / 56).map(([value, text]) => [
         svg("line", { class: "grid", x1: x(value), x2: x(value), y1: ABOVE, y2: height - BELOW }),
         svg("text", { x: x(value), y: height - 4, "text-anchor": "middle" }, text)]),
-      levels.map((level, i) => this.level(level, page.fixed.levels[i], column, { x, edges, width, row, floor: ABOVE + (i + 1) * row })));
+      levels.map((level, i) => this.level(level, i, column, { x, edges, width, row, floor: ABOVE + (i + 1) * row })));
   }
 
-  level({ count, mean, all, chosen }, name, column, { x, edges, width, row, floor }) {
+  level({ count, mean, all, chosen }, index, column, { x, edges, width, row, floor }) {
     const { page } = this;
-    const picked = page.state("level");
+    const [name, picked] = [page.fixed.levels[index], page.state("level")];
     const peak = Math.max(...all, ...chosen, 1e-9); // each level has its own scale: one with few proposals has high bars
     const curve = (shares, style) =>
       svg("path", { class: style, d: outline(shares, x, edges, floor, row - 4, peak) + (style === "line" ? "" : "z") });
@@ -51,9 +51,10 @@ export class Distributions {
     page.narrowed ? curve(all, "outline") : null,
     curve(chosen, "fill"), count ? curve(chosen, "line") : null,
     svg("line", { class: "floor", x1: LEFT, x2: width - RIGHT, y1: floor, y2: floor }),
-    svg("text", { class: "name", x: 0, y: middle + 1 }, `level ${name}`),
-    svg("text", { x: 0, y: middle + 13 }, count ? `${count}` : "none"),
-    svg("text", { class: "value", x: width, y: middle + 4, "text-anchor": "end" }, page.format(mean, column)),
+    dot(page, index, 5, middle - 3),
+    svg("text", { class: "name", x: 13, y: middle + 1 }, `level ${name}`),
+    svg("text", { x: 13, y: middle + 13 }, count ? `${count}` : "none"),
+    svg("text", { class: "value", x: width, y: middle + 4, "text-anchor": "end" }, page.number(mean, column)),
     at === null ? null : svg("line", { class: "mean", x1: at, x2: at, y1: floor - row + 4, y2: floor }));
   }
 }

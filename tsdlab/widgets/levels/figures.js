@@ -3,9 +3,9 @@
 import { html } from "../page/dom.js";
 
 // How far the regions are moved, where to, and with what gain.
+const MOVED = { classification_offset: "classification moved, |ΔC|", localization_offset: "localization moved, |ΔR|" };
 const FIGURES = [
-  "classification_offset", "localization_offset", "grid_on_salient", "moved_on_salient", "centre_distance",
-  "localization_centre_distance",
+  ...Object.keys(MOVED), "grid_on_salient", "moved_on_salient", "centre_distance", "localization_centre_distance",
 ];
 
 export class Figures {
@@ -24,7 +24,7 @@ export class Figures {
         html("span", { class: "name" }, text), html("span", { class: "value" }, value), html("span", { class: "reference" }, reference));
     this.element.replaceChildren(
       figure(String(count), `proposals in ${images} images`, `of ${total}`),
-      ...columns.map((column) => figure(page.format(means[column.name], column), column.title,
+      ...columns.map((column) => figure(page.format(means[column.name], column), MOVED[column.name] ?? column.title,
         count < total ? `mean; all: ${page.format(meansOfAll[column.name], column)}` : "mean", column)));
   }
 }

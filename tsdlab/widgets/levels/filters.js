@@ -1,13 +1,14 @@
 // The top row: which proposals are shown.
 
 import { html, segments, select } from "../page/dom.js";
+import { levelKey } from "./shapes.js";
 import { SizeRange } from "./size_range.js";
 
 export class Filters {
   constructor(page) {
     this.page = page;
     const { levels, categories } = page.fixed;
-    this.levels = segments(["all", ...levels].map((name) => [name, [name, html("small")], name === "all" ? "show all levels" : `show only level ${name}`]),
+    this.levels = segments(["all", ...levels].map((name, i) => [name, [i ? levelKey(page, i - 1) : null, name, html("small")], i ? `show only level ${name}` : "show all levels"]),
       (level) => page.set({ level }), { role: "group", "aria-label": "level" });
     this.category = select("show only objects of this class", ["all", ...categories].map((name) => [name, name]), (category) => page.set({ category }));
     this.size = new SizeRange(page);

@@ -33,12 +33,12 @@ class LevelsPage extends Page {
     this.figures = new Figures(this);
     this.scatter = new Scatter(this);
     this.selected = new Selected(this);
-    this.panels = [this.scatter, new Distributions(this), new MeanField(this), this.selected, new Examples(this)];
+    this.panels = [this.scatter, new Distributions(this), new MeanField(this), new Examples(this), this.selected];
     this.code = html("code");
     root.append(
-      this.filters.element, this.figures.element,
+      this.filters.element, legend(this.fixed.regions), this.figures.element,
       html("div", { class: "panels" }, this.panels.map(({ element }) => element)),
-      html("footer", {}, legend(this.fixed.regions), this.code), this.notice);
+      html("footer", {}, this.code), this.notice);
     this.resizes = new ResizeObserver(() => {
       this.drawn = null;
       this.redraw();
@@ -56,8 +56,14 @@ class LevelsPage extends Page {
     return this.fixed.columns.find((column) => column.name === name) ?? { name, title: name, label: name, role: "proposal" };
   }
 
-  format(value, { unit }) {
-    return unit?.startsWith("%") && value !== null ? `${fixed(value, 1)} %` : short(value);
+  /** A value of a column, beside a label that has the unit. */
+  number(value, { unit }) {
+    return unit?.startsWith("%") ? fixed(value, 1) : short(value);
+  }
+
+  /** A value of a column with its unit. */
+  format(value, column) {
+    return column.unit?.startsWith("%") && value !== null ? `${this.number(value, column)} ${column.unit}` : short(value);
   }
 
   draw(all) {

@@ -20,7 +20,7 @@ export class MeanField {
     const arrows = moved.filter(([, { offsets }]) => offsets);
     const boxes = moved.filter(([, { offsets }]) => !offsets);
     const note = boxes.map(([task, { translation }]) =>
-      `mean ${task === "classification" ? "ΔC" : "ΔR"} (${translation.map((part) => fixed(part, 1)).join(", ")}) % of P’s size`);
+      `mean ${task === "classification" ? "ΔC" : "ΔR"} (${translation.map((part) => fixed(part, 1).replace("-", "−")).join(", ")}) % of P`);
     this.body.replaceChildren(
       svg("svg", { viewBox: "-0.27 -0.27 1.54 1.54", role: "img", "aria-label": "mean displacement on the proposal" },
         svg("rect", { class: "box proposal", x: 0, y: 0, width: 1, height: 1 }),

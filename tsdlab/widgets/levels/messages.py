@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tsdlab.analysis.columns import COLUMNS
 from tsdlab.analysis.tables import FollowedTable, even_edges, shares
-from tsdlab.figures.style import PALETTE
+from tsdlab.figures.style import LEVEL_COLORS, PALETTE
 from tsdlab.structures import RegionTrace
 from tsdlab.widgets.levels.crops import Crops
 from tsdlab.widgets.levels.state import LevelsState, whole_size
@@ -42,6 +42,7 @@ def table_message(table: FollowedTable) -> dict[str, Any]:
         "total": len(table),
         "images": len(np.unique(table.images)),
         "palette": {role: PALETTE[role] for role in _ROLES},
+        "level_colors": [LEVEL_COLORS[i % len(LEVEL_COLORS)] for i in range(len(table.levels))],
         "means": _in_units(table.means(everything)),
         "regions": _regions(table, everything),
     }  # fmt: skip

@@ -1,4 +1,4 @@
-// Single proposals: examples from small to large x, and the selected one.
+// Single proposals: examples from small to large x, and the selected one, which has no panel before there is one.
 
 import { button, html } from "../page/dom.js";
 import { crop, nothing } from "./shapes.js";
@@ -18,7 +18,8 @@ export class Examples {
     const cards = page.told("shown").examples.map((example) =>
       button([crop(example), html("span", {}, example.category, html("b", {}, page.format(example.values[column.name], column)))],
         "open this proposal in the explorer", () => page.set({ selected: example.row }), { class: "card" }));
-    this.body.replaceChildren(...(cards.length ? cards : [nothing()]));
+    const hint = html("p", { class: "note" }, "A click on an example, or on a point of the plot, shows its proposal here and in the explorer.");
+    this.body.replaceChildren(...(cards.length ? [...cards, hint] : [nothing()]));
   }
 }
 
@@ -32,17 +33,14 @@ export class Selected {
   draw() {
     const { page } = this;
     const opened = page.told("opened");
-    if (opened.row === undefined) {
-      const hint = "Click a point or an example to see its proposal here and in the explorer.";
-      this.body.replaceChildren(html("p", { class: "empty" }, hint));
-      return;
-    }
+    this.element.hidden = opened.row === undefined;
+    if (this.element.hidden) return;
     const columns = [...new Set([page.state("x"), page.state("y")])].map((name) => page.column(name));
     this.body.replaceChildren(
       crop(opened),
       html("p", { class: "caption" }, html("b", {}, opened.category), ` in image ${opened.image}, level ${opened.level}`,
         button("clear", "select no proposal", () => page.set({ selected: null }), { class: "clear" })),
       html("table", {}, columns.map((column) =>
-        html("tr", {}, html("th", {}, column.label), html("td", {}, page.format(opened.values[column.name], column))))));
+        html("tr", {}, html("th", {}, column.label), html("td", {}, page.number(opened.values[column.name], column))))));
   }
 }

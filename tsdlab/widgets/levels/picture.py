@@ -12,11 +12,12 @@ from tsdlab.analysis.displacement import ALL_LEVELS
 from tsdlab.analysis.tables import ALL_CATEGORIES, FollowedTable, even_edges, shares
 from tsdlab.figures import plots
 from tsdlab.figures.names import drawn, find_fonts
-from tsdlab.figures.style import PALETTE
+from tsdlab.figures.style import LEVEL_COLORS, PALETTE
 from tsdlab.widgets.levels.crops import Crop, Crops
 from tsdlab.widgets.levels.state import LevelsState
 
 _EXAMPLES = 4
+_MARKS = "os^D"  # of the levels, as on the page
 
 
 def draw_levels(table: FollowedTable, state: LevelsState, crops: Crops) -> Figure:
@@ -53,11 +54,17 @@ def _caption(table: FollowedTable, state: LevelsState, count: int) -> str:
 def _draw_scatter(table: FollowedTable, state: LevelsState, chosen: np.ndarray, ax: Axes) -> None:
     x, y = (table.column(name) * COLUMNS[name].scale for name in (state.x, state.y))
     ax.plot(x[~chosen], y[~chosen], ".", color="0.85", markersize=3)
-    ax.plot(x[chosen], y[chosen], ".", color="0.25", markersize=4, alpha=0.6)
+    for i, level in enumerate(table.levels):
+        rows = chosen & (table.followed.levels.numpy() == i)
+        ax.plot(x[rows], y[rows], _MARKS[i % len(_MARKS)], color=LEVEL_COLORS[i % len(LEVEL_COLORS)], markersize=4,
+                markeredgecolor="white", markeredgewidth=0.3, label=f"level {level}")  # fmt: skip
     if state.selected is not None:
         ax.plot(x[state.selected], y[state.selected], "o", markersize=10, markerfacecolor="none", color="black")
     ax.set(xlabel=COLUMNS[state.x].label, ylabel=COLUMNS[state.y].label)
-    plots.plain_axes(ax)
+    plots.plain_axes(ax, legend=False)
+    ax.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=9, handletextpad=0, columnspacing=1
+    )
 
 
 def _draw_distributions(table: FollowedTable, state: LevelsState, ax: Axes) -> None:

@@ -2,7 +2,7 @@
 
 import { html, setAttributes, svg } from "../page/dom.js";
 import { scale, ticks } from "../page/numbers.js";
-import { dot } from "./shapes.js";
+import { dot, levelKey } from "./shapes.js";
 
 const REACH = 16; // pixels around the pointer in which a point is taken
 const MARGIN = { left: 46, right: 8, top: 26, bottom: 38 };
@@ -49,11 +49,11 @@ export class Scatter {
     this.drawing.replaceChildren(
       this.axes(xs.edges, ys.edges, width, height, middle),
       svg("g", {}, others.map((point) => svg("circle", { class: "rest", cx: this.x(point[1]), cy: this.y(point[2]), r: 1.6 }))),
-      svg("g", {}, this.points.map(({ point, x, y }) => dot(point[3], levels.length, x, y))),
+      svg("g", {}, this.points.map(({ point, x, y }) => dot(page, point[3], x, y))),
       ...(points.length ? [] : [empty]), this.hoverRing, this.ring);
     this.hover(null);
     this.key.replaceChildren(
-      ...levels.map((name, i) => html("span", {}, svg("svg", { width: 12, height: 12 }, dot(i, levels.length, 6, 6)), `level ${name}`)),
+      ...levels.map((name, i) => html("span", {}, levelKey(page, i), `level ${name}`)),
       html("span", { class: "note" }, drawable > points.length ? `${points.length} of ${drawable} drawn` : ""));
     this.drawRing();
   }

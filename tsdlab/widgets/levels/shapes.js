@@ -4,18 +4,20 @@ import { html, svg } from "../page/dom.js";
 
 const COARSE = 160; // pixels; the pixels of a smaller crop are shown as squares
 
-/** The mark of a point: levels differ in shape and in shade. Circle, square, triangle, diamond, then again; coarser is darker. */
-export function dot(level, levels, x, y) {
+/** The mark of a point: levels differ in shape and in colour. Circle, square, triangle, diamond, then again. */
+export function dot(page, level, x, y) {
   const r = 3.6;
-  const depth = levels < 2 ? 50 : (100 * level) / (levels - 1);
   const shapes = [
     `M${x - r} ${y}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0z`,
     `M${x - r} ${y - r}h${2 * r}v${2 * r}h${-2 * r}z`,
     `M${x} ${y - 1.3 * r}l${1.25 * r} ${2.2 * r}h${-2.5 * r}z`,
     `M${x} ${y - 1.4 * r}l${1.4 * r} ${1.4 * r}l${-1.4 * r} ${1.4 * r}l${-1.4 * r} ${-1.4 * r}z`,
   ];
-  return svg("path", { class: "dot", d: shapes[level % 4], style: `--depth: ${depth}%` });
+  return svg("path", { class: "dot", d: shapes[level % 4], style: `--level: ${page.fixed.level_colors[level]}` });
 }
+
+/** The mark of a level as a key in text. */
+export const levelKey = (page, level) => svg("svg", { class: "level-mark", width: 12, height: 12, "aria-hidden": "true" }, dot(page, level, 6, 6));
 
 /** The outline of a histogram, from its left end to its right end. */
 export function outline(heights, x, [low, high], floor, height, peak) {
