@@ -44,13 +44,14 @@ def test_an_error_is_the_same_with_workers(workers: int, tmp_path: Path) -> None
         list(batch_loader(dataset, [[0], [0, 1]], workers))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="uses Linux's signals and limits")
 @pytest.mark.parametrize(
     ("signum", "said"),
     [
         (signal.SIGKILL, "SIGKILL: the system does this when memory runs out; use fewer of them"),
-        pytest.param(signal.SIGSEGV, "SIGSEGV: memory may have run out", marks=pytest.mark.slow),
-        pytest.param(signal.SIGBUS, "SIGBUS: shared memory", marks=pytest.mark.slow),
+        (signal.SIGSEGV, "SIGSEGV: memory may have run out"),
+        (signal.SIGBUS, "SIGBUS: shared memory"),
     ],
 )
 def test_a_worker_that_dies_is_said_where_its_batch_is_due(signum: signal.Signals, said: str, tmp_path: Path) -> None:

@@ -68,9 +68,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # An object takes about 60 bytes: 32 for its box, 8 for its area, the rest for its ids. The name, the id and the size of
 # an image take 80. A data set that is open also has lists of all ids and sizes: about 160 bytes an image.
-@pytest.mark.parametrize(
-    ("use", "bytes_per_image"), [(check, 900), pytest.param(open_for_training, 1000, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("use", "bytes_per_image"), [(check, 900), (open_for_training, 1000)])
 def test_peak_memory_grows_by_the_columns_alone(
     use: Callable[[Path], None], bytes_per_image: int, folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

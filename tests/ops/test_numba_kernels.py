@@ -72,6 +72,7 @@ def test_nothing_is_compiled_at_import():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow  # everything is compiled again
 def test_without_a_place_for_compiled_code():
     code = "import torch; from tests.ops.test_numba_kernels import pool_and_gradients; pool_and_gradients()"
     nowhere = os.environ | {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}
