@@ -301,7 +301,7 @@ def measure(
     }
     annotations = dataset.content.annotations if isinstance(dataset, CocoDataset) else dataset.annotations
     truth = COCO({**frame, "annotations": _ground_truth(annotations, numbers_of_images)})
-    found = COCO({**frame, "annotations": _renumbered(detections, dataset, numbers_of_images)})
+    found = COCO({**frame, "annotations": _renumbered(result_columns(dataset, detections), numbers_of_images)})
     evaluation = COCOeval_faster(truth, found, "bbox")
     evaluation.evaluate()
     evaluation.accumulate()
@@ -346,22 +346,45 @@ def _ground_truth(columns: Annotations, numbers_of_images: dict[int, int]) -> li
     ]
 
 
-def _renumbered(
-    detections: list[dict[str, Any]], dataset: CocoDataset | Items, numbers_of_images: dict[int, int]
-) -> list[dict[str, Any]]:
-    """`detections` as COCOeval takes them."""
+@dataclass(frozen=True)
+class ResultColumns:
+    """Detections as columns of equal length."""
+
+    images: np.ndarray  # [D] index into the images of the dataset
+    labels: np.ndarray  # [D] 1…C, by the dataset's categories
+    boxes: np.ndarray  # [D, 4] float64 (x, y, width, height), pixels
+    scores: np.ndarray  # [D] float64
+
+
+def result_columns(dataset: CocoDataset | Items, detections: list[dict[str, Any]]) -> ResultColumns:
+    """`detections` (COCO's result format) with the dataset's own numbers for images and categories.
+
+    Raises:
+        InputError: an id of a detection is not in the annotation file.
+    """
     images, categories = Ids(dataset.image_ids), Ids([category.id for category in dataset.categories])
+    return ResultColumns(
+        images=np.array([_position("image_id", d, images, dataset) for d in detections], dtype=np.int64),
+        labels=np.array([1 + _position("category_id", d, categories, dataset) for d in detections], dtype=np.int64),
+        boxes=np.array([d["bbox"] for d in detections], dtype=np.float64).reshape(-1, 4),
+        scores=np.array([d["score"] for d in detections], dtype=np.float64),
+    )
+
+
+def _renumbered(columns: ResultColumns, numbers_of_images: dict[int, int]) -> list[dict[str, Any]]:
+    """Detections as COCOeval takes them."""
+    rows = zip(columns.images.tolist(), columns.labels.tolist(), columns.boxes.tolist(), columns.scores.tolist())
     return [
         {
             "id": number,
-            "image_id": numbers_of_images[_position("image_id", detection, images, dataset)],
-            "category_id": 1 + _position("category_id", detection, categories, dataset),
-            "bbox": detection["bbox"],
-            "score": detection["score"],
+            "image_id": numbers_of_images[image],
+            "category_id": label,
+            "bbox": box,
+            "score": score,
             "iscrowd": 0,
-            "area": detection["bbox"][2] * detection["bbox"][3],
+            "area": box[2] * box[3],
         }
-        for number, detection in enumerate(detections, 1)
+        for number, (image, label, box, score) in enumerate(rows, 1)
     ]
 
 

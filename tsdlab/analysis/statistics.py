@@ -49,6 +49,20 @@ class Estimate:
 NOTHING = Estimate(None, None, None, 0)  # nothing was observed
 
 
+def draws(image: int, replicates: int, seed: int = 0) -> np.ndarray:
+    """How often an image counts, [1 + replicates]: once in the data, and in each replicate as often as it is drawn."""
+    return np.concatenate([[1.0], np.random.default_rng([seed, image]).poisson(1.0, replicates)])
+
+
+def estimate(values: np.ndarray, count: float) -> Estimate:
+    """The estimate of a statistic, [1 + replicates]: its value on the data, then on each replicate."""
+    drawn = values[1:][np.isfinite(values[1:])]
+    if not np.isfinite(values[0]):
+        return Estimate(None, None, None, round(count))
+    low, high = np.quantile(drawn, _TAILS) if len(drawn) else (values[0], values[0])
+    return Estimate(float(values[0]), float(low), float(high), round(count))
+
+
 class Tally:
     """Collects observations over a data set, by name, and gives their means, correlations and shares.
 
@@ -67,8 +81,7 @@ class Tally:
 
     def begin(self, image: int) -> None:
         """Observations added from now on belong to image number `image` of the data set."""
-        drawn = np.random.default_rng([self.seed, image]).poisson(1.0, self.replicates)
-        self._weights = np.concatenate([[1.0], drawn])
+        self._weights = draws(image, self.replicates, self.seed)
 
     def add(self, name: Name, values: Any) -> None:
         """Add values [n] or [n, columns], for `mean` and `means`."""
@@ -194,8 +207,4 @@ def _estimate(above: np.ndarray, below: np.ndarray, count: float) -> Estimate:
     """The estimate above / below; entry 0 of both is from the data, the others are from the replicates."""
     with np.errstate(divide="ignore", invalid="ignore"):
         values = above / below
-    drawn = values[1:][np.isfinite(values[1:])]
-    if not np.isfinite(values[0]):
-        return Estimate(None, None, None, round(count))
-    low, high = np.quantile(drawn, _TAILS) if len(drawn) else (values[0], values[0])
-    return Estimate(float(values[0]), float(low), float(high), round(count))
+    return estimate(values, count)
