@@ -10,15 +10,19 @@ import pytest
 from tsdlab import progress
 from tsdlab.analysis.analyze import analyze
 from tsdlab.analysis.displacement import follow_images, measure_displacement
+from tsdlab.analysis.find_errors import find_errors
 from tsdlab.data.badges.dataset import make_badges
 from tsdlab.data.check import check_folder
-from tsdlab.evaluation import collect_detections, evaluate
+from tsdlab.evaluation import collect_detections, detect_all, evaluate
 from tsdlab.training import train
 
 
 @pytest.mark.parametrize(
     "function",
-    [train, evaluate, collect_detections, analyze, measure_displacement, follow_images, check_folder, make_badges],
+    [
+        *(train, evaluate, collect_detections, detect_all, analyze, find_errors),
+        *(measure_displacement, follow_images, check_folder, make_badges),
+    ],
 )
 def test_progress_is_shown_unless_asked_otherwise(function: Callable[..., object]) -> None:
     assert inspect.signature(function).parameters["progress"].default is True

@@ -143,11 +143,8 @@ def evaluate(
     Raises:
         ValueError: the dataset has a category that the model does not know.
     """
-    model = _detecting(model)
-    dataset = _evaluated(dataset, model)
-    detections, targets = _detect(model, dataset, batch_size, score_thresh, progress, workers)
-    seen = dataset.with_targets(targets) if isinstance(dataset, Items) else dataset
-    return measure(seen, detections, _detections_per_image(model))
+    found = detect_all(model, dataset, batch_size, score_thresh, progress, workers)
+    return measure(found.dataset, found.results, found.detections_per_image)
 
 
 def _detecting(model: Any) -> Detector | AugmentedDetector:
@@ -209,21 +206,44 @@ def collect_detections(
     Raises:
         InputError: an argument cannot be used, or the dataset has a category that the model does not know.
     """
-    return _detect(model, dataset, batch_size, score_thresh, progress, workers, indices)[0]
+    return detect_all(model, dataset, batch_size, score_thresh, progress, workers, indices).results
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What a detector finds in a data set."""
+
+    dataset: CocoDataset | Items  # its objects are those that were read together with the images
+    results: list[dict[str, Any]]  # as `collect_detections` returns them
+    detections_per_image: int  # the most that the detector gives
 
 
 @torch.inference_mode()
-def _detect(
+def detect_all(
     model: Detector | AugmentedDetector,
     dataset: Any,
-    batch_size: int,
-    score_thresh: float | None,
-    progress: bool,
-    workers: int,
+    batch_size: int = 8,
+    score_thresh: float | None = None,
+    progress: bool = True,
+    workers: int = 0,
     indices: Iterable[int] | None = None,
-) -> tuple[list[dict[str, Any]], dict[int, Target]]:
-    """As `collect_detections`, and the boxes and labels that were read with each image, by its index."""
-    model, dataset = _detecting(model), _evaluated(dataset, model)
+) -> Detections:
+    """As `collect_detections`, with the data set that the detections are to be compared with.
+
+    Args:
+        model: see `collect_detections`.
+        dataset: the images and objects, as `evaluate` takes them.
+        batch_size: see `collect_detections`.
+        score_thresh: see `collect_detections`.
+        progress: see `collect_detections`.
+        workers: see `collect_detections`.
+        indices: see `collect_detections`.
+
+    Raises:
+        InputError: an argument cannot be used, or the dataset has a category that the model does not know.
+    """
+    model = _detecting(model)
+    dataset = _evaluated(dataset, model)
     check_value("batch_size", batch_size, BatchSize)
     check_value("workers", workers, Workers)
     to_category = label_to_category(model, dataset)
@@ -244,7 +264,8 @@ def _detect(
             detections = model.detect([image.to(device) for image in images], postprocessing)
             for index, found in zip(batch, detections):
                 results += _as_results(found, dataset.image_ids[index], to_category)
-    return results, seen
+    compared = dataset.with_targets(seen) if isinstance(dataset, Items) else dataset
+    return Detections(compared, results, _detections_per_image(model))
 
 
 def _equal_sizes(part: list[int], sizes: Sequence[tuple[int, int] | None], batch_size: int) -> list[list[int]]:

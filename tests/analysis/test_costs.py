@@ -51,17 +51,24 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
     return judge(dataset_of(tmp_path_factory.mktemp("judged"), annotations), detections)
 
 
-def test_ap_is_that_of_coco(tmp_path: Path):
-    annotations, detections = case(3)
-    # A crowd, in which one detection lies, and a second object that the crowd's detection does not find.
-    annotations.append({"id": 999, "image_id": 2, "category_id": 3, "bbox": [0, 0, 200, 200], "area": 9, "iscrowd": 1})
+@pytest.mark.parametrize("seed", range(3, 8))
+def test_ap_is_that_of_coco(seed: int, tmp_path: Path):
+    annotations, detections = case(seed)
+    # A crowd with a detection of which 70% lie in it: it counts only where an object has to be found better than that.
+    annotations.append({"id": 999, "image_id": 2, "category_id": 3, "bbox": [0, 0, 100, 200], "area": 9, "iscrowd": 1})
+    detections.append({"image_id": 2, "category_id": 3, "bbox": [30, 0, 100, 150], "score": 0.999})
     dataset = dataset_of(tmp_path, annotations)
     found = error_costs(judge(dataset, detections), replicates=1)
     metrics = measure(dataset, detections)
-    assert found.overall.AP50.value == pytest.approx(metrics.AP50)
-    assert {name: costs.AP50.value for name, costs in found.per_class.items()} == pytest.approx(
-        {name: values["AP50"] for name, values in metrics.per_class.items()}
-    )
+    for number in ("AP", "AP50"):
+        assert getattr(found.overall, number).value == pytest.approx(getattr(metrics, number))
+        assert {name: getattr(costs, number).value for name, costs in found.per_class.items()} == pytest.approx(
+            {name: values[number] for name, values in metrics.per_class.items()}
+        )
+    assert found.overall.loose.value == pytest.approx(metrics.AP50 - metrics.AP)
+    localization, classification = (found.overall.kinds[kind].value for kind in ("localization", "classification"))
+    expected = metrics.AP50 - metrics.AP + localization - classification
+    assert found.localization_minus_classification.value == pytest.approx(expected)
 
 
 def test_classes_and_sizes_add_up(judged: Judged):
@@ -78,6 +85,7 @@ def test_intervals_come_from_the_images(judged: Judged):
     found = error_costs(judged, replicates=300)
     for estimate in (found.overall.AP50, *found.overall.kinds.values()):
         assert estimate.low <= estimate.high
+    assert found.overall.AP.low < found.overall.AP.value < found.overall.AP.high
     assert found.overall.AP50.low < found.overall.AP50.value < found.overall.AP50.high
     assert found == error_costs(judged, replicates=300)  # the draws depend on the images alone
 

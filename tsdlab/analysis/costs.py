@@ -2,7 +2,10 @@
 
 The cost of a kind is the AP50 that would be gained if its errors were mended and all others stayed; `errors` says what
 the kinds are and how each is mended. The costs do not add up to what is missing from 100, because one error can hide
-another. A class whose objects are all missed gains nothing when nobody looks for them any more: it has no AP then.
+another. AP50 asks a box only for an IoU of 0.5. What is lost because COCO's AP asks for more is AP50 − AP: the cost of
+loose boxes, which find their object and do not fit it well enough.
+
+A class whose objects are all missed gains nothing when nobody looks for them any more: it has no AP then.
 """
 
 from __future__ import annotations
@@ -24,10 +27,12 @@ _AT_ONCE = 4_000_000  # numbers of a block of replicates
 
 @dataclass(frozen=True)
 class Costs:
-    """AP50 and what it would gain, in percent. The counts are those of the objects, and of the errors."""
+    """AP, AP50, and what they would gain, in percent. The counts are those of the objects, and of the errors."""
 
+    AP: Estimate
     AP50: Estimate
-    kinds: dict[str, Estimate]  # by KINDS
+    loose: Estimate  # AP50 − AP; counts the objects that are found
+    kinds: dict[str, Estimate]  # by KINDS, the gain of AP50
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class ErrorCosts:
     overall: Costs
     per_class: dict[str, Costs]  # of the AP50 of the class; an error of classification is one of its object's class
     per_size: dict[str, dict[str, Estimate]]  # size of object or detection → kind → gain of the overall AP50
+    # Loose boxes and errors of localization cost this much more than errors of classification.
+    localization_minus_classification: Estimate
     wrong_detections: Estimate  # the gain if no detection were wrong
     objects_not_found: Estimate  # the gain if the objects that were not found were left out
 
@@ -54,13 +61,13 @@ def error_costs(judged: Judged, replicates: int = REPLICATES) -> ErrorCosts:
 def compare_costs(first: Judged, second: Judged, replicates: int = REPLICATES) -> ErrorCosts:
     """How much more the errors of the second model cost than those of the first one, on the same images.
 
-    Each replicate of the bootstrap draws the same images for both. `AP50` is the difference of their AP50.
+    Each replicate of the bootstrap draws the same images for both. `AP` and `AP50` are the differences of theirs.
     """
     a, b = _gains(first, replicates), _gains(second, replicates)
     return _estimates({name: b[name] - a[name] for name in a}, second)
 
 
-# Where a gain belongs: ("AP50",), (kind,), (kind, size), ("wrong",) or ("unfound",).
+# Where a gain belongs: ("AP",), ("AP50",), ("loose",), (kind,), (kind, size), ("wrong",) or ("unfound",).
 _Name = tuple[str, ...]
 
 
@@ -78,8 +85,12 @@ def _gains(judged: Judged, replicates: int) -> dict[_Name, np.ndarray]:
         return np.nan_to_num(of(label, correct, kept, wanted)) - now
 
     now = of(judged.label, right, counts, every)
+    at_thresholds = [of(judged.label, at == CORRECT, at != IGNORED, every) for at in judged.outcome[1:]]
+    ap = np.mean([now, *at_thresholds], axis=0)
     gains: dict[_Name, np.ndarray] = {
+        ("AP",): ap,
         ("AP50",): now,
+        ("loose",): now - ap,
         ("wrong",): gain(judged.label, right, right, every),
         ("unfound",): gain(judged.label, right, counts, judged.found),
     }
@@ -148,16 +159,31 @@ def _estimates(gains: dict[_Name, np.ndarray], judged: Judged) -> ErrorCosts:
             missed = missed & _between(judged.object_area, *_SIZES[size])
         return int(wrong.sum() + missed.sum())
 
+    def of_class(name: str, label: int, count: float) -> Estimate:
+        return estimate(gains[(name,)][:, label - 1], count)
+
+    objects = np.bincount(judged.object_label, minlength=1 + len(judged.categories))
+    found = np.bincount(judged.object_label[judged.found], minlength=1 + len(judged.categories))
+    localization = gains[("loose",)] + gains[("localization",)]
+    gains = {**gains, ("difference",): localization - gains[("classification",)]}
     return ErrorCosts(
-        overall=Costs(overall(("AP50",), len(judged.found)), {kind: overall((kind,), count(kind)) for kind in KINDS}),
+        overall=Costs(
+            overall(("AP",), len(judged.found)),
+            overall(("AP50",), len(judged.found)),
+            overall(("loose",), judged.found.sum()),
+            {kind: overall((kind,), count(kind)) for kind in KINDS},
+        ),
         per_class={
             name: Costs(
-                estimate(gains[("AP50",)][:, label - 1], int((judged.object_label == label).sum())),
-                {kind: estimate(gains[(kind,)][:, label - 1], count(kind, label)) for kind in KINDS},
+                of_class("AP", label, objects[label]),
+                of_class("AP50", label, objects[label]),
+                of_class("loose", label, found[label]),
+                {kind: of_class(kind, label, count(kind, label)) for kind in KINDS},
             )
             for label, name in enumerate(judged.categories, 1)
         },
         per_size={size: {kind: overall((kind, size), count(kind, size=size)) for kind in KINDS} for size in _SIZES},
+        localization_minus_classification=overall(("difference",), len(judged.found)),
         wrong_detections=overall(("wrong",), int((judged.kind >= 0).sum())),
         objects_not_found=overall(("unfound",), int((~judged.found).sum())),
     )

@@ -30,8 +30,10 @@ from tsdlab.evaluation import result_columns
 
 KINDS = ("classification", "localization", "both", "duplicate", "background", "missed")
 CORRECT, IGNORED = -1, -2  # what a detection can be instead: it finds an object, or lies in a crowd of its class
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # from which a detection finds an object; COCO's AP is the mean over them
 _CLASSIFICATION, _LOCALIZATION, _BOTH, _DUPLICATE, _BACKGROUND = range(5)
-_FINDS, _TOUCHES = 0.5, 0.1  # IoU from which a detection finds an object, and from which it has to do with one
+FINDS, _TOUCHES = 0.5, 0.1  # IoU from which a detection finds an object, and from which it has to do with one
+_WRONG = 0  # any number but CORRECT and IGNORED
 _MOST_DETECTIONS = 100  # of an image, by score; COCO counts no more
 
 
@@ -46,6 +48,8 @@ class Judged:
     image: np.ndarray  # [D] index of the image
     label: np.ndarray  # [D] 1…C
     score: np.ndarray  # [D]
+    boxes: np.ndarray  # [D, 4] (x, y, width, height), pixels
+    outcome: np.ndarray  # [10, D] at each of IOU_THRESHOLDS: CORRECT, IGNORED, or another number if it is wrong
     kind: np.ndarray  # [D] index into KINDS, or CORRECT, or IGNORED
     object: np.ndarray  # [D] the object that it finds, or would find with another place or class; -1 if there is none
     subject_label: np.ndarray  # [D] class of that object; if there is none, that of the detection
@@ -55,6 +59,7 @@ class Judged:
     object_image: np.ndarray  # [N] index of the image
     object_label: np.ndarray  # [N] 1…C
     object_area: np.ndarray  # [N] pixels²
+    object_boxes: np.ndarray  # [N, 4] (x, y, width, height), pixels
     found: np.ndarray  # [N] bool
     missed: np.ndarray  # [N] bool, see the kind of this name
 
@@ -83,13 +88,14 @@ def judge(dataset: CocoDataset | Items, detections: list[dict[str, Any]]) -> Jud
     boxes = given.boxes[order]
     kind = np.full(len(order), _BACKGROUND)
     near = np.full(len(order), -1)
+    outcome = np.full((len(IOU_THRESHOLDS), len(order)), _WRONG, dtype=np.int8)
     found = np.zeros(len(objects), dtype=bool)
-    in_image = dict(_by_image(truth.images[objects]))
-    crowds_of = dict(_by_image(truth.images[crowds]))
-    for index, rows in _by_image(image):
+    in_image = dict(by_image(truth.images[objects]))
+    crowds_of = dict(by_image(truth.images[crowds]))
+    for index, rows in by_image(image):
         here = in_image.get(index, np.zeros(0, dtype=int))
         around = crowds[crowds_of.get(index, np.zeros(0, dtype=int))]
-        kind[rows], at = _judge_image(
+        kind[rows], at, outcome[:, rows] = _judge_image(
             boxes[rows],
             label[rows],
             truth.boxes[objects[here]],
@@ -109,6 +115,8 @@ def judge(dataset: CocoDataset | Items, detections: list[dict[str, Any]]) -> Jud
         image=image,
         label=label,
         score=given.scores[order],
+        boxes=boxes,
+        outcome=outcome,
         kind=kind,
         object=near,
         subject_label=subject_label,
@@ -117,6 +125,7 @@ def judge(dataset: CocoDataset | Items, detections: list[dict[str, Any]]) -> Jud
         object_image=truth.images[objects],
         object_label=truth.labels[objects],
         object_area=truth.area[objects],
+        object_boxes=truth.boxes[objects],
         found=found,
         missed=~found & ~np.isin(np.arange(len(objects)), near[finds]),
     )
@@ -126,12 +135,12 @@ def _best_of_images(images: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """The detections that count, by falling score; of equal scores, the earlier one comes first."""
     order = np.argsort(-scores, kind="stable")
     kept = np.zeros(len(order), dtype=bool)
-    for _, rows in _by_image(images[order]):
+    for _, rows in by_image(images[order]):
         kept[rows[:_MOST_DETECTIONS]] = True
     return order[kept]
 
 
-def _by_image(images: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def by_image(images: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Each image and its rows, in their order."""
     order = np.argsort(images, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(images[order])) + 1):
@@ -146,35 +155,60 @@ def _judge_image(
     object_labels: np.ndarray,
     crowd_boxes: np.ndarray,
     crowd_labels: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Kind and object of the detections of an image, which come by falling score."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Kind, object and outcomes [10, D] of the detections of an image, which come by falling score."""
     kind, near = np.full(len(boxes), _BACKGROUND), np.full(len(boxes), -1)
+    outcome = np.full((len(IOU_THRESHOLDS), len(boxes)), _WRONG, dtype=np.int8)
     if len(object_boxes):
-        iou = np.asarray(mask.iou(boxes, object_boxes, [0] * len(object_boxes)))  # [D, N]
+        iou = iou_of(boxes, object_boxes)
         same = labels[:, None] == object_labels
-        free = np.ones(len(object_boxes), dtype=bool)
-        for row, (overlap, of_class) in enumerate(zip(iou, same)):
-            of_free = np.where(of_class & free, overlap, 0.0)
-            if of_free.max() >= _FINDS:
-                kind[row], near[row] = CORRECT, of_free.argmax()
-                free[near[row]] = False
+        finds = _match(iou, same)
+        outcome[finds >= 0] = CORRECT
+        right, found = finds[0] >= 0, np.isin(np.arange(len(object_boxes)), finds[0])
         own, other = np.where(same, iou, 0.0), np.where(same, 0.0, iou)
-        touches = (own.max(1) >= _TOUCHES) & (own.max(1) <= _FINDS)
-        named_wrong = other.max(1) >= _FINDS
-        twice = np.where(free, 0.0, own).max(1) >= _FINDS
+        touches = (own.max(1) >= _TOUCHES) & (own.max(1) <= FINDS)
+        named_wrong = other.max(1) >= FINDS
+        twice = np.where(found, own, 0.0).max(1) >= FINDS
         wrong = np.select(
             [touches, named_wrong, twice, iou.max(1) <= _TOUCHES],
             [_LOCALIZATION, _CLASSIFICATION, _DUPLICATE, _BACKGROUND],
             _BOTH,
         )
         of_wrong = np.select([touches, named_wrong], [own.argmax(1), other.argmax(1)], -1)
-        right = kind == CORRECT
-        kind, near = np.where(right, kind, wrong), np.where(right, near, of_wrong)
+        kind, near = np.where(right, CORRECT, wrong), np.where(right, finds[0], of_wrong)
     if len(crowd_boxes):
-        inside = np.asarray(mask.iou(boxes, crowd_boxes, [1] * len(crowd_boxes))) >= _FINDS
-        in_crowd = (inside & (labels[:, None] == crowd_labels)).any(1) & (kind != CORRECT)
+        inside = np.asarray(
+            mask.iou(boxes, crowd_boxes, [1] * len(crowd_boxes))
+        )  # share of each detection, [D, crowds]
+        most = np.where(labels[:, None] == crowd_labels, inside, 0.0).max(1)
+        outcome[(most >= IOU_THRESHOLDS[:, None]) & (outcome != CORRECT)] = IGNORED
+        in_crowd = outcome[0] == IGNORED
         kind[in_crowd], near[in_crowd] = IGNORED, -1
-    return kind, near
+    return kind, near, outcome
+
+
+def iou_of(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """IoU of boxes [D, 4] with others [N, 4], (x, y, width, height) both; [D, N]."""
+    return np.asarray(mask.iou(boxes, others, [0] * len(others))).reshape(len(boxes), len(others))
+
+
+def _match(iou: np.ndarray, may: np.ndarray) -> np.ndarray:
+    """The object that each detection finds at each of IOU_THRESHOLDS, −1 for none; [10, D].
+
+    A detection takes the object that it overlaps most, of those that no detection before it has taken.
+
+    Args:
+        iou: [D, N] of detections, by falling score, with objects.
+        may: [D, N] whether a detection may find an object.
+    """
+    finds = np.full((len(IOU_THRESHOLDS), len(iou)), -1)
+    free = np.ones((len(IOU_THRESHOLDS), iou.shape[1]), dtype=bool)
+    for row in np.flatnonzero(np.where(may, iou, 0.0).max(1) >= IOU_THRESHOLDS[0]):
+        of_free = np.where(free & may[row], iou[row], 0.0)  # [10, N]
+        best = of_free.argmax(1)
+        hits = np.flatnonzero(of_free.max(1) >= IOU_THRESHOLDS)
+        finds[hits, row], free[hits, best[hits]] = best[hits], False
+    return finds
 
 
 def _first_to_mend(kind: np.ndarray, near: np.ndarray, found: np.ndarray) -> np.ndarray:

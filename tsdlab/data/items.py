@@ -139,6 +139,12 @@ class Items(Sequence):
         items.categories = tuple(Category(label, name) for label, name in enumerate(items.names, 1))
         return items
 
+    def first(self, count: int) -> Items:
+        """The first items alone, at most `count`."""
+        items = copy.copy(self)
+        items._places, items.image_ids = self._places[:count], self.image_ids[:count]
+        return items
+
     def with_targets(self, targets: Mapping[int, Target]) -> Items:
         """The same items, whose `annotations` come from `targets`: those that were read together with the images.
 
