@@ -78,7 +78,11 @@ def test_tasks_that_look_from_opposite_sides_measure_apart():
     maps = sensitivity_maps(make_model(Spot((48.0, 68.0), (80.0, 68.0))), IMAGE, BOX, LABEL, source="slide")
     found = ObjectMaps(maps.levels["0"]["sibling"], maps.grid, BOX, None)
     assert found.peak_distance() == pytest.approx(0.5, abs=0.1)
+    assert maps.peak_distance("0", "sibling") == pytest.approx(found.peak_distance())
     assert found.top_overlap() < 0.3 and found.rank_correlation() < 0.9
+    maps.levels["0"]["sibling"].classification.fill_(0.3)
+    assert maps.peak("0", "sibling", "classification").isnan().all() and math.isnan(maps.peak_distance("0", "sibling"))
+    assert maps.peak("0", "sibling", "localization").isfinite().all()
 
 
 # What a map's cells hold

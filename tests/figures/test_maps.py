@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot as plt
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from tsdlab.analysis.sensitivity import Grid, SensitivityMaps, TaskMaps
@@ -35,14 +35,20 @@ def outlines(ax):
     return {to_hex(p.get_edgecolor()): p.get_bbox().extents.tolist() for p in ax.patches}
 
 
-def test_heat_lies_on_the_image_from_zero_to_its_maximum(ax, maps):
-    plots.heat(maps, "0", "tsd", "localization", ax, IMAGE, SALIENT)
+@pytest.mark.parametrize("task", plots.TASKS)
+def test_heat_lies_on_the_image_from_zero_to_its_maximum_in_the_colour_of_its_task(ax, maps, task):
+    plots.heat(maps, "0", "tsd", task, ax, IMAGE, SALIENT)
     picture, heat = ax.images
     assert picture.get_extent() == list(heat.get_extent()) == [0, 64, 32, 0]
-    assert heat.get_clim() == (0, 4)
-    np.testing.assert_array_equal(heat.get_array(), maps.levels["0"]["tsd"].localization)
-    assert heat.cmap(0.0)[3] == 0 < heat.cmap(1.0)[3], "the image shows where the map is 0"
-    assert ax.lines[0].get_xydata().tolist() == [[21, 25]]
+    values = getattr(maps.levels["0"]["tsd"], task)
+    assert heat.get_clim() == pytest.approx((0, values.max()))
+    np.testing.assert_array_equal(heat.get_array(), values)
+    assert heat.cmap(0.0)[3] == 0, "the image shows where the map is 0"
+    assert to_hex(heat.cmap(1.0)[:3]) == PALETTE[task].lower() and heat.cmap(1.0)[3] > 0.8
+    assert np.asarray(picture.get_array()).min() > 0.5, "the image is pale"
+    way, *marks = (line.get_xydata().tolist() for line in ax.lines)
+    assert way == [[45, 11], [21, 25]] and marks == [[[45, 11]], [[21, 25]]]
+    assert [text.get_text() for text in ax.texts] == ["best places 89% apart"]  # 24 of 34 across, 14 of 26 down
     assert outlines(ax) == {PALETTE["truth"].lower(): maps.box.tolist(), "#ffffff": SALIENT.tolist()}
     assert not ax.get_xticks().size and not ax.get_title()
 
@@ -55,6 +61,12 @@ def test_heat_alone_with_a_colour_bar(ax, maps):
 def test_a_flat_map_says_so_and_has_no_peak(ax, maps):
     plots.heat(maps, "pool", "sibling", "classification", ax, IMAGE)
     assert not ax.lines and [t.get_text() for t in ax.texts] == ["the map is flat"]
+
+
+def test_a_map_without_a_partner_has_its_own_peak_alone(ax, maps):
+    maps.levels["0"]["tsd"].classification.zero_()
+    plots.heat(maps, "0", "tsd", "localization", ax, IMAGE)
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[21, 25]]] and not ax.texts
 
 
 def test_peaks_are_joined_and_named(ax, maps):
@@ -154,7 +166,12 @@ def test_signs_and_colours_are_explained(maps, salient):
     assert named == [
         "the object", *([salient] if salient else []), "classification peak", "localization peak",
     ]  # fmt: skip
-    assert figure.axes[-1].get_ylabel() == "fraction of each map’s maximum"
+    outer, inner = figure.axes[2:]
+    assert outer.get_ylabel() == "fraction of each map’s maximum" and not inner.get_yticks().size
+    assert outer.get_position().x0 > inner.get_position().x1
+    for bar, task in ((outer, "localization"), (inner, "classification")):
+        clear, full = bar.collections[-1].get_cmap()([0.0, 1.0])[:, :3]
+        assert clear.tolist() == [1, 1, 1] and np.abs(full - to_rgb(PALETTE[task])).max() < 0.15
     plt.close(figure)
 
 

@@ -1,4 +1,4 @@
-"""One object as each task sees it: the map, the peaks, and the region that is read."""
+"""The region that each task reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from tsdlab.analysis.sensitivity import Grid, SensitivityMaps, TaskMaps
 from tsdlab.errors import InputError
 from tsdlab.figures import tasks as plots
 from tsdlab.figures.style import PALETTE
@@ -21,34 +20,6 @@ from tsdlab.structures import Answer, RegionTrace
 matplotlib.use("Agg")
 IMAGE = torch.rand(3, 32, 64, generator=torch.Generator().manual_seed(0))
 BOX = torch.tensor([16.0, 8.0, 48.0, 24.0])
-
-
-def maps_of(classification: torch.Tensor, localization: torch.Tensor) -> SensitivityMaps:
-    grid = Grid((0.0, 0.0, 64.0, 32.0), (4, 8))
-    return SensitivityMaps(BOX, 1, grid, {"0": {"tsd": TaskMaps(classification, localization)}})
-
-
-def peaked(row: int, column: int) -> torch.Tensor:
-    values = torch.zeros(4, 8)
-    values[row, column] = 2.0
-    return values
-
-
-@pytest.mark.parametrize("task", ["classification", "localization"])
-def test_a_map_is_clear_where_it_is_low_and_has_the_colour_of_its_task(ax: Axes, task: str) -> None:
-    plots.task_map(maps_of(peaked(0, 1), peaked(3, 6)), "0", "tsd", task, IMAGE, ax)
-    shown = ax.images[1]
-    assert shown.get_clim() == (0, 2) and list(shown.get_extent()) == [0, 64, 32, 0]
-    assert shown.cmap(0.0)[3] == 0 and to_hex(shown.cmap(1.0)[:3]) == PALETTE[task].lower()
-    assert shown.cmap(1.0)[3] > 0.8
-    way, *marks = (line.get_xydata().tolist() for line in ax.lines)
-    assert way == [[12, 4], [52, 28]] and marks == [[[12, 4]], [[52, 28]]]
-    assert (ax.get_xlim(), ax.get_ylim()) == ((0, 64), (32, 0))
-
-
-def test_a_flat_map_has_no_peak(ax: Axes) -> None:
-    plots.task_map(maps_of(torch.zeros(4, 8), peaked(3, 6)), "0", "tsd", "classification", IMAGE, ax)
-    assert [line.get_xydata().tolist() for line in ax.lines] == [[[52, 28]]]
 
 
 def answer_of(deformed: bool) -> Answer:

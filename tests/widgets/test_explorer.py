@@ -24,6 +24,7 @@ from tsdlab.figures.style import PALETTE
 from tsdlab.models.build import build_detector
 from tsdlab.models.probe import Probe
 from tsdlab.widgets.explorer import widget as widget_module
+from tsdlab.widgets.explorer.messages import maps_message
 from tsdlab.widgets.explorer.state import ExplorerState
 
 
@@ -301,7 +302,15 @@ def test_a_map_is_clear_where_it_is_low_and_opaque_at_its_peak(explorer, task):
         assert found["peak"] == pytest.approx(place, abs=0.1) and picture[row, column, 3] == 255
         x, y = np.subtract(told[level]["classification"]["peak"], told[level]["localization"]["peak"])
         x1, y1, x2, y2 = explorer.truth.boxes[explorer._maps["tsd"]["object"]].tolist()
-        assert told[level]["distance"] == pytest.approx(math.hypot(x, y) / math.sqrt((x2 - x1) * (y2 - y1)), abs=0.01)
+        assert told[level]["distance"] == pytest.approx(math.hypot(x / (x2 - x1), y / (y2 - y1)), abs=0.01)
+
+
+def test_a_flat_map_has_no_peak_and_no_distance(explorer):
+    found = explorer._session.image.sensitivity_maps("tsd", explorer.answer, None, "assigned")
+    found.maps.levels["0"]["tsd"].localization.zero_()
+    told = json.loads(json.dumps(maps_message(found), allow_nan=False))["levels"]
+    assert told["0"]["localization"]["peak"] is None and told["0"]["distance"] is None
+    assert len(told["0"]["classification"]["peak"]) == 2 and told["1"]["distance"] >= 0
 
 
 def test_the_common_pattern_is_told_when_it_is_first_asked_for(explorer):

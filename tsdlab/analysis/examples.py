@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
-from tsdlab.analysis.measures import ObjectMaps
 from tsdlab.analysis.misalignment import window
 from tsdlab.analysis.sensitivity import SensitivityMaps, differentiate, gradient_maps, sensitivity_maps
 from tsdlab.data.items import Items, as_items
@@ -141,7 +140,7 @@ def _candidates(model: Detector, items: Items, index: int) -> Iterator[_Candidat
     for i, (box, label) in enumerate(zip(target["boxes"], target["labels"].tolist())):
         level = probe.pooled[levels[i]]
         maps = differentiate(probe, box, label, window(box, probe.image_size), proposals=trace.proposals)
-        distances = [ObjectMaps(pair, maps.grid, box, None).peak_distance() for pair in maps.levels[level].values()]
+        distances = [maps.peak_distance(level, branch) for branch in maps.levels[level]]
         hits = trace.detections["boxes"][trace.detections["labels"] == label].cpu()
         found = len(hits) > 0 and bool((box_iou(hits, box[None]) >= FOUND).any())
         yield _Candidate(found, distances[0], distances[-1], index, i, label, level)

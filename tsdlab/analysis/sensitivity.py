@@ -8,6 +8,7 @@ the same question by another method.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -82,11 +83,22 @@ class SensitivityMaps:
         return replace(self, levels={level: maps for level, maps in self.levels.items() if level in levels})
 
     def peak(self, level: str, branch: str, task: str) -> Tensor:
-        """[2] (x, y) in pixels: where `task` ("classification" or "localization") is answered best."""
+        """[2] (x, y) in pixels: where `task` ("classification" or "localization") is answered best.
+
+        NaN where the map is flat.
+        """
         values: Tensor = getattr(self.levels[level][branch], task)
+        if not values.max() > values.min():
+            return torch.full((2,), math.nan)
         row, column = divmod(int(values.argmax()), values.shape[1])
         ys, xs = self.grid.axes()
         return torch.stack([xs[column], ys[row]])
+
+    def peak_distance(self, level: str, branch: str) -> float:
+        """Between the peaks of both tasks: x in widths of the object and y in its heights. NaN where a map is flat."""
+        first, second = (self.peak(level, branch, task) for task in TASKS)
+        size = (self.box[2:] - self.box[:2]).clamp(min=1e-6)
+        return torch.linalg.vector_norm((first - second) / size).item()
 
 
 def sensitivity_maps(

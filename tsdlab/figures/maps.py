@@ -1,4 +1,7 @@
-"""Plots of sensitivity maps: from which places each task gets its best answer (the paper's Figure 1)."""
+"""Plots of sensitivity maps: from which places each task gets its best answer (the paper's Figure 1).
+
+A map has the colour of its task and is clear where it is low. The peaks of both tasks are marked in each.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib import colormaps, colors
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -24,23 +27,10 @@ from torch.nn import functional as F
 from tsdlab.analysis.sensitivity import TASKS, Grid, SensitivityMaps, TaskMaps
 from tsdlab.errors import InputError
 from tsdlab.figures.overlays import draw_box, show_image
-from tsdlab.figures.style import PALETTE
+from tsdlab.figures.peaks import MARKS, mark_peaks
+from tsdlab.figures.style import PALETTE, clear_to, white_to
 
-MAP_COLORS = "inferno"  # perceptually even, and the truth's green stands out on it
-
-_WHITE_HALO = [Stroke(linewidth=4.5, foreground="white"), Normal()]
-# The peaks have different shapes, for readers who cannot tell the colours; if both are in one place, the dot is inside
-# the diamond and both are seen.
-_SHOWN: dict[str, dict[str, Any]] = {
-    "classification": {
-        "marker": "o", "markersize": 6, "color": PALETTE["classification"], "markeredgecolor": "white", "zorder": 6,
-    },
-    "localization": {
-        "marker": "D", "markersize": 10, "color": PALETTE["localization"], "markerfacecolor": "none",
-        "markeredgewidth": 2, "path_effects": _WHITE_HALO, "zorder": 5,
-    },
-}  # fmt: skip
-_HALO = [Stroke(linewidth=3.5, foreground="black"), Normal()]
+_PALE = 0.45  # how much of the image is left below a map, so that its colour stands out
 _SALIENT: dict[str, Any] = {"linewidth": 1.3, "path_effects": [Stroke(linewidth=3, foreground="black"), Normal()]}
 _GROUND = 0.02  # of the maximum: lower parts of a surface are left out, because they would cover the floor
 _OPACITY = 0.65  # of a surface
@@ -58,44 +48,42 @@ def heat(
     salient: Tensor | None = None,
     colorbar: bool = False,
 ) -> Axes:
-    """One map as colours from 0 to its maximum, with the object's box and the map's peak.
+    """One map in the colour of its task, from clear at 0 to its maximum, with the object's box.
+
+    The peaks of both tasks are marked, joined, and their distance is written, in percent of the object's size. A flat
+    map has no peak.
 
     Args:
         maps: of one object.
         level, branch, task: which of its maps; task is "classification" or "localization".
         ax: where to draw.
-        image: [3, H, W] in 0…1, shown in grey below the colours, which are more transparent where the map is lower.
+        image: [3, H, W] in 0…1, shown in pale grey below the colour.
         salient: [4] the part of the object that tells its class.
         colorbar: add a colour bar in the unit of the map.
     """
     ax = ax or plt.gca()
-    values = getattr(maps.levels[level][branch], task).numpy()
+    values = getattr(maps.levels[level][branch], task).clamp(min=0).numpy()
     x1, y1, x2, y2 = maps.grid.extent
     if image is not None:
-        show_image(image.mean(dim=0, keepdim=True).expand(3, -1, -1), ax)
-    flat = not values.max() > values.min()
-    colors_of_map = ax.imshow(
-        values, extent=(x1, x2, y2, y1), cmap=MAP_COLORS if image is None else _clearing(MAP_COLORS), vmin=0,
-        vmax=values.max() if values.max() > 0 else 1, interpolation="bilinear",
-    )  # fmt: skip
+        show_image(1 - _PALE * (1 - image.mean(dim=0, keepdim=True).expand(3, -1, -1)), ax)
+    drawn = ax.imshow(values, extent=(x1, x2, y2, y1), cmap=clear_to(PALETTE[task]), vmin=0,
+                              vmax=values.max() or 1, interpolation="bilinear")  # fmt: skip
     ax.set(xticks=[], yticks=[], xlim=(x1, x2), ylim=(y2, y1))
     ax.spines[:].set_visible(False)
     _outline(maps.box, salient, ax)
-    if flat:  # for example the gradient map of a level that no proposal is pooled from
-        ax.text(
-            0.5, 0.03, "the map is flat", transform=ax.transAxes, ha="center", va="bottom", color="white", fontsize=9,
-            path_effects=[Stroke(linewidth=2, foreground="black"), Normal()],
-        )  # fmt: skip
-    else:
-        mark_peak(maps.peak(level, branch, task), task, ax)
+    places = _peaks(maps, level, branch)
+    if task not in places:  # for example the gradient map of a level that no proposal is pooled from
+        _write_below("the map is flat", ax)
+    mark_peaks(places, ax)
+    if len(places) == len(TASKS):
+        _write_below(f"best places {maps.peak_distance(level, branch):.0%} apart", ax)
     if colorbar:
-        bar = ax.figure.colorbar(colors_of_map, ax=ax, fraction=0.04, pad=0.03)
-        bar.outline.set_visible(False)
+        ax.figure.colorbar(ScalarMappable(drawn.norm, white_to(PALETTE[task])), ax=ax, fraction=0.04, pad=0.03)
     return ax
 
 
 def explain(figure: Figure, axes: np.ndarray, salient: str | None = None) -> None:
-    """Add a legend for boxes and peaks below a figure of `heat` maps over images, and a colour scale beside it.
+    """Add a legend for boxes and peaks below a figure of `heat` maps over images, and a scale of each task beside it.
 
     Args:
         figure: made with `layout="constrained"`, which makes room.
@@ -107,14 +95,21 @@ def explain(figure: Figure, axes: np.ndarray, salient: str | None = None) -> Non
     ]
     if salient is not None:
         handles.append(Rectangle((0, 0), 1, 1, fill=False, edgecolor="white", label=salient, **_SALIENT))
-    handles += [Line2D([], [], linestyle="", label=f"{task} peak", **_SHOWN[task]) for task in TASKS]
+    handles += [Line2D([], [], linestyle="", label=f"{task} peak", **MARKS[task]) for task in TASKS]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
-    rgba = _clearing(MAP_COLORS)(np.linspace(0, 1, 256))
-    over_grey = rgba[:, 3:] * rgba[:, :3] + (1 - rgba[:, 3:]) * 0.6  # the colours as they look over a grey image
-    scale = ScalarMappable(cmap=colors.ListedColormap(over_grey))
-    bar = figure.colorbar(scale, ax=axes, ticks=[0, 1], shrink=0.5, fraction=0.03, aspect=20, pad=0.01)
-    bar.set_label("fraction of each map’s maximum", fontsize=9, labelpad=4)
-    bar.outline.set_visible(False)
+    for task in reversed(TASKS):  # each bar is placed between the axes and those before it
+        bar = figure.colorbar(
+            ScalarMappable(cmap=white_to(PALETTE[task])),
+            ax=axes,
+            ticks=[],
+            shrink=0.5,
+            fraction=0.03,
+            aspect=20,
+            pad=0.01,
+        )
+        if task == TASKS[-1]:
+            bar.set_ticks([0, 1])
+            bar.set_label("fraction of each map’s maximum", fontsize=9, labelpad=4)
 
 
 def peaks(
@@ -136,10 +131,7 @@ def peaks(
     """
     ax = show_image(image, ax)
     _outline(maps.box, salient, ax, labels=True)
-    places = {task: maps.peak(level, branch, task) for task in TASKS}
-    ax.plot(*zip(*(place.tolist() for place in places.values())), color="white", linewidth=1.5, path_effects=_HALO)
-    for task, place in places.items():
-        mark_peak(place, task, ax, label=f"{task} peak")
+    mark_peaks(_peaks(maps, level, branch), ax, labels=True)
     if margin is not None:
         height, width = image.shape[1:]
         x1, y1, x2, y2 = _around(maps.box, margin, (0, 0, width, height))
@@ -185,7 +177,7 @@ def surfaces(
         ax.add_collection3d(surface)
         x, y = maps.peak(level, branch, task).tolist()
         ax.plot([x, x], [y, y], [0, 1], color=PALETTE[task], linewidth=1.2, linestyle="--", zorder=4)
-        ax.plot([x], [y], [1], linestyle="", label=f"{task}, peak at ({x:.0f}, {y:.0f})", **_SHOWN[task])
+        ax.plot([x], [y], [1], linestyle="", label=f"{task}, peak at ({x:.0f}, {y:.0f})", **MARKS[task])
     if not drawn:
         ax.text2D(0.5, 0.9, "both maps are flat", transform=ax.transAxes, ha="center", fontsize=9)
     if image is not None:
@@ -266,9 +258,15 @@ def _outline(box: Tensor, salient: Tensor | None, ax: Axes, labels: bool = False
         draw_box(salient, "white", ax, "its salient part" if labels else None, **_SALIENT)
 
 
-def mark_peak(place: Tensor, task: str, ax: Axes, label: str | None = None) -> None:
-    """Mark the peak of a task at `place` [2] (x, y): a dot for classification, an open diamond for localization."""
-    ax.plot(*place.tolist(), linestyle="", label=label, clip_on=False, **_SHOWN[task])
+def _peaks(maps: SensitivityMaps, level: str, branch: str) -> dict[str, Tensor]:
+    """The peaks of the maps that are not flat."""
+    places = {task: maps.peak(level, branch, task) for task in TASKS}
+    return {task: place for task, place in places.items() if place.isfinite().all()}
+
+
+def _write_below(text: str, ax: Axes) -> None:
+    ax.text(0.03, 0.03, text, transform=ax.transAxes, ha="left", va="bottom", color=PALETTE["proposal"], fontsize=8,
+            path_effects=[Stroke(linewidth=2.5, foreground="white"), Normal()], zorder=7)  # fmt: skip
 
 
 def _around(box: Tensor, margin: float, within: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
@@ -303,13 +301,6 @@ def _span(low: float, high: float, cells: int) -> tuple[int, int]:
     missing = max(0, _FEWEST - (last - first))
     first = max(0, min(first - missing // 2, cells - _FEWEST))
     return first, min(cells, max(last, first + _FEWEST))
-
-
-def _clearing(name: str) -> colors.ListedColormap:
-    """The colour map `name`, transparent at 0."""
-    rgba = colormaps[name](np.linspace(0, 1, 256))
-    rgba[:, 3] = 0.85 * np.linspace(0, 1, 256) ** 0.5
-    return colors.ListedColormap(rgba)
 
 
 def _thinned(values: Tensor, cells: int = _CELLS) -> Tensor:
@@ -355,5 +346,5 @@ def _shaded(heights: np.ndarray, color: str) -> np.ndarray:
     """[faces, 3] the colours of a surface lit from the right and the front: mixed with white or black by its slope."""
     slope_y, slope_x = np.gradient(heights[:-1, :-1] * max(heights.shape))
     light = np.clip(0.12 * (slope_y - slope_x), -0.4, 0.4).ravel()[:, None]
-    rgb = np.array(colors.to_rgb(color))
+    rgb = np.array(to_rgb(color))
     return np.where(light > 0, rgb * (1 - light), rgb + (1 - rgb) * -light)

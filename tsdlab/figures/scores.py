@@ -12,9 +12,10 @@ from torch import Tensor
 
 from tsdlab.analysis.slide import SlideMaps
 from tsdlab.figures.names import drawn, find_fonts
-from tsdlab.figures.style import color_of, plain_axes
+from tsdlab.figures.peaks import mark_peaks
+from tsdlab.figures.style import PALETTE, color_of, plain_axes, white_to
 from tsdlab.models.boxes import paired_iou
-from tsdlab.structures import BranchTrace
+from tsdlab.structures import TASKS, BranchTrace
 
 
 def class_scores(
@@ -75,20 +76,19 @@ def score_against_iou(branches: Mapping[str, BranchTrace], label: int, truth: Te
 
 
 def slide_map(maps: SlideMaps, task: str, ax: Axes | None = None) -> Axes:
-    """The answers of one task ("classification" or "localization") to a box moved over its object, as a heat map.
+    """The answers of one task ("classification" or "localization") to a box moved over its object, as a map.
 
-    A ring marks the best place, a cross the object's own place.
+    The best places of both tasks are marked and joined, as in `maps.heat`; a cross is the object's own place.
     """
     ax = ax or plt.gca()
     low, high = maps.shifts[0].item(), maps.shifts[-1].item()
     half = (high - low) / (len(maps.shifts) - 1) / 2
     heat = ax.imshow(
-        getattr(maps, task).numpy(), extent=(low - half, high + half, high + half, low - half), cmap="viridis", vmin=0,
-        vmax=1,
+        getattr(maps, task).numpy(), extent=(low - half, high + half, high + half, low - half),
+        cmap=white_to(PALETTE[task]), vmin=0, vmax=1,
     )  # fmt: skip
-    dx, dy = maps.best_place(task).tolist()
-    ax.plot(dx, dy, "o", markersize=14, markerfacecolor="none", markeredgecolor="white", markeredgewidth=2)
-    ax.plot(0, 0, "+", markersize=12, color="white")
+    ax.plot(0, 0, "+", markersize=12, color=PALETTE["proposal"])
+    mark_peaks({name: maps.best_place(name) for name in TASKS}, ax)
     ax.set(xlabel="shift in x (box widths)", ylabel="shift in y (box heights)")
     ax.figure.colorbar(heat, ax=ax, shrink=0.85)
     return ax

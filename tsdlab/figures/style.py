@@ -7,7 +7,9 @@ apart.
 
 from __future__ import annotations
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, to_rgb
 
 PALETTE = {
     "proposal": "#333333",  # P belongs to no task; over an image its line has a white edge
@@ -30,6 +32,22 @@ LEVEL_COLORS = ("#8B633B", "#7C40F7", "#C4169C", "#C87D90", "#8B8AEE")
 def color_of(name: str, position: int) -> str:
     """The colour of a system, by its name or the first word of it; an unknown system takes one by its position."""
     return PALETTE.get(name) or PALETTE.get(name.split(" ")[0]) or CYCLE[position % len(CYCLE)]
+
+
+def clear_to(color: str) -> ListedColormap:
+    """From transparent to a colour: a sensitivity map hides nothing of the image where its task gets low answers.
+
+    The page of the explorer draws its maps in the same way, see `veil_url`.
+    """
+    rgba = np.tile([*to_rgb(color), 1.0], (256, 1))
+    rgba[:, 3] = np.linspace(0, 0.9, 256)  # the image is seen everywhere
+    return ListedColormap(rgba)
+
+
+def white_to(color: str) -> ListedColormap:
+    """What `clear_to` gives over white: for a map without an image, and for a colour bar, which draws them opaque."""
+    rgba = clear_to(color)(np.linspace(0, 1, 256))
+    return ListedColormap(1 - rgba[:, 3:] * (1 - rgba[:, :3]))
 
 
 def plain_axes(ax: Axes, legend: bool = True) -> Axes:

@@ -1,55 +1,21 @@
-"""One object as each of the two tasks sees it: the places that its answer depends on, and the region that it reads."""
+"""The region that each of the two tasks reads: a proposal, and where its bins are moved to."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from matplotlib import colors
 from matplotlib.axes import Axes
 from matplotlib.patheffects import Normal, Stroke
 from torch import Tensor
 
-from tsdlab.analysis.sensitivity import TASKS, SensitivityMaps
 from tsdlab.errors import InputError
-from tsdlab.figures.maps import mark_peak
 from tsdlab.figures.overlays import draw_box, show_image
 from tsdlab.figures.style import PALETTE
 from tsdlab.structures import Answer
 
 REGION_NAMES = {"classification": "P̂c", "localization": "P̂r"}  # where the class and where the box is read
-_PALE = 0.45  # how much of the image is left below a map, so that its colour stands out
+_PALE = 0.775  # how much of the image is left, so that colours stand out
 _HALO: dict[str, Any] = {"path_effects": [Stroke(linewidth=4, foreground="white"), Normal()]}
-
-
-def task_map(maps: SensitivityMaps, level: str, branch: str, task: str, image: Tensor, ax: Axes | None = None) -> Axes:
-    """A map over the pale image, in the colour of its task and clear where it is low, and the peaks of both tasks.
-
-    The peak of this task is connected with that of the other one.
-
-    Args:
-        maps: of one object.
-        level, branch, task: which of its maps; task is "classification" or "localization".
-        image: [3, H, W] in 0…1.
-        ax: where to draw.
-    """
-    ax = show_image(1 - _PALE * (1 - image.mean(dim=0, keepdim=True).expand(3, -1, -1)), ax)
-    values = getattr(maps.levels[level][branch], task).clamp(min=0).numpy()
-    x1, y1, x2, y2 = maps.grid.extent
-    limits = ax.get_xlim(), ax.get_ylim()
-    ax.imshow(values, extent=(x1, x2, y2, y1), cmap=_from_clear(PALETTE[task]), vmin=0,
-              vmax=values.max() or 1, interpolation="bilinear")  # fmt: skip
-    ax.set(xlim=limits[0], ylim=limits[1])
-    draw_box(maps.box, PALETTE["truth"], ax, **_HALO)
-    pair = maps.levels[level][branch]
-    peaks = {
-        name: maps.peak(level, branch, name) for name in TASKS if getattr(pair, name).max() > getattr(pair, name).min()
-    }  # a flat map has none
-    if len(peaks) == len(TASKS):
-        ax.plot(*zip(*(peak.tolist() for peak in peaks.values())), color=PALETTE["proposal"], linewidth=1.5, **_HALO)
-    for name, peak in peaks.items():
-        mark_peak(peak, name, ax)
-    return ax
 
 
 def task_region(answer: Answer, index: int, task: str, image: Tensor, truth: Tensor, ax: Axes | None = None) -> Axes:
@@ -88,7 +54,7 @@ def task_region(answer: Answer, index: int, task: str, image: Tensor, truth: Ten
 
 def show_proposal(proposal: Tensor, image: Tensor, truth: Tensor, ax: Axes | None = None) -> Axes:
     """A proposal P [4] over the pale image [3, H, W], with the object's box `truth` [4]."""
-    ax = show_image(1 - (1 - _PALE / 2) * (1 - image), ax)
+    ax = show_image(1 - _PALE * (1 - image), ax)
     draw_box(truth, PALETTE["truth"], ax, **_HALO)
     return draw_box(proposal, PALETTE["proposal"], ax, **_HALO)
 
@@ -113,10 +79,3 @@ def _moved_into(low: float, high: float, side: int) -> tuple[float, float]:
         return 0.0, float(side)
     shift = max(0.0, -low) - max(0.0, high - side)
     return low + shift, high + shift
-
-
-def _from_clear(color: str) -> colors.ListedColormap:
-    """From nothing to a colour."""
-    rgba = np.tile(colors.to_rgba(color), (256, 1))
-    rgba[:, 3] = 0.9 * np.linspace(0, 1, 256)
-    return colors.ListedColormap(rgba)

@@ -79,7 +79,7 @@ def draw_typical(example: Example) -> Figure:
     axes = figure.subplots(rows, 2, squeeze=False)
     figure.subplots_adjust(0, 0, 1, 1, wspace=0.012, hspace=0.012)
     for top, task in zip(axes[0], TASKS):
-        task_plots.task_map(gradients, example.level, branch, task, example.pixels, top)
+        map_plots.heat(gradients, example.level, branch, task, top, example.pixels)
         _title(f"{task} depends on these places", task, top)
     for bottom, task in zip(axes[1:].ravel(), TASKS):
         if answer is not None and task in regions:

@@ -126,7 +126,7 @@ export class ImageView {
       names.push({ key: "truth", text: nearest.name, color: palette.truth, places: besideBox(objects[nearest.index].box, "sw") });
     }
     const map = mapOf(page, model, level);
-    if (map) {
+    if (map && map.distance !== null) {
       const points = [map.classification.peak, map.localization.peak].sort(([a], [b]) => b - a);
       const text = `best places ${percent(map.distance)} apart`;
       names.push({ key: "peaks", text, color: palette.proposal, places: points.flatMap((point) => besidePoint(point, 2)) });

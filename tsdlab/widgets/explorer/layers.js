@@ -110,10 +110,10 @@ export class MapShapes {
     this.element.setAttribute("visibility", map ? "inherit" : "hidden");
     if (this.picture.getAttribute("href") !== (map?.[task].url ?? "")) this.picture.setAttribute("href", map?.[task].url ?? "");
     setAttributes(this.picture, { width, height, opacity: page.state("opacity") });
-    const [ofClass, ofBox] = map ? [map.classification.peak, map.localization.peak] : [];
-    this.ofClass.draw(map ? [ofClass] : [], u);
-    this.ofBox.draw(map ? [ofBox] : [], u);
-    this.between.draw(map ? [[ofClass, ofBox]] : [], u);
+    const [ofClass, ofBox] = [map?.classification.peak, map?.localization.peak].map((peak) => (peak ? [peak] : [])); // a flat map has none
+    this.ofClass.draw(ofClass, u);
+    this.ofBox.draw(ofBox, u);
+    this.between.draw(ofClass.length && ofBox.length ? [[...ofClass, ...ofBox]] : [], u);
   }
 }
 

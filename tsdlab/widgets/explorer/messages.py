@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -91,19 +92,21 @@ def maps_message(found: ObjectMaps) -> dict:
     """The sensitivity maps of an object as pictures in the colours of the tasks, by level.
 
     `top` is the value where a picture is opaque; it is clear where the value is 0. `peak` is (x, y) in pixels, and
-    `distance` is that between both peaks, in fractions of the object's size √(w·h).
+    `distance` is that between both peaks, in fractions of the object's size. A flat map has no peak.
     """
     maps, branch = found.maps, found.branch
-    size = (maps.box[2:] - maps.box[:2]).clamp(min=1e-6).prod().sqrt()
     levels: dict[str, Any] = {}
     for level in maps.levels:
         peaks = {task: maps.peak(level, branch, task) for task in TASKS}
-        first, second = peaks.values()
         levels[level] = {
-            task: {**_map_message(maps, level, branch, task), "peak": [round(v, 1) for v in peaks[task].tolist()]}
+            task: {
+                **_map_message(maps, level, branch, task),
+                "peak": [round(v, 1) for v in peaks[task].tolist()] if peaks[task].isfinite().all() else None,
+            }
             for task in TASKS
         }
-        levels[level]["distance"] = ((first - second).norm() / size).item()
+        distance = maps.peak_distance(level, branch)
+        levels[level]["distance"] = distance if math.isfinite(distance) else None
     return {"branch": branch, "image": found.image, "object": found.object, "levels": levels}
 
 
