@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seeds import spread, spread_each
+
 from tsdlab import shipped
 from tsdlab.analysis.displacement import ALL_LEVELS, measure_displacement
 from tsdlab.config import config_to_dict
@@ -255,19 +257,6 @@ def summary(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for (system, misalignment), group in groups.items()
     ]
-
-
-def spread(values: list[float | None]) -> dict[str, float] | None:
-    """Mean and sample standard deviation (of one value: 0); None where there is nothing to measure."""
-    known = [v for v in values if v is not None]
-    if not known:
-        return None
-    sd = statistics.stdev(known) if len(known) > 1 else 0.0
-    return {"mean": round(statistics.mean(known), 4), "sd": round(sd, 4)}
-
-
-def spread_each(rows: list[dict[str, float]]) -> dict[str, dict[str, float] | None]:
-    return {name: spread([row[name] for row in rows]) for name in rows[0]}
 
 
 def main() -> None:

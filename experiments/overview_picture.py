@@ -79,9 +79,13 @@ def draw_overview(figure: plt.Figure, sibling: Detector, tsd: Detector, chosen: 
 
 
 def draw_learning(ax: Axes) -> None:
-    """AP on validation images while the shipped detectors were trained."""
+    """AP on validation images during training: the mean over seeds."""
     models = json.loads((RESULTS / "badges.json").read_text())["models"]
-    plots.training_curve({head: model["history"] for head, model in models.items()}, "AP", smooth=1, ax=ax)
+    curves = {
+        head: [{"step": row["step"], "AP": row["AP"]["mean"]} for row in model["history"]]
+        for head, model in models.items()
+    }
+    plots.training_curve(curves, "AP", smooth=1, ax=ax)
     for line in ax.lines:
         line.set_marker("o")
     ax.set(ylim=(0, 100), ylabel="AP on 500 images")

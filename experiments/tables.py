@@ -28,21 +28,22 @@ def finding_table() -> str:
         looks = shipped[f"badges-{head}"]["misalignment"]["maps"]["gradients"]["0"][head]
         share = looks["classification_peak_on_salient"]["value"]
         numbers = (model["history"][0]["AP"], model["metrics"]["AP"])
-        rows.append([head, *(f"{n:.1f}" for n in numbers), f"{share:.0%}".removesuffix("%")])
+        rows.append([head, *(_spread(model, n) for n in numbers), f"{share:.0%}".removesuffix("%")])
     return markdown(rows)
 
 
 def accuracy_table(name: str) -> str:
-    """AP of every head in `data/results/<name>.json`; a size without objects has no column."""
+    """AP of every head in `data/results/<name>.json`, over its seeds; a size without objects has no column."""
     models = _read(name)["models"]
     keys = ["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"]
     keys = [k for k in keys if any(model["metrics"][k] is not None for model in models.values())]
     first, *_, last = (row["step"] for row in models["tsd"]["history"])
     early = f"AP at step {first:,.0f} of {last:,.0f}"
-    rows = [["head", *(k.replace("_", " ") for k in keys), early, "parameters"]]
+    rows = [["head", *(k.replace("_", " ") for k in keys), early, "seeds", "parameters"]]
     for head, model in models.items():
         numbers = [*(model["metrics"][k] for k in keys), model["history"][0]["AP"]]
-        rows.append([head, *(f"{n:.1f}" for n in numbers), f"{model['parameters'] / 1e6:.1f} M"])
+        cells = [*(_spread(model, n) for n in numbers), str(len(model["seeds"]))]
+        rows.append([head, *cells, f"{model['parameters'] / 1e6:.1f} M"])
     return markdown(rows)
 
 

@@ -17,6 +17,7 @@ import pytest
 import torch
 from command_line import SMALL, run
 
+from tsdlab.cli.parsing import parse
 from tsdlab.config import BackboneConfig, config_from_dict
 from tsdlab.models.torchvision_start import published_model
 from tsdlab.models.weights import read_header
@@ -86,6 +87,23 @@ def test_a_detector_of_torchvision_is_trained_on(
     torch.save({"w": torch.zeros(1)}, tmp_path / "other.pth")
     run(*start, "--out", tmp_path / "other", "--weights", tmp_path / "other.pth", exits=1)
     assert "other.pth is not the state dict of a torchvision Faster R-CNN" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [([], None), (["--imagenet"], "DEFAULT"), (["--imagenet", "a file.pth"], "a file.pth")],
+)
+@pytest.mark.parametrize("after", [[], ["--resume"]])
+def test_imagenet_weights_are_downloaded_or_those_of_a_file(
+    words: list[str], asked: str | None, after: list[str]
+) -> None:
+    command = parse(["train", "photos", "--data", "d", "--out", "o", *words, *after])
+    assert command.imagenet == asked and command.resume == bool(after)
+
+
+def test_one_file_of_imagenet_weights_is_enough(capsys: pytest.CaptureFixture[str]) -> None:
+    run("train", "photos", "--data", "d", "--out", "o", "--imagenet", "a.pth", "b.pth", exits=2)
+    assert "takes one file, got 2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -15,12 +15,13 @@ from PIL import ImageFile
 from runs import Killed, dies_at, rows, with_train
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torchvision.models import get_model
 
 from tsdlab import memory
 from tsdlab.config import Config
 from tsdlab.data.coco import CocoDataset
 from tsdlab.data.sampling import TrainingBatches
-from tsdlab.errors import DataError, NonFiniteLossError
+from tsdlab.errors import DataError, InputError, NonFiniteLossError, WeightsError
 from tsdlab.models.build import build_detector
 from tsdlab.models.detector import Detector
 from tsdlab.models.weights import load_detector, read_header
@@ -239,6 +240,66 @@ def test_pretrained_backbones_are_recorded(
     config = with_train(tiny_config, steps=1, eval_every=0)
     result = train(config, tiny_data, tmp_path / "run", progress=False, weights_backbone="DEFAULT")
     assert asked == ["DEFAULT"] and read_header(result.weights).origin["weights_backbone"] == "DEFAULT"
+
+
+def test_a_backbone_starts_from_a_local_file(
+    tiny_config: Config,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Without a network; a resumed run does not read the file again."""
+    monkeypatch.setattr("socket.socket.connect", None)
+    file = tmp_path / "mine.pth"
+    state = get_model("resnet18", weights=None).state_dict()
+    torch.save(state, file)
+    frozen = replace(tiny_config.backbone, name="resnet18", norm="frozen", trainable_stages=0)
+    config = replace(tiny_config, backbone=frozen)
+    with pytest.raises(Killed):
+        train(config, tiny_data, tmp_path / "run", progress=False, weights_backbone=file, on_step=dies_at(5))
+    said = capfd.readouterr()
+    assert f"starting the backbone from {file}: all 75 tensors of its network; not used: layer4.0" in said.out
+    assert "random" not in said.out and "warning" not in said.out
+    file.unlink()
+    result = train(config, tiny_data, tmp_path / "run", progress=False, weights_backbone=file, resume=True)
+    assert read_header(result.weights).origin["weights_backbone"] == str(file)
+    weights = load_file(result.weights)
+    for name in ("conv1.weight", "layer3.1.conv2.weight", "layer2.0.bn1.bias"):
+        torch.testing.assert_close(weights[f"backbone.body.{name}"].float(), state[name].half().float())
+
+
+@pytest.mark.parametrize("download", [True, False])
+def test_another_normalization_than_the_weights_expect_is_noticed(
+    download: bool,
+    tiny_config: Config,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Published weights that are downloaded expect theirs; those in a file may be others, trained otherwise."""
+    monkeypatch.setattr("socket.socket.connect", None)
+    backbone = replace(tiny_config.backbone, name="resnet18")
+    config = replace(tiny_config, backbone=backbone, image=replace(tiny_config.image, mean=(0.5, 0.5, 0.5)))
+    config = with_train(config, steps=1, eval_every=0)
+    if download:
+        with pytest.raises(InputError, match=r"give --image\.mean 0\.485 0\.456 0\.406$"):
+            train(config, tiny_data, tmp_path / "run", progress=False, weights_backbone="DEFAULT")
+        assert not (tmp_path / "run/checkpoint.pt").exists()
+    else:
+        torch.save(get_model("resnet18", weights=None).state_dict(), tmp_path / "mine.pth")
+        train(config, tiny_data, tmp_path / "run", progress=False, weights_backbone=tmp_path / "mine.pth")
+        assert "warning: the published weights of resnet18 were trained with" in capfd.readouterr().out
+
+
+def test_a_file_that_does_not_fit_the_backbone_is_refused_before_the_run_begins(
+    tiny_config: Config, tiny_data: Path, tmp_path: Path
+) -> None:
+    torch.save(get_model("resnet18", weights=None).state_dict(), tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match=r"other\.pth is of a larger network than the backbone resnet10"):
+        train(tiny_config, tiny_data, tmp_path / "run", progress=False, weights_backbone=tmp_path / "other.pth")
+    assert not (tmp_path / "run/checkpoint.pt").exists()
 
 
 def test_weights_without_a_matching_tensor_are_refused(tiny_config: Config, tiny_data: Path, tmp_path: Path) -> None:

@@ -52,36 +52,18 @@ def load_backbone(body: nn.Module, path: Path, name: str) -> BackboneStart:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a file of tensors, or a tensor of the network is missing in it, has another shape or is
-            not finite; names them.
+        ValueError: it is not a file of tensors; a tensor of the network is missing in it, has another shape or is not
+            finite; or the file is of a larger network. Names them; nothing was changed.
     """
-    own = {key: tensor for key, tensor in body.state_dict().items() if _is_pretrained(key)}
-    best = max(_readings(read_content(path), _comparable(next(iter(own)))), key=lambda reading: reading.fits(own))
-    problems = []
-    for key, tensor in own.items():
-        shape = best.shape(key)
-        if shape is None:
-            problems.append(f"{key} is missing")
-        elif shape != tensor.shape:
-            problems.append(f"{key} is {tuple(shape)}, not {tuple(tensor.shape)}")
-    if problems:
-        raise WeightsError(
-            f"{path} does not fit the backbone {name}: {best.fits(own)} of its {len(own)} tensors do; "
-            f"{first_misfits(problems)}. {best.hint()}"
-        )
-    entries = {_comparable(key): key for key in own}
-    taken = {
-        entries[place]: plain_tensor(path, file_name, tensor)
-        for place, (file_name, tensor) in best.entries.items()
-        if place in entries
-    }
+    own = {_comparable(key): (key, tensor) for key, tensor in body.state_dict().items() if _is_pretrained(key)}
+    shapes = {place: tensor.shape for place, (_, tensor) in own.items()}
+    found = max(_readings(read_content(path), next(iter(own))), key=lambda reading: reading.fits(shapes))
+    _require_fit(path, name, found, {key: tensor.shape for key, tensor in own.values()})
+    taken = {key: plain_tensor(path, *found.entries[place]) for place, (key, _) in own.items()}
+    unused = {place: key for place, (key, _) in found.entries.items() if place not in own and _is_pretrained(key)}
+    _require_no_larger(path, name, [found.entries[place][0] for place in own], unused)
     body.load_state_dict(taken, strict=False)
-    unused = tuple(
-        file_name
-        for place, (file_name, _) in best.entries.items()
-        if place not in entries and _is_pretrained(file_name)
-    )
-    return BackboneStart(len(taken), unused, best.package)
+    return BackboneStart(len(taken), tuple(unused.values()), found.package)
 
 
 def _is_pretrained(key: str) -> bool:
@@ -96,26 +78,19 @@ def _comparable(name: str) -> str:
 
 
 class _Reading(NamedTuple):
-    """One way to read a file: its entries, each with its name in the file, by their `_comparable` names."""
+    """One way to read a file: its entries with their names, by their `_comparable` names."""
 
     entries: dict[str, tuple[str, Any]]
     package: str
 
-    def shape(self, key: str) -> torch.Size | None:
-        """The shape of the tensor that the file has for `key` of the network; None without one."""
-        value = self.entries.get(_comparable(key), ("", None))[1]
+    def shape(self, place: str) -> torch.Size | None:
+        """The shape of a tensor of the file; None without one."""
+        value = self.entries.get(place, ("", None))[1]
         return value.shape if isinstance(value, Tensor) else None
 
-    def fits(self, own: dict[str, Tensor]) -> int:
-        """How many tensors of the network the file has in the same shape."""
-        return sum(self.shape(key) == tensor.shape for key, tensor in own.items())
-
-    def hint(self) -> str:
-        """What to do if it does not fit."""
-        if self.package:
-            return f"The file is that of {self.package}: give --backbone.name timm:{SAME_ORDER[self.package][1]}"
-        names = [name for name, _ in self.entries.values()]
-        return f"Give weights of this network; the file has {listed(names, 2, limit=60)}"
+    def fits(self, shapes: dict[str, torch.Size]) -> int:
+        """How many tensors of a network the file has in the same shape."""
+        return sum(self.shape(place) == shape for place, shape in shapes.items())
 
 
 def _readings(content: dict[Any, Any], first: str, depth: int = 3) -> Iterator[_Reading]:
@@ -125,9 +100,9 @@ def _readings(content: dict[Any, Any], first: str, depth: int = 3) -> Iterator[_
     """
     package, state = _by_order(without_wrappers(content))
     prefixes = [name[: -len(first)] for name in state if _comparable(name).endswith(first)]
-    for prefix in prefixes or [""]:
-        own = {name: value for name, value in state.items() if name.startswith(prefix)}
-        yield _Reading({_comparable(n.removeprefix(prefix)): (n, value) for n, value in own.items()}, package)
+    for prefix in [*(prefix for prefix in prefixes if prefix.endswith(".")), ""]:
+        names = {name: name.removeprefix(prefix) for name in state if name.startswith(prefix)}
+        yield _Reading({_comparable(short): (short, state[name]) for name, short in names.items()}, package)
     for value in content.values():
         if depth and isinstance(value, dict):
             yield from _readings(value, first, depth - 1)
@@ -142,6 +117,46 @@ def _by_order(state: dict[str, Any]) -> tuple[str, dict[str, Any]]:
             if [tensor.shape for tensor in own.values()] == [getattr(t, "shape", None) for t in state.values()]:
                 return package, dict(zip(own, state.values()))
     return "", state
+
+
+def _require_fit(path: Path, name: str, found: _Reading, own: dict[str, torch.Size]) -> None:
+    """Raises WeightsError if a tensor of the network is missing in the file, or has another shape."""
+    problems = []
+    for key, shape in own.items():
+        theirs = found.shape(_comparable(key))
+        if theirs is None:
+            problems.append(f"{key} is missing")
+        elif theirs != shape:
+            problems.append(f"{key} is {tuple(theirs)}, not {tuple(shape)}")
+    if not problems:
+        return
+    if found.package:
+        hint = f"The file is that of {found.package}: give --backbone.name timm:{SAME_ORDER[found.package][1]}"
+    else:
+        names = listed([key for key, _ in found.entries.values()], 2, limit=60) or "no tensors"
+        hint = f"Give weights of this network; the file has {names}"
+    raise WeightsError(
+        f"{path} does not fit the backbone {name}: {len(own) - len(problems)} of its {len(own)} tensors do; "
+        f"{first_misfits(problems)}. {hint}"
+    )
+
+
+def _require_no_larger(path: Path, name: str, used: list[str], unused: dict[str, str]) -> None:
+    """Raises WeightsError if the file has more layers than the network inside of a part that both have.
+
+    `unused` are names by their comparable names. Other parts, such as classifiers, may be there.
+    """
+    published: set[str] = set()
+    if name.startswith("timm:"):  # its later blocks are part of the network, but not of a backbone with fewer stages
+        with torch.device("meta"):
+            published = {*map(_comparable, timm.create_model(name.removeprefix("timm:")).state_dict())}
+    parts = {key.partition(".")[0] for key in used}
+    more = [key for place, key in unused.items() if key.partition(".")[0] in parts and place not in published]
+    if more:
+        raise WeightsError(
+            f"{path} is of a larger network than the backbone {name}, which does not have {listed(more, 3, limit=60)}; "
+            "give weights of this network, or the backbone.name of that one"
+        )
 
 
 def normalization_problem(config: Config) -> str:
