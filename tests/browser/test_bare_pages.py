@@ -241,7 +241,7 @@ def test_a_row_of_the_level_table_is_pooled_from(explorer):
 
 def test_the_saved_view_says_what_the_live_one_says(browser, model, dataset, tmp_path):
     models = {"<sibling>": tsdlab.load_detector("badges-sibling"), "tsd": model}
-    page = bare.open_widget(browser, tsdlab.explore(models, dataset, level="2"))
+    page = bare.open_widget(browser, tsdlab.explore(models, dataset, level="2", underlay="localization"))
     page.focus(".tsdlab-explorer")
     with page.expect_download() as download:
         page.keyboard.press("s")
@@ -252,7 +252,11 @@ def test_the_saved_view_says_what_the_live_one_says(browser, model, dataset, tmp
     live = page.locator(".level .value, .level .answer :nth-child(n+2), .class .value").all_inner_texts()
     assert len(live) > 20 and sorted(live) == sorted(text for text in texts if text in live)
     assert {"<sibling>", "level 2", "assigned", "in use", "P: proposal", "P itself"} <= set(texts)
-    assert len(list(saved.iter("{http://www.w3.org/2000/svg}image"))) <= 2  # and not one for every row
+    scales = [text for text in texts if text.startswith("map of localization: ")]
+    assert len(scales) == 2 and f"map of localization: {page.inner_text('.legend .scale')}" in scales
+    assert sum("best places" in text for text in texts) == 2
+    pictures = len(list(saved.iter("{http://www.w3.org/2000/svg}image")))
+    assert pictures <= 2 + 6  # one image, and a map for each row; and not another image for every row
     assert not page.broken
     page.close()
 

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from tsdlab.analysis.sensitivity import TASKS, Grid, SensitivityMaps, TaskMaps
 from tsdlab.errors import InputError
 from tsdlab.figures.overlays import draw_box, show_image
-from tsdlab.figures.peaks import MARKS, mark_peaks
+from tsdlab.figures.peaks import MARKS, mark_peaks, write_below
 from tsdlab.figures.style import PALETTE, clear_to, white_to
 
 _PALE = 0.45  # how much of the image is left below a map, so that its colour stands out
@@ -73,10 +73,10 @@ def heat(
     _outline(maps.box, salient, ax)
     places = _peaks(maps, level, branch)
     if task not in places:  # for example the gradient map of a level that no proposal is pooled from
-        _write_below("the map is flat", ax)
+        write_below("the map is flat", ax)
     mark_peaks(places, ax)
     if len(places) == len(TASKS):
-        _write_below(f"best places {maps.peak_distance(level, branch):.0%} apart", ax)
+        write_below(f"best places {maps.peak_distance(level, branch):.0%} apart", ax)
     if colorbar:
         ax.figure.colorbar(ScalarMappable(drawn.norm, white_to(PALETTE[task])), ax=ax, fraction=0.04, pad=0.03)
     return ax
@@ -262,11 +262,6 @@ def _peaks(maps: SensitivityMaps, level: str, branch: str) -> dict[str, Tensor]:
     """The peaks of the maps that are not flat."""
     places = {task: maps.peak(level, branch, task) for task in TASKS}
     return {task: place for task, place in places.items() if place.isfinite().all()}
-
-
-def _write_below(text: str, ax: Axes) -> None:
-    ax.text(0.03, 0.03, text, transform=ax.transAxes, ha="left", va="bottom", color=PALETTE["proposal"], fontsize=8,
-            path_effects=[Stroke(linewidth=2.5, foreground="white"), Normal()], zorder=7)  # fmt: skip
 
 
 def _around(box: Tensor, margin: float, within: tuple[float, float, float, float]) -> tuple[float, float, float, float]:

@@ -34,3 +34,9 @@ def mark_peaks(places: Mapping[str, Tensor], ax: Axes, labels: bool = False) -> 
     for task, place in places.items():
         label = f"{task} peak" if labels else None
         ax.plot(*place.tolist(), linestyle="", label=label, clip_on=False, **MARKS[task])
+
+
+def write_below(text: str, ax: Axes) -> None:
+    """A line in the lower left corner of a map."""
+    ax.text(0.03, 0.03, text, transform=ax.transAxes, ha="left", va="bottom", color=PALETTE["proposal"], fontsize=8,
+            path_effects=[Stroke(linewidth=2.5, foreground="white"), Normal()], zorder=7)  # fmt: skip

@@ -84,8 +84,7 @@ export class Legend {
     const map = mapOf(page, page.state("focus"), level);
     scale.classList.toggle("empty", !map);
     scale.style.setProperty("--color", `var(--${underlay})`);
-    const what = underlay === "classification" ? "score" : "IoU";
-    const text = map ? `${what} 0 … ${digits(map[underlay].top)}` : this.missing;
+    const text = map ? scaleOf(underlay, map) : this.missing;
     if (scale.textContent !== text) scale.textContent = text;
   }
 
@@ -125,6 +124,9 @@ export class Legend {
     this.page.set({ layers: layers.includes(layer) ? layers.filter((name) => name !== layer) : [...layers, layer] });
   }
 }
+
+/** From where a map is clear to where it has its full colour. */
+export const scaleOf = (task, map) => `${task === "classification" ? "score" : "IoU"} 0 … ${digits(map[task].top)}`;
 
 /** With two significant digits, whatever the size. */
 const digits = (value) => (value >= 0.1 ? value.toFixed(2) : value.toPrecision(2));

@@ -13,14 +13,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.offsetbox import AnnotationBbox, HPacker, TextArea, VPacker
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import Normal, Stroke
+from matplotlib.text import Annotation
 
-from tsdlab.analysis.proposal import LevelAnswer, ProposalAnswer
+from tsdlab.analysis.proposal import ProposalAnswer
 from tsdlab.figures import plots
 from tsdlab.figures.names import drawn, find_fonts
+from tsdlab.figures.peaks import mark_peaks, write_below
+from tsdlab.figures.style import PALETTE, clear_to
+from tsdlab.ops.sampling import bin_centres
 from tsdlab.widgets.explorer.headline import TASKS, Run, find_headline
 from tsdlab.widgets.explorer.messages import answer_message
 from tsdlab.widgets.explorer.series import Series, list_series
-from tsdlab.widgets.explorer.session import OpenImage, Session
+from tsdlab.widgets.explorer.session import ObjectMaps, Session
+from tsdlab.widgets.explorer.state import ExplorerState
 
 _INCH = 72  # units of the layout are points
 _SIDE, _TABLE, _GAP, _LINE = 300, 400, 14, 14
@@ -28,7 +34,7 @@ _INK, _FAINT, _TRACK = "#222222", "#666666", "#eeeeee"
 _SYMBOLS = dict(zip(TASKS, ("|ΔC|", "|ΔR|")))
 _TOPS = (0.1, 0.25, 0.5, 1, 2, 5, 10)  # ends that the scale of the bars may have, as in level_table.js
 _MATTERS, _MOST = 0.01, 8  # as in class_scores.js
-_BLUE = plots.PALETTE["classification"]
+_BLUE = PALETTE["classification"]
 # Scores are blue, because they are the classification's; branches differ as their lines do.
 _BARS: dict[str, dict[str, Any]] = {
     "solid": {"facecolor": _BLUE},
@@ -38,14 +44,22 @@ _BARS: dict[str, dict[str, Any]] = {
 }
 
 
-def draw_explorer(session: Session) -> Figure:
-    """The headline, the proposal over the image once for each model, the levels as a table, and the class scores."""
-    return _Picture(session).figure
+def draw_explorer(session: Session, state: ExplorerState, maps: Sequence[ObjectMaps | None]) -> Figure:
+    """The headline, the proposal over the image once for each model, the levels as a table, and the class scores.
+
+    Args:
+        session: what was asked.
+        state: which arrows, layers and map are drawn.
+        maps: of each model, the sensitivity maps of the object; empty if no map is shown.
+    """
+    return _Picture(session, state, maps).figure
 
 
 class _Picture:
-    def __init__(self, session: Session) -> None:
-        self.image = session.image
+    def __init__(self, session: Session, state: ExplorerState, maps: Sequence[ObjectMaps | None]) -> None:
+        self.image, self.state = session.image, state
+        self.maps = dict(zip(session.models, maps))
+        self.pattern = session.pattern(lambda done, total: None) if state.arrows == "own" else {}
         self.names = drawn(["background", *session.gallery.names])
         self.series = list_series(session)
         self.message = answer_message(self.image, self.names[1:])
@@ -63,7 +77,7 @@ class _Picture:
         table = 3 * _LINE + row * len(rows)
         scores = (2 + len(shown) * len(self.series) + (1 if rest else 0)) * _LINE
         body = max(tall + 2 * _LINE, table + scores)
-        self.height = head + body + 3 * _LINE
+        self.height = head + body + 4 * _LINE
         self.figure = Figure(figsize=(self.width / _INCH, self.height / _INCH))
         self.ax = self.figure.add_axes((0, 0, 1, 1))
         self.ax.set(xlim=(0, self.width), ylim=(self.height, 0))
@@ -114,9 +128,71 @@ class _Picture:
     def _draw_stage(self, name: str, answer: ProposalAnswer, x: float, y: float, tall: float) -> None:
         self._text(x, y + _LINE, f"{drawn([name])[0]}, level {answer.level}", weight="bold")
         ax = self._inset(x, y + 1.4 * _LINE, _SIDE, tall)
-        _draw_proposal(self.image, answer.levels[answer.level], answer, ax)
+        plots.show_image(self.image.pixels, ax)
+        found = self.maps.get(name)
+        if found is not None:
+            self._draw_map(found, answer.level, ax)
+            task, values = (
+                self.state.underlay,
+                getattr(found.maps.levels[answer.level][found.branch], self.state.underlay),
+            )
+            text = f"{'score' if task == 'classification' else 'IoU'} 0 … {max(values.max().item(), 0):.2g}"
+            self._text(x + _SIDE, y + _LINE, f"map of {task}: {text}", _ink(task), ha="right")
+            distance = found.maps.peak_distance(answer.level, found.branch)
+            if math.isfinite(distance):
+                write_below(f"best places {100 * distance:.1f} % apart", ax)
+        truth = self.image.truth
+        marked = [] if truth.salient_boxes is None else [box for box in truth.salient_boxes if box.isfinite().all()]
+        for layer, boxes, dashes in (("truth", truth.boxes, (0, (5, 4))), ("salient", marked, (0, (1.5, 2.5)))):
+            if layer in self.state.layers:
+                for box in boxes:
+                    plots.draw_box(box, PALETTE["truth"], ax, linewidth=1.6, linestyle=dashes)
+        self._draw_regions(name, answer, answer.level, ax)
+        if "decoded" in self.state.layers:
+            for each in self.series:
+                if each.model == name:
+                    box = answer.branches[each.branch].box
+                    plots.draw_box(box, PALETTE["localization"], ax, linewidth=1.4, linestyle=each.line)
         height, width = self.image.pixels.shape[1:]
         ax.set(xlim=(0, width), ylim=(height, 0))
+
+    def _draw_map(self, found: ObjectMaps, level: str, ax: Axes) -> None:
+        """The map of the chosen task, and the best places of both."""
+        x1, y1, x2, y2 = found.maps.grid.extent
+        values = getattr(found.maps.levels[level][found.branch], self.state.underlay).clamp(min=0).numpy()
+        ax.imshow(values, extent=(x1, x2, y2, y1), cmap=clear_to(PALETTE[self.state.underlay]), vmin=0,
+                  vmax=values.max() or 1, alpha=self.state.opacity, interpolation="bilinear")  # fmt: skip
+        places = {task: found.maps.peak(level, found.branch, task) for task in TASKS}
+        mark_peaks({task: place for task, place in places.items() if place.isfinite().all()}, ax)
+
+    def _draw_regions(self, name: str, answer: ProposalAnswer, level: str, ax: Axes) -> None:
+        """P and where the tasks read, as layers.js draws them."""
+        plots.draw_box(answer.proposal, PALETTE["proposal"], ax, linewidth=2)
+        start = (answer.proposal[:2] + answer.proposal[2:]) / 2
+        regions = answer.levels[level].regions
+        for task in (task for task in reversed(TASKS) if task in regions and task in self.state.layers):
+            region, color = regions[task], PALETTE[task]
+            if not region.deformed:
+                plots.draw_box(region.boxes, color, ax, linewidth=2.2)
+            points = region.points.flatten(0, 1)
+            if region.deformed:
+                ax.plot(*points.T.numpy(), "o", color=color, markersize=3.5, markeredgecolor="white",
+                        markeredgewidth=0.5)  # fmt: skip
+            if region.deformed and self.state.arrows != "summary":
+                grid = bin_centres(answer.proposal[None], bins=len(region.points))[0]
+                pattern = self.pattern.get(name, {}).get(task)
+                if pattern is not None:
+                    grid = grid + pattern.offsets * (answer.proposal[2:] - answer.proposal[:2])
+                starts = grid.flatten(0, 1)
+                arrows = self.state.magnify * (points - starts)
+                ax.quiver(*starts.T.numpy(), *arrows.T.numpy(), angles="xy", scale_units="xy", scale=1,
+                          width=0.005, color=color)  # fmt: skip
+            else:
+                x, y = (start + self.state.magnify * (points.mean(dim=0) - start)).tolist()
+                look = {"arrowstyle": "-|>", "color": color, "linewidth": 2.2, "shrinkA": 0, "shrinkB": 0}
+                halo = [Stroke(linewidth=4, foreground="white"), Normal()]
+                arrow = {**look, "mutation_scale": 11, "path_effects": halo}
+                ax.annotate("", (x, y), (start[0].item(), start[1].item()), arrowprops=arrow, annotation_clip=False)
 
     def _draw_levels(self, rows: Sequence[tuple[str, str]], tall: float, x: float, y: float, several: bool) -> float:
         moved = [
@@ -146,7 +222,7 @@ class _Picture:
             if self.message["models"][name]["level"] == level:
                 self.ax.add_patch(Rectangle((x - 4, top + 2), 3, tall - 4, color=_INK))
             crop = self._inset(x + 62, top + 3, tall - 6, tall - 6)
-            _draw_crop(self.image, level, self.image.answers[name], crop)
+            self._draw_crop(name, level, crop)
             at = self._of(name)[level]
             line = top + tall / 2 - (6 if several else 1)
             if several:
@@ -157,7 +233,7 @@ class _Picture:
             for k, (task, region) in enumerate(at["regions"].items()):
                 here = line + 13 * k
                 self._text(bars, here, _SYMBOLS[task], _ink(task))
-                self._bar(bars + 28, here - 7, 76, region["moved"] / end, {"facecolor": plots.PALETTE[task]})
+                self._bar(bars + 28, here - 7, 76, region["moved"] / end, {"facecolor": PALETTE[task]})
                 self._text(bars + 148, here, f"{100 * region['moved']:.1f} %", _ink(task), ha="right")
             for k, (branch, found) in enumerate(at["branches"].items()):
                 here = top + tall / 2 + 3 + 13 * (k - (len(at["branches"]) - 1) / 2)
@@ -191,19 +267,47 @@ class _Picture:
         self._text(x + _TABLE, y, f"{score:.2f}", ha="right")
 
     def _draw_key(self, y: float) -> None:
-        entries: list[tuple[str, str, dict[str, Any]]] = [
-            ("P: proposal", "proposal", {"linestyle": "-"}),
-            ("ground truth", "truth", {"linestyle": ":"}),
-            ("P̂c: bins for the class", "classification", {"linestyle": "", "marker": "o", "markersize": 4}),
-            ("P̂r: region for the box", "localization", {"linestyle": "--"}),
-        ]
+        entries: dict[str, tuple[str, str, dict[str, Any]]] = {
+            "truth": ("ground truth", "truth", {"linestyle": "--"}),
+            "salient": ("evidence", "truth", {"linestyle": ":"}),
+            "classification": ("P̂c for the class", "classification", {"linestyle": "", "marker": "o", "markersize": 4}),
+            "localization": ("P̂r for the box", "localization", {"linestyle": "-"}),
+            "decoded": ("decoded boxes, lines as the scores' branches", "localization", {"linestyle": "-."}),
+        }
+        drawn_layers = [entry for layer, entry in entries.items() if layer in self.state.layers]
         handles = [
-            Line2D([], [], color=plots.PALETTE[role], label=label, linewidth=2, **look) for label, role, look in entries
+            Line2D([], [], color=PALETTE[role], label=label, linewidth=2, **look)
+            for label, role, look in [("P: proposal", "proposal", {}), *drawn_layers]
         ]
         self.ax.legend(
-            handles=handles, loc="center left", bbox_to_anchor=(_GAP / self.width, 1 - y / self.height), ncols=4,
+            handles=handles, loc="center left", bbox_to_anchor=(_GAP / self.width, 1 - y / self.height), ncols=6,
             frameon=False, fontsize=8.5, borderpad=0, borderaxespad=0,
         )  # fmt: skip
+
+        if any(answer.levels[answer.level].regions for answer in self.image.answers.values()):
+            kinds = {
+                "summary": "arrows: from P’s middle to the middle of what a task reads",
+                "all": "arrows: the displacement of every bin",
+                "own": "arrows: the displacement of every bin, without the pattern common to all proposals",
+            }
+            factor = "" if self.state.magnify == 1 else f", ×{self.state.magnify:g}"
+            self._text(_GAP, y + 1.5 * _LINE, kinds[self.state.arrows] + factor, _FAINT)
+
+    def _draw_crop(self, name: str, level: str, ax: Axes) -> None:
+        answer = self.image.answers[name]
+        plots.show_image(self.image.pixels, ax)
+        if (found := self.maps.get(name)) is not None:
+            self._draw_map(found, level, ax)
+        self._draw_regions(name, answer, level, ax)
+        x1, y1, x2, y2 = answer.proposal.tolist()
+        half = 0.75 * max(x2 - x1, y2 - y1, 8)
+        ax.set(xlim=((x1 + x2) / 2 - half, (x1 + x2) / 2 + half), ylim=((y1 + y2) / 2 + half, (y1 + y2) / 2 - half))
+        for line in ax.lines:
+            line.set(markersize=0.4 * line.get_markersize(), linewidth=0.6, markeredgewidth=0.6, clip_on=True)
+            line.set_path_effects([])
+        arrows = [text.arrow_patch for text in ax.texts if isinstance(text, Annotation) and text.arrow_patch]
+        for shape in (*ax.patches, *arrows):
+            shape.set(linewidth=1, path_effects=[])
 
     def _inset(self, x: float, y: float, width: float, height: float) -> Axes:
         of_width, of_height = 1 / self.width, 1 / self.height
@@ -217,24 +321,9 @@ class _Picture:
         self.ax.add_patch(Rectangle((x, y), width * min(part, 1), 8, linewidth=0.6, **look))
 
 
-def _draw_proposal(image: OpenImage, at_level: LevelAnswer, answer: ProposalAnswer, ax: Axes) -> None:
-    plots.proposal(image.pixels, at_level.answer, 0, ax, None if answer.nearest is None else answer.nearest.box)
-
-
-def _draw_crop(image: OpenImage, level: str, answer: ProposalAnswer, ax: Axes) -> None:
-    _draw_proposal(image, answer.levels[level], answer, ax)
-    for line in ax.lines:
-        line.set(markersize=1.5, markeredgewidth=0)
-    for patch in ax.patches:
-        patch.set(linewidth=1, path_effects=[])
-    x1, y1, x2, y2 = answer.proposal.tolist()
-    half = 0.75 * max(x2 - x1, y2 - y1, 8)
-    ax.set(xlim=((x1 + x2) / 2 - half, (x1 + x2) / 2 + half), ylim=((y1 + y2) / 2 + half, (y1 + y2) / 2 - half))
-
-
 def _ink(role: str | None) -> str:
     """The colour of a role, dark enough for text on white."""
-    if role is None or role not in plots.PALETTE:
+    if role is None or role not in PALETTE:
         return _INK
-    red, green, blue = (0.65 * own + 0.35 * ink for own, ink in zip(to_rgb(plots.PALETTE[role]), to_rgb(_INK)))
+    red, green, blue = (0.65 * own + 0.35 * ink for own, ink in zip(to_rgb(PALETTE[role]), to_rgb(_INK)))
     return to_hex((red, green, blue))

@@ -3,7 +3,8 @@
 import { html, setAttributes, svg } from "../page/dom.js";
 import { fixed, percent } from "../page/numbers.js";
 import { classesThatMatter } from "./class_scores.js";
-import { LAYERS, LINES } from "./layers.js";
+import { LAYERS, LINES, mapOf } from "./layers.js";
+import { scaleOf } from "./legend.js";
 import { topOf } from "./level_table.js";
 
 const [GAP, SIDE, COLUMN, LINE] = [18, 460, 510, 18]; // pixels: between parts, an image, the table, a line of text
@@ -51,7 +52,11 @@ class SavedView {
       const tall = (side * height) / width;
       const copy = setAttributes(canvas.cloneNode(true), { x, y: top + 8, width: side, height: tall, class: null, style: "", role: null });
       copy.querySelectorAll("rect[data-handle]").forEach((handle) => handle.remove());
-      this.text(x, top, `${model}, level ${this.answer.models[model].level}`, { "font-weight": "bold" });
+      const { level } = this.answer.models[model];
+      this.text(x, top, `${model}, level ${level}`, { "font-weight": "bold" });
+      const task = this.page.state("underlay");
+      const map = mapOf(this.page, model, level);
+      if (map) this.text(x + side, top, `map of ${task}: ${scaleOf(task, map)}`, { fill: this.inkOf(task), "text-anchor": "end" });
       this.shapes.push(copy);
       return top + 8 + tall;
     });

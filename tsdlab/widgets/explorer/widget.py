@@ -173,7 +173,7 @@ class Explorer(ExplorerState, PageWidget):
 
     def picture(self) -> Figure:
         """The current state as a matplotlib figure: what a page without a kernel shows."""
-        return draw_explorer(self._session)
+        return draw_explorer(self._session, self, self._told_maps or ())
 
     def save(
         self, path: str | Path, images: int | Sequence[int] = 12, *, overwrite: bool = False, source: str = ""
