@@ -31,13 +31,20 @@ def test_the_errors_of_an_image_are_wrong_detections_and_objects_not_found(tmp_p
     assert worst_images(judged, 5) == [0, 2] and worst_images(judged, 1) == [0]
     first, third = image_errors(judged, dataset, [0, 2])
     assert first.kinds == ["found", "duplicate", "localization"] and first.scores == [0.9, 0.8, 0.7]
-    assert first.names == ["cat", "cat", "dog"] and first.boxes[2].tolist() == [125, 0, 165, 40]
+    assert first.names == ["cat", "cat", "dog"] and first.objects == [0, -1, 1]
+    assert first.boxes[2].tolist() == [125, 0, 165, 40]
     assert first.object_names == ["cat", "dog"] and first.objects_found == [True, False]
     assert first.object_boxes[1].tolist() == [100, 0, 140, 40]
     assert first.counts == {"localization": 1, "duplicate": 1, "not found": 1} and first.errors == 3
     assert (third.image, third.image_id, third.file, third.kinds) == (2, 3, "3.png", [])
     assert third.as_dict() == {"image": 2, "image_id": 3, "file": "3.png", "errors": {"not found": 1}}
     assert tuple(third.pixels.shape) == (3, 200, 200)
+
+
+def test_a_wrong_class_knows_its_object(tmp_path: Path):
+    dataset = dataset_of(tmp_path, truth(entry(DOG, 0), entry(CAT, 0, image_id=2), entry(CAT, 100, image_id=2)))
+    (image,) = image_errors(judge(dataset, [entry(DOG, 100, image_id=2)]), dataset, [1])
+    assert (image.kinds, image.names, image.objects) == (["classification"], ["dog"], [1])
 
 
 @pytest.mark.parametrize("seed", range(3))

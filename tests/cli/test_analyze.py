@@ -29,13 +29,15 @@ def test_every_stage_shows_its_progress_and_the_findings_are_said(
     monkeypatch.setattr(progress, "PROGRESS_INTERVAL", 0.0)
     run("analyze", tiny_weights, "--data", tiny_data, "--images", 2, "--out", tmp_path / "report", "--device", "cpu")
     said = capsys.readouterr()
-    stages = [said.err.index(f"{stage}:") for stage in ("analyze", "objects", "examples", "pictures")]
+    stages = [said.err.index(f"{stage}:") for stage in ("analyze", "evaluate", "objects", "examples", "pictures")]
     assert stages == sorted(stages)
     facts = json.loads((tmp_path / "report" / "report.json").read_text())
     assert facts["verdict"] and said.out.splitlines() == [
         f"wrote {tmp_path / 'report' / 'report.html'}",
         *facts["verdict"],
+        *facts["errors"]["verdict"],
     ]
+    assert facts["errors"]["metrics"]["images"] == 2
     (example,) = facts["examples"]  # one of an image, and the other image is empty
     assert example == facts["typical"] and (tiny_data / "val" / example["file"]).is_file()
     assert "2 images are few" in said.err

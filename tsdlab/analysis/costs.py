@@ -22,7 +22,7 @@ from tsdlab.analysis.statistics import REPLICATES, Estimate, draws, estimate
 
 # Sides of a square, in pixels, between small, medium and large; as in COCO.
 _SIZES = {"small": (0.0, 32.0), "medium": (32.0, 96.0), "large": (96.0, np.inf)}
-_AT_ONCE = 4_000_000  # numbers of a block of replicates
+_AT_ONCE = 200_000  # numbers of a block of replicates, so that it fits into a processor's cache
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ class ImageErrors:
     names: list[str]  # [K] class of each detection
     scores: list[float]  # [K]
     kinds: list[str]  # [K] one of KINDS, or FOUND
+    objects: list[int]  # [K] place of the object that each finds, or would find once it is mended; -1 for none
     object_boxes: Tensor  # [N, 4]
     object_names: list[str]  # [N]
     objects_found: list[bool]  # [N] whether one of the detections finds it
@@ -89,6 +90,7 @@ def image_errors(
     for image in images:
         rows = np.flatnonzero(seen & (judged.image == image))
         objects = np.flatnonzero(judged.object_image == image)
+        places = {index: place for place, index in enumerate(objects.tolist())}
         shown.append(
             ImageErrors(
                 image=image,
@@ -96,11 +98,12 @@ def image_errors(
                 file=items.file_name(image),
                 pixels=items[image][0],
                 boxes=_xyxy(judged.boxes[rows]),
-                names=[judged.categories[label - 1] for label in judged.label[rows]],
+                names=_names(judged, judged.label[rows]),
                 scores=judged.score[rows].tolist(),
                 kinds=[FOUND if kind == CORRECT else KINDS[kind] for kind in judged.kind[rows]],
+                objects=[places.get(index, -1) for index in judged.object[rows].tolist()],
                 object_boxes=_xyxy(judged.object_boxes[objects]),
-                object_names=[judged.categories[label - 1] for label in judged.object_label[objects]],
+                object_names=_names(judged, judged.object_label[objects]),
                 objects_found=found[objects].tolist(),
             )
         )
@@ -116,6 +119,10 @@ def _found(judged: Judged, score_thresh: float) -> np.ndarray:
     """[N] the objects that such a detection finds."""
     finding = _seen(judged, score_thresh) & (judged.kind == CORRECT)
     return np.isin(np.arange(len(judged.found)), judged.object[finding])
+
+
+def _names(judged: Judged, labels: np.ndarray) -> list[str]:
+    return [judged.categories[label - 1] for label in labels]
 
 
 def _xyxy(boxes: np.ndarray) -> Tensor:

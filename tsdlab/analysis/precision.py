@@ -37,8 +37,12 @@ def average_precision(correct: np.ndarray, weights: np.ndarray, positives: np.nd
 
 
 def _curve(correct: np.ndarray, weights: np.ndarray, positives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """After each detection, the best precision from there on, and the recall; [R, D] both."""
-    found = np.cumsum(weights * correct, axis=1)
-    precision = found / np.maximum(np.cumsum(weights, axis=1), 1e-12)
+    """After each correct detection, the best precision from there on, and the recall; [R, correct] both.
+
+    Between correct detections, recall stays and precision falls, so the others need no column.
+    """
+    hits = np.flatnonzero(correct)
+    found = np.cumsum(weights[:, hits], axis=1)
+    precision = found / np.maximum(np.cumsum(weights, axis=1)[:, hits], 1e-12)
     best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     return best, found / np.maximum(positives, 1e-12)[:, None]

@@ -23,7 +23,7 @@ _EXPLORED = 12  # images of the explorer
 
 @dataclass(frozen=True)
 class Analyze:
-    """Measure, on every object of a split, how far apart a detector classifies and localizes best, and draw it."""
+    """Measure where a detector loses AP, and how far apart it classifies and localizes best, and draw it."""
 
     weights: Annotated[Positional[str], arg(metavar="WEIGHTS", help="A shipped name, or a file.")]
     data: Path
@@ -42,11 +42,13 @@ class Analyze:
     def run(self, line: str) -> None:
         from tsdlab.analysis.analyze import analyze
         from tsdlab.analysis.examples import CANDIDATES, choose_shown
+        from tsdlab.analysis.find_errors import find_errors
         from tsdlab.analysis.statistics import FEW_IMAGES
         from tsdlab.data.coco import CocoDataset
         from tsdlab.device import joined_processes, resolve_device
         from tsdlab.files import claim_outputs, only_writer
         from tsdlab.models.weights import find_weights, load_detector
+        from tsdlab.report.errors import errors_verdict
         from tsdlab.report.levels import hidden_levels, without
         from tsdlab.report.page import Source
         from tsdlab.report.verdict import plain, verdict
@@ -62,11 +64,16 @@ class Analyze:
                 explorer = self._explorer(model, dataset) if self.interactive and is_rank_zero else None
                 analysis = analyze(model, dataset, self.images)
             if is_rank_zero:
+                errors = find_errors(model, dataset, self.images)
                 images = analysis.misalignment.images
                 shown = choose_shown(model, dataset, min(CANDIDATES, images))
                 source = Source(self.weights, model.config.head, str(dataset.root), dataset.split, line)
-                print(f"wrote {write_report(analysis, shown, source, self.out, self.overwrite, explorer=explorer)}")
-                for sentence in verdict(without(analysis, hidden_levels(analysis))):
+                path = write_report(analysis, shown, source, self.out, self.overwrite, explorer=explorer, errors=errors)
+                print(f"wrote {path}")
+                for sentence in (
+                    *verdict(without(analysis, hidden_levels(analysis))),
+                    *errors_verdict(errors.costs),
+                ):
                     print(plain(sentence))
                 if images < FEW_IMAGES:
                     print(

@@ -82,11 +82,11 @@ def detections(
             0, 0, f" {name} {float(score):.2f} ", fontsize=8, color="white", clip_on=True, zorder=3,
             bbox={"facecolor": color, "edgecolor": "none", "pad": 1.0}, fontfamily=families(name),
         )  # fmt: skip
-        taken.append(_place_label(text, box, taken, ax))
+        taken.append(place_label(text, box, taken, ax))
     return ax
 
 
-def _place_label(text: Text, box: Tensor, taken: Sequence[Bbox], ax: Axes) -> Bbox:
+def place_label(text: Text, box: Tensor, taken: Sequence[Bbox], ax: Axes) -> Bbox:
     """Move a label to a corner of its box [4] where it is on the image and covers no other label, if there is one.
 
     Returns:

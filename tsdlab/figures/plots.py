@@ -10,6 +10,9 @@ from tsdlab.figures.comparison import cost_against_ap as cost_against_ap
 from tsdlab.figures.comparison import dose_response as dose_response
 from tsdlab.figures.comparison import speedup as speedup
 from tsdlab.figures.comparison import training_curve as training_curve
+from tsdlab.figures.errors import error_costs as error_costs
+from tsdlab.figures.errors import image_errors as image_errors
+from tsdlab.figures.errors import precision_recall as precision_recall
 from tsdlab.figures.overlays import detections as detections
 from tsdlab.figures.overlays import displacement as displacement
 from tsdlab.figures.overlays import draw_box as draw_box

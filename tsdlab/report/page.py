@@ -5,12 +5,8 @@ Its text is in `report.html.jinja`, its style in `report.css`; this file turns a
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tsdlab.analysis.analyze import Analysis
 from tsdlab.analysis.columns import COLUMNS
@@ -19,11 +15,12 @@ from tsdlab.analysis.examples import CANDIDATES, Shown
 from tsdlab.analysis.measures import AGREEMENT, MEASURES
 from tsdlab.analysis.misalignment import METHODS, WINDOW, Misalignment
 from tsdlab.analysis.statistics import FEW_IMAGES, Estimate
+from tsdlab.report.errors import ErrorSection
 from tsdlab.report.levels import FEW_PROPOSALS, counts, enough
 from tsdlab.report.overview import level_table
+from tsdlab.report.table import CellValue, Row, Table
+from tsdlab.report.template import picture_urls, template
 from tsdlab.report.verdict import verdict
-
-_MIME = {".jpg": "image/jpeg", ".png": "image/png"}
 
 
 @dataclass(frozen=True)
@@ -37,23 +34,6 @@ class Source:
     command: str  # the line that made the report
 
 
-@dataclass(frozen=True)
-class Row:
-    """A title and one or several lines of cells."""
-
-    title: str
-    lines: list[list[Estimate | str | int | None]]
-    decimals: int = 3
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table with a column of titles and columns of numbers."""
-
-    header: list[str]
-    rows: list[Row]
-
-
 def page(
     analysis: Analysis,
     source: Source,
@@ -62,6 +42,7 @@ def page(
     pictures: Mapping[str, bytes],
     hidden: Mapping[str, int] | None = None,
     explorer: str | None = None,
+    errors: ErrorSection | None = None,
 ) -> str:
     """The report in HTML.
 
@@ -73,19 +54,11 @@ def page(
         pictures: by file name, as `draw_pictures` makes them.
         hidden: the levels that are not shown, with their proposals.
         explorer: a saved page of the explorer, in HTML.
+        errors: where AP is lost; None if that was not measured.
     """
     found = analysis.misalignment
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["decimal"] = _decimal
-    urls = {Path(name).stem: _url(name, content) for name, content in pictures.items()}
-    html = environment.get_template("report.html.jinja").render(
+    urls = picture_urls(pictures)
+    html = template("report.html.jinja").render(
         source=source,
         versions=versions,
         misalignment=found,
@@ -109,6 +82,7 @@ def page(
         moved_tasks=[] if analysis.displacement is None else analysis.displacement.tasks,
         pictures=urls,
         explorer=explorer,
+        errors=errors,
     )
     return html.lstrip()
 
@@ -119,7 +93,7 @@ def _measure_table(found: Misalignment, method: str) -> Table:
     moved = found.moved.get(method)
     rows = []
     for name in found.known(method):
-        lines: list[list[Estimate | str | int | None]] = []
+        lines: list[list[CellValue]] = []
         for level, measured in found.maps[method].items():
             estimates = [measured.get(branch, {}).get(name) for branch in branches]
             difference = [moved.get(level, {}).get(name)] if moved else []
@@ -145,7 +119,7 @@ def _displacement_table(found: Displacements) -> Table:
     for name, column in COLUMNS.items():
         if any(found.mean(name, level) is not None for level in levels):
             title = f"{column.label}. {column.explanation}"
-            cells: list[Estimate | str | int | None] = [of.means[name].scaled(column.scale) for of in levels.values()]
+            cells: list[CellValue] = [of.means[name].scaled(column.scale) for of in levels.values()]
             rows.append(Row(title, [cells], _decimals(column.unit)))
     heads = ("all levels" if level == ALL_LEVELS else f"level {level}" for level in levels)
     return Table(["mean over proposals", *heads], rows)
@@ -158,14 +132,6 @@ def _count(estimate: Estimate | None) -> int:
 def _decimals(unit: str) -> int:
     """One for percent and pixels, three for shares of 1 and for numbers without a unit."""
     return 1 if unit else 3
-
-
-def _decimal(value: float, decimals: int = 1) -> str:
-    return f"{value:.{decimals}f}".replace("-", "−")
-
-
-def _url(name: str, content: bytes) -> str:
-    return f"data:{_MIME[Path(name).suffix]};base64,{base64.b64encode(content).decode()}"
 
 
 def _measure_title(name: str) -> str:

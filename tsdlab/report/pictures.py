@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 import torch
@@ -20,6 +20,7 @@ from tsdlab.figures import measures as plots
 from tsdlab.figures import tasks as task_plots
 from tsdlab.figures.style import PALETTE
 from tsdlab.progress import progress_bar
+from tsdlab.report.error_pictures import ERROR_PICTURES
 from tsdlab.structures import TASKS
 
 _SHOWN_MEASURES = (
@@ -29,19 +30,29 @@ _SHOWN_MEASURES = (
 _EXAMPLES = (f"example-{number}{of}" for number in range(1, 1 + EXAMPLES) for of in ("", *(f"-{m}" for m in METHODS)))
 _NUMBERS = (*(f"{kind}-{method}" for kind in ("measures", "moved") for method in METHODS), "scores", "displacements")
 # Every file name that a picture may have. Pictures with photographs are JPEGs: as PNGs they have ten times the size.
-PICTURES = (*(f"{name}.jpg" for name in ("typical", *_EXAMPLES)), *(f"{name}.png" for name in _NUMBERS))
+PICTURES = (
+    *(f"{name}.jpg" for name in ("typical", *_EXAMPLES)),
+    *(f"{name}.png" for name in _NUMBERS),
+    *ERROR_PICTURES,
+)
 _PIXELS_PER_INCH = 130
 _MAP_PIXELS_PER_INCH = 100  # maps have few pixels
 _JPEG = {"quality": 85, "optimize": True}
 
 
-def draw_pictures(analysis: Analysis, shown: Shown, progress: bool = True) -> dict[str, bytes]:
+def draw_pictures(
+    analysis: Analysis,
+    shown: Shown,
+    progress: bool = True,
+    errors: Mapping[str, Callable[[], Figure]] | None = None,
+) -> dict[str, bytes]:
     """Every picture of the report by its file name, which is one of `PICTURES`.
 
     Args:
         analysis: without the levels that are not shown.
         shown: the objects.
         progress: show a progress bar.
+        errors: how the pictures of errors are drawn, by file name.
     """
     levels = {level for of in analysis.misalignment.maps.values() for level in of}
     drawings: dict[str, Callable[[], Figure]] = {}
@@ -51,7 +62,11 @@ def draw_pictures(analysis: Analysis, shown: Shown, progress: bool = True) -> di
         drawings[f"example-{number}.jpg"] = partial(draw_example, example)
         for method in METHODS:
             drawings[f"example-{number}-{method}.jpg"] = partial(draw_levels, example, method, levels)
-    drawings |= _numbers(analysis)
+    return render({**drawings, **_numbers(analysis), **(errors or {})}, progress)
+
+
+def render(drawings: Mapping[str, Callable[[], Figure]], progress: bool = True) -> dict[str, bytes]:
+    """Pictures by file name: JPEGs of images, and PNGs of numbers."""
     pictures = {}
     for name, draw in progress_bar(drawings.items(), "pictures", shown=progress):
         file = io.BytesIO()

@@ -14,7 +14,7 @@ NO_DIFFERENCE = "no difference shown"
 _NO_INTERVAL = "too few images to compare"
 _SAME = "the same when rounded"
 
-# A sentence is a list of (text, task); the task whose colour the text has, "" for none.
+# A sentence is a list of (text, role): the task whose colour the text has, "interval" for one, "" for none.
 Sentence = list[tuple[str, str]]
 
 

@@ -7,8 +7,11 @@ from pathlib import Path
 
 from tsdlab.analysis.analyze import Analysis
 from tsdlab.analysis.examples import Shown
+from tsdlab.analysis.find_errors import Errors
 from tsdlab.files import atomic_write, claim_outputs
 from tsdlab.provenance import versions
+from tsdlab.report.error_pictures import WORST, error_drawings
+from tsdlab.report.errors import error_section
 from tsdlab.report.levels import hidden_levels, without
 from tsdlab.report.page import Source, page
 from tsdlab.report.pictures import PICTURES, draw_pictures
@@ -23,6 +26,7 @@ def write_report(
     overwrite: bool = False,
     progress: bool = True,
     explorer: str | None = None,
+    errors: Errors | None = None,
 ) -> Path:
     """Write `report.html`, which needs no other file, `report.json`, and every picture.
 
@@ -36,6 +40,7 @@ def write_report(
         overwrite: whether files with these names may be replaced.
         progress: show a progress bar.
         explorer: a saved page of the explorer, in HTML, that the report holds.
+        errors: where AP is lost, from `tsdlab.analysis.find_errors.find_errors`; without them, a section is missing.
 
     Returns:
         The path of `report.html`.
@@ -47,7 +52,10 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     hidden = hidden_levels(analysis)
     visible = without(analysis, hidden)
-    pictures = draw_pictures(visible, shown, progress)
+    worst = [] if errors is None else errors.worst(WORST)
+    drawings = {} if errors is None else error_drawings(errors, worst)
+    section = None if errors is None else error_section(errors, worst)
+    pictures = draw_pictures(visible, shown, progress, drawings)
     for name, picture in pictures.items():
         _write(out / name, picture)
     facts = {
@@ -62,10 +70,16 @@ def write_report(
         "examples": [example.as_dict() for example in shown.farthest],
         "report": analysis.as_dict(),
     }
+    if errors is not None and section is not None:
+        facts["errors"] = {
+            "verdict": [plain(sentence) for sentence in section.verdict],
+            **errors.as_dict(),
+            "worst_images": [image.as_dict() for image in worst],
+        }
     # Strict JSON: a NaN is an error here, because other languages cannot read it.
     text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False)
     _write(out / "report.json", text.encode() + b"\n")
-    _write(out / "report.html", page(visible, source, versions(), shown, pictures, hidden, explorer).encode())
+    _write(out / "report.html", page(visible, source, versions(), shown, pictures, hidden, explorer, section).encode())
     return out / "report.html"
 
 
