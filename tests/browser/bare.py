@@ -34,7 +34,7 @@ _MODEL = """async ({script, state}) => {
     if (event) tell(event);
   };
   const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
-  (await import(url)).default.render({ model, el: document.body });
+  (await import(url)).default().render({ model, el: document.body });
 }"""
 
 

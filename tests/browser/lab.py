@@ -96,7 +96,15 @@ class Lab:
     def open(
         self, name: str = "explore.ipynb", size: tuple[int, int] = (1800, 1200), app: str = "lab", dark: bool = False
     ) -> tuple[Page, Traffic]:
-        """Open a notebook, run all of its cells, and wait for the explorer.
+        """Open a notebook, run all of its cells, and wait for the explorer; see `show`."""
+        page, traffic = self.show(name, size, app, dark)
+        self.run_all(page)
+        return page, traffic
+
+    def show(
+        self, name: str, size: tuple[int, int] = (1800, 1200), app: str = "lab", dark: bool = False
+    ) -> tuple[Page, Traffic]:
+        """Open a notebook, and wait for its kernel.
 
         Args:
             size: of the window, pixels.
@@ -111,7 +119,6 @@ class Lab:
         # Before its kernel answers, running a notebook asks which kernel to take.
         kernel = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel"
         page.wait_for_function(f"{kernel}?.status === 'idle'", timeout=START_UP * 1e3)
-        self.run_all(page)
         return page, traffic
 
     def run_all(self, page: Page) -> None:

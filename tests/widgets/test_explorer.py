@@ -181,7 +181,7 @@ def test_the_page_sees_the_order_by_disagreement_grow(models, dataset, monkeypat
         explorer._receive(explorer, {"need": "scan"}, [])
         assert sent[-1] == {"progress": [done, 5], "go_on": done < 5}
     whole = tsdlab.explore(models["tsd"], dataset, scan=5, order="disagreement")
-    assert explorer._listed == whole._listed and explorer.image_index == whole.image_index == whole._listed[0]
+    assert explorer.image_index == whole.image_index == whole._listed[0] and explorer._listed == whole._listed
     assert explorer._image == whole._image and explorer.proposal == whole.proposal
     sent.clear()
     explorer.order = "file"
@@ -329,7 +329,7 @@ def test_the_common_pattern_is_told_when_it_is_first_asked_for(explorer):
 
 def test_a_head_that_moves_nothing_has_no_pattern(models, dataset):
     explorer = tsdlab.explore(models["sibling"], dataset, arrows="own")
-    assert explorer._pattern == {"images": 0, "models": {"sibling": {}}}
+    assert explorer.arrows == "own" and explorer._pattern == {"images": 0, "models": {"sibling": {}}}
 
 
 def test_the_picture_shows_on_a_static_page(models, dataset):
@@ -434,6 +434,7 @@ def test_a_large_photograph_is_sent_as_the_screen_can_show_it(models):
     photograph = smooth + rng.integers(0, 9, smooth.shape, dtype=np.uint8)
     box = [3000.0, 2000.0, 3800.0, 2900.0]
     explorer = tsdlab.explore(models["tsd"], (photograph, {"boxes": [box], "labels": [2]}))
+    assert explorer.truth.boxes.tolist() == [box]
     message = explorer._image
     assert (message["width"], message["height"]) == (4000, 3000) and message["objects"][0]["box"] == box
     kind, content = message["url"].split(",")
@@ -447,19 +448,20 @@ def test_a_large_photograph_is_sent_as_the_screen_can_show_it(models):
 
 
 def test_a_small_image_is_sent_without_loss(explorer, dataset):
+    shown = dataset[explorer.image_index][0]
     kind, content = explorer._image["url"].split(",")
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
     assert kind == "data:image/png;base64"
-    assert (pixels == (dataset[explorer.image_index][0].permute(1, 2, 0) * 255).round().byte().numpy()).all()
+    assert (pixels == (shown.permute(1, 2, 0) * 255).round().byte().numpy()).all()
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(max_size=30) | st.sampled_from(["$x$", "<script>", "a\nb", "猫", ""]), min_size=6, max_size=6))
 def test_names_of_any_kind_reach_the_page_and_the_line_of_python(models, dataset, names):
     explorer = tsdlab.explore({"$m_1$": models["sibling"]}, dataset, names=names, image_index=1)
+    labels = explorer.truth.labels.tolist()
     sent = json.loads(json.dumps([explorer._fixed, explorer._image, explorer._answer]).encode())
     assert sent[0]["names"] == ["background", *names] and sent[0]["models"] == ["$m_1$"]
-    labels = explorer.truth.labels.tolist()
     assert [each["name"] for each in sent[1]["objects"]] == [names[label - 1] for label in labels]
     wanted = names[labels[0] - 1]
     explorer.category = wanted

@@ -46,10 +46,10 @@ def test_an_image_without_objects_and_a_head_that_moves_nothing(dataset):
 
 def test_a_head_that_moves_one_task(dataset):
     explorer = tsdlab.explore(tsdlab.load_detector("badges-tsd"), dataset)
-    answer = explorer._answer
+    names, answer = ["background", *explorer.names], explorer._answer
     own = answer["models"]["tsd"]
     del own["levels"][own["level"]]["regions"]["localization"]
-    (line, _) = find_headline(["background", *explorer.names], explorer._image, answer)
+    (line, _) = find_headline(names, explorer._image, answer)
     assert "".join(text for text, _ in line).endswith("% of P, localization reads P itself.")
 
 

@@ -32,7 +32,7 @@ def test_two_files_that_import_each_other_end(tmp_path):
 def test_a_page_is_one_script_without_imports_in_which_no_name_is_declared_twice(first):
     script = compose_script(first)
     assert not re.search(r"^import ", script, re.MULTILINE)
-    assert re.findall(r"^export .*", script, re.MULTILINE) == ["export default {"]
+    assert re.findall(r"^export .*", script, re.MULTILINE) == ["export default views((model, box) => {"]
     declared = re.findall(r"^(?:const|let|function|async function|class) (\w+)", script, re.MULTILINE)
     assert len(declared) > 20 and len(declared) == len(set(declared))
 

@@ -7,9 +7,13 @@ apart.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap, to_rgb
+
+if TYPE_CHECKING:  # pages have these colours too, and are shown before matplotlib is imported
+    from matplotlib.axes import Axes
+    from matplotlib.colors import ListedColormap
 
 PALETTE = {
     "proposal": "#333333",  # P belongs to no task; over an image its line has a white edge
@@ -39,6 +43,8 @@ def clear_to(color: str) -> ListedColormap:
 
     The page of the explorer draws its maps in the same way, see `veil_url`.
     """
+    from matplotlib.colors import ListedColormap, to_rgb
+
     rgba = np.tile([*to_rgb(color), 1.0], (256, 1))
     rgba[:, 3] = np.linspace(0, 0.9, 256)  # the image is seen everywhere
     return ListedColormap(rgba)
@@ -46,6 +52,8 @@ def clear_to(color: str) -> ListedColormap:
 
 def white_to(color: str) -> ListedColormap:
     """What `clear_to` gives over white: for a map without an image, and for a colour bar, which draws them opaque."""
+    from matplotlib.colors import ListedColormap
+
     rgba = clear_to(color)(np.linspace(0, 1, 256))
     return ListedColormap(1 - rgba[:, 3:] * (1 - rgba[:, :3]))
 

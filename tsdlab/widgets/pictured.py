@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import numpy as np
-from matplotlib.figure import Figure
+from IPython.display import display
 from PIL import Image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MOST_LOSSLESS = 512**2  # pixels of a picture that is sent as PNG
 
@@ -20,6 +23,13 @@ class PicturedWidget(anywidget.AnyWidget):
     def picture(self) -> Figure:
         """The current state as a matplotlib figure."""
         raise NotImplementedError
+
+    def _ipython_display_(self) -> None:
+        """Show the page at once. The picture takes longer, and is added to the same output."""
+        data, metadata = super()._repr_mimebundle_() or ({}, {})
+        output = display(data, metadata=metadata, raw=True, display_id=True)
+        data, metadata = self._repr_mimebundle_()
+        output.update(data, metadata=metadata, raw=True)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
         data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})

@@ -38,6 +38,14 @@ class Field(TraitType):
         self.rule = rule
         self.tag(sync=True)
 
+    def get(self, state: Any, cls: Any = None) -> Any:
+        state._ready()
+        return super().get(state, cls)
+
+    def set(self, state: Any, value: Any) -> None:
+        state._ready()
+        super().set(state, value)
+
     def validate(self, state: State, value: Any) -> Any:
         return value if state.choices is None else self.rule(self.name or "", value, state)
 
@@ -61,6 +69,9 @@ class State(HasTraits):
         self._usual = usual
         for name, value in usual.items():
             setattr(self, name, value)
+
+    def _ready(self) -> None:
+        """Called before a field is read or set, for a state that finds its first values only when they are used."""
 
     @classmethod
     def fields(cls) -> tuple[str, ...]:

@@ -4,6 +4,7 @@
 
 import { html } from "../page/dom.js";
 import { Page } from "../page/page.js";
+import { views } from "../page/views.js";
 import { LiveAnswerer } from "./answerers.js";
 import { Bar } from "./bar.js";
 import { ClassScores } from "./class_scores.js";
@@ -16,6 +17,7 @@ import { Keyboard } from "./keyboard.js";
 import { Legend } from "./legend.js";
 import { LevelTable } from "./level_table.js";
 import { Margins } from "./margins.js";
+import { whenAnswered } from "./opening.js";
 import { Play } from "./play.js";
 import { ProposalList } from "./proposal_list.js";
 import { Saving } from "./saving.js";
@@ -100,11 +102,15 @@ export class ExplorerPage extends Page {
   }
 }
 
-export default {
-  render({ model, el }) {
-    const root = html("div", { class: "tsdlab-explorer", tabindex: 0, "data-lm-suppress-shortcuts": "true" });
-    el.append(root);
-    const page = new ExplorerPage((own) => new LiveAnswerer(model, own), root);
-    return () => page.close();
-  },
-};
+export default views((model, box) => {
+  const root = html("div", { class: "tsdlab-explorer", tabindex: 0, "data-lm-suppress-shortcuts": "true" });
+  box.append(root);
+  let page = null;
+  const stop = whenAnswered(model, root, () => {
+    page = new ExplorerPage((own) => new LiveAnswerer(model, own), root);
+  });
+  return () => {
+    stop();
+    page?.close();
+  };
+});

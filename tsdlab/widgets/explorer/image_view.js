@@ -9,7 +9,7 @@ import { LAYERS, LINES, mapOf, MapShapes, middleOf, RegionShapes } from "./layer
 import { Pointer } from "./pointer.js";
 import { BoxShape, HandlesShape } from "./shapes.js";
 
-const COARSE = 400; // pixels; the pixels of a smaller image are shown as squares
+export const COARSE = 400; // pixels; the pixels of a smaller image are shown as squares
 
 /** Fit an SVG image element to an image of the data. */
 export function showPicture(element, { url, width, height }) {

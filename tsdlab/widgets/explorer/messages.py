@@ -11,21 +11,34 @@ from torch import Tensor
 
 from tsdlab.analysis.proposal import BranchAnswer, Candidate, Conflict, LevelAnswer, Nearest, ProposalAnswer, Shortfall
 from tsdlab.analysis.sensitivity import TASKS, SensitivityMaps
-from tsdlab.figures import plots
+from tsdlab.figures.style import PALETTE
 from tsdlab.structures import RegionTrace
 from tsdlab.widgets.explorer.gallery import SIZES
 from tsdlab.widgets.explorer.pattern import Pattern
 from tsdlab.widgets.explorer.series import list_series
 from tsdlab.widgets.explorer.session import ObjectMaps, OpenImage, Session, best_overlap
+from tsdlab.widgets.explorer.state import ExplorerState
 from tsdlab.widgets.pictured import image_url, veil_url
 
 _SCREEN = 1600  # pixels; the longest side of an image when it is sent. Coordinates stay those of the image
 
 
+def opening_message(session: Session, state: ExplorerState) -> dict[str, Any]:
+    """What can be shown before any model has seen the first image: its pixels, unless it is still to be found."""
+    found = state.order != "file" or state.category is not None or state.size is not None
+    return {"models": session.models, "image": None if found else _pixels_message(session, state.image_index)}
+
+
+def _pixels_message(session: Session, index: int) -> dict[str, Any]:
+    pixels, _ = session.gallery[index]
+    _, height, width = pixels.shape
+    return {"index": index, "width": width, "height": height, "url": _picture_url(pixels)}
+
+
 def session_message(session: Session) -> dict[str, Any]:
     """What stays the same while the explorer is open."""
     return {
-        "palette": plots.PALETTE,
+        "palette": PALETTE,
         "names": ["background", *session.gallery.names],
         "series": [asdict(series) for series in list_series(session)],
         "models": session.models,
@@ -53,7 +66,7 @@ def image_message(session: Session, listed: Sequence[int], conflict: Conflict | 
         "listed": len(listed),
         "width": width,
         "height": height,
-        "url": image_url(image.pixels.permute(1, 2, 0).cpu().numpy(), _SCREEN),
+        "url": _picture_url(image.pixels),
         "objects": [
             {"box": box, "label": label, "name": names[label - 1]}
             for box, label in zip(truth.boxes.tolist(), truth.labels.tolist())
@@ -74,6 +87,11 @@ def image_message(session: Session, listed: Sequence[int], conflict: Conflict | 
             "by_iou": _candidate_message(conflict.by_iou),
         },
     }  # fmt: skip
+
+
+def _picture_url(pixels: Tensor) -> str:
+    """An image [3, H, W] in 0…1."""
+    return image_url(pixels.permute(1, 2, 0).cpu().numpy(), _SCREEN)
 
 
 def answer_message(image: OpenImage, names: Sequence[str]) -> dict:
@@ -113,7 +131,7 @@ def maps_message(found: ObjectMaps) -> dict:
 def _map_message(maps: SensitivityMaps, level: str, branch: str, task: str) -> dict:
     values: Tensor = getattr(maps.levels[level][branch], task)
     top = max(values.max().item(), 1e-6)
-    return {"url": veil_url(values.numpy() / top, plots.PALETTE[task]), "top": top}
+    return {"url": veil_url(values.numpy() / top, PALETTE[task]), "top": top}
 
 
 def pattern_message(patterns: Mapping[str, Mapping[str, Pattern]]) -> dict:

@@ -149,13 +149,11 @@ class Session:
         steps: the steps of the training that can be chosen, ascending; empty if no model is followed.
         step: the one whose weights the models have; None if no model is followed.
         scan: what is known about the order by disagreement.
-        image: the image that is open; the first one is opened by `open`.
+        image: the image that is open; the first one of the data as long as `open` was not called.
 
     Raises:
         InputError: model, dataset, names or scan cannot be used; the message says which and why.
     """
-
-    image: OpenImage
 
     def __init__(self, model: Any, dataset: Any, names: Sequence[str] | None, scan: int) -> None:
         self.several = isinstance(model, Mapping)
@@ -171,6 +169,7 @@ class Session:
         self.gallery = Gallery(dataset, next(named, next(iter(self.detectors.values()))), names)
         check_value("scan", scan, Count)
         self.scan = Scan(self.gallery, self.detectors, scan)
+        self._image: OpenImage | None = None
         self._pattern: dict[str, dict[str, Pattern]] | None = None
 
     def choose(self, step: int | None) -> None:
@@ -185,7 +184,14 @@ class Session:
 
     def open(self, index: int) -> None:
         """Read an image, compute every model's features and proposals."""
-        self.image = OpenImage(index, *self.gallery[index], self.detectors)
+        self._image = OpenImage(index, *self.gallery[index], self.detectors)
+
+    @property
+    def image(self) -> OpenImage:
+        if self._image is None:
+            self.open(0)
+        assert self._image is not None
+        return self._image
 
     @property
     def arguments(self) -> tuple[str, str]:

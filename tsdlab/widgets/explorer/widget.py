@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
 from torch import nn
 from traitlets import Dict, observe
 
@@ -21,11 +20,11 @@ from tsdlab.widgets.explorer.messages import (
     answer_message,
     image_message,
     maps_message,
+    opening_message,
     pattern_message,
     session_message,
 )
 from tsdlab.widgets.explorer.pattern import Pattern
-from tsdlab.widgets.explorer.picture import draw_explorer
 from tsdlab.widgets.explorer.session import Session
 from tsdlab.widgets.explorer.state import ExplorerState
 from tsdlab.widgets.page import compose_script, compose_style
@@ -34,6 +33,9 @@ from tsdlab.widgets.saved.page import saved_page, write_page
 from tsdlab.widgets.saved.stored import store
 from tsdlab.widgets.second_stage.packing import Packed
 from tsdlab.widgets.state import index
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def explore(
@@ -99,6 +101,12 @@ class Explorer(ExplorerState, PageWidget):
     _esm = compose_script(Path(__file__).with_name("explorer.js"))
     _css = compose_style(Path(__file__).with_name("explorer.css"))
 
+    # What was asked for when the explorer was made, until it is done.
+    _asked: Mapping[str, Any] | None = None
+
+    # What the page shows until the first image is open.
+    _opening = Dict().tag(sync=True)
+
     # What the page is told about the session, the image, the proposal, and the sensitivity maps by model, and
     # the displacement that all proposals have in common.
     _fixed = Dict().tag(sync=True)
@@ -116,22 +124,41 @@ class Explorer(ExplorerState, PageWidget):
         scan: int = 100,
         **state: Any,
     ) -> None:
-        self._session = Session(model, dataset, names, scan)
-        self._listed = list(range(len(self._session.gallery)))
+        session = Session(model, dataset, names, scan)
+        self._opened = session
+        self._listed = list(range(len(session.gallery)))
         self._told: dict[str, ProposalAnswer] | None = None
         self._page_asks = False  # while a request of the page is at work
         self._page_answers = False  # while a page sets what it has answered by itself
         self._left_alone = False  # since the images are being sorted, nobody has asked for anything else
         self._told_maps: tuple | None = None
         self._check_names(state)
-        self._begin(self._session, focus=self._session.models[-1], step=self._session.step)
-        if "image_index" in state:
-            self.image_index = state["image_index"]
-        else:
-            self._open()
-        self._fixed = session_message(self._session)
+        usual = {"focus": session.models[-1], "step": session.step}
+        checked = ExplorerState()  # what cannot be used is refused now, though it is set later
+        checked._begin(session, **usual)
+        checked.assign(state)
+        self._begin(session, **usual)
+        self._opening = opening_message(session, checked)
         self._listen()
-        self.assign(state)
+        self._asked = state
+
+    @property
+    def _session(self) -> Session:
+        self._ready()
+        return self._opened
+
+    def _ready(self) -> None:
+        """Open the first image, when anything of it is asked for: the page can be seen before that."""
+        state, self._asked = self._asked, None
+        if state is None:
+            return
+        with self.hold_sync():
+            if self.image_index == state.get("image_index", 0):
+                self._open()
+            else:
+                self.image_index = state["image_index"]
+            self._fixed = session_message(self._session)
+            self.assign(state)
 
     @property
     def answers(self) -> dict[str, ProposalAnswer]:
@@ -173,6 +200,8 @@ class Explorer(ExplorerState, PageWidget):
 
     def picture(self) -> Figure:
         """The current state as a matplotlib figure: what a page without a kernel shows."""
+        from tsdlab.widgets.explorer.picture import draw_explorer  # imports matplotlib, which takes long
+
         return draw_explorer(self._session, self, self._told_maps or ())
 
     def save(
@@ -220,6 +249,9 @@ class Explorer(ExplorerState, PageWidget):
         self.image_index = self._listed[(here + by) % len(self._listed)]
 
     def _receive(self, widget: Any, content: dict, buffers: Any) -> None:
+        if content.get("need") == "answer":
+            self._ready()
+            return
         if content.get("need") == "scan":
             self._scan_on()
             return

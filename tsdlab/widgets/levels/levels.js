@@ -3,6 +3,7 @@
 import { html, sub } from "../page/dom.js";
 import { fixed, short } from "../page/numbers.js";
 import { Page } from "../page/page.js";
+import { views } from "../page/views.js";
 import { KernelAnswerer } from "../page/protocol.js";
 import { Distributions } from "./distributions.js";
 import { Figures } from "./figures.js";
@@ -94,19 +95,17 @@ class LevelsPage extends Page {
   }
 }
 
-export default {
-  render({ model, el }) {
-    const root = html("div", { class: "tsdlab-levels" });
-    const explorer = html("div", { class: "tsdlab-levels-explorer" }); // outside the root: it has styles of its own
-    el.append(root, explorer);
-    const showExplorer = async (id) => {
-      const manager = model.widget_manager;
-      if (!manager?.create_view) return;
-      const view = await manager.create_view(await manager.get_model(id));
-      explorer.replaceChildren(view.el);
-      view.trigger("displayed");
-    };
-    const page = new LevelsPage((own) => new KernelAnswerer(model, own), root, showExplorer);
-    return () => page.close();
-  },
-};
+export default views((model, box) => {
+  const root = html("div", { class: "tsdlab-levels" });
+  const explorer = html("div", { class: "tsdlab-levels-explorer" }); // outside the root: it has styles of its own
+  box.append(root, explorer);
+  const showExplorer = async (id) => {
+    const manager = model.widget_manager;
+    if (!manager?.create_view) return;
+    const view = await manager.create_view(await manager.get_model(id));
+    explorer.replaceChildren(view.el);
+    view.trigger("displayed");
+  };
+  const page = new LevelsPage((own) => new KernelAnswerer(model, own), root, showExplorer);
+  return () => page.close();
+});

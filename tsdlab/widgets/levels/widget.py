@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from torch import nn
 from traitlets import Dict, Unicode, observe
 
@@ -16,10 +15,12 @@ from tsdlab.data.items import as_items
 from tsdlab.models.build import as_detector
 from tsdlab.widgets.levels.crops import Crops
 from tsdlab.widgets.levels.messages import chosen_message, row_message, table_message
-from tsdlab.widgets.levels.picture import draw_levels
 from tsdlab.widgets.levels.state import LevelsState, first_columns, whole_size
 from tsdlab.widgets.page import compose_script, compose_style
 from tsdlab.widgets.protocol import PageWidget
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 IMAGES = 100  # by default; following their proposals takes a minute or two on a CPU
 
@@ -135,6 +136,8 @@ class LevelsView(LevelsState, PageWidget):
 
     def picture(self) -> Figure:
         """The current state as a matplotlib figure: what a page without a kernel shows."""
+        from tsdlab.widgets.levels.picture import draw_levels  # imports matplotlib, which takes long
+
         return draw_levels(self._table, self, self._crops)
 
     # What follows from a change of the state
