@@ -15,7 +15,13 @@ export function views(open) {
         const make = () => {
           const box = html("div");
           el.append(box);
-          pages.set(el, { box, end: open(model, box) });
+          const page = { box, focused: null, end: open(model, box) };
+          pages.set(el, page);
+          box.addEventListener("focusin", ({ target }) => { page.focused = target; });
+          // An element that is taken away loses the focus too, but is to have it again.
+          box.addEventListener("focusout", () => setTimeout(() => {
+            if (box.isConnected && !box.contains(document.activeElement)) page.focused = null;
+          }));
         };
         const place = () => {
           if (!el.parentNode) {
@@ -27,9 +33,11 @@ export function views(open) {
             make();
             return;
           }
-          pages.set(el, pages.get(left));
+          const page = pages.get(left);
           pages.delete(left);
-          el.append(pages.get(el).box);
+          pages.set(el, page);
+          el.append(page.box);
+          page.focused?.focus({ preventScroll: true });
         };
         if (pages.size) frame = requestAnimationFrame(place);
         else make();
