@@ -18,7 +18,7 @@ model, dataset = tsdlab.load_detector("badges-tsd"), CocoDataset({str(SAMPLE)!r}
 LATE = """import time
 from tsdlab.widgets.explorer import picture
 draw = picture.draw_explorer
-picture.draw_explorer = lambda session: time.sleep(5) or draw(session)"""
+picture.draw_explorer = lambda *about: time.sleep(5) or draw(*about)"""
 WATCH = """() => {
   window.seen = [];
   new MutationObserver(() => {

@@ -51,6 +51,7 @@ export class Pointer {
   }
 
   move(event) {
+    if (!event.buttons) this.release(event); // it was let go where the page did not hear of it
     if (this.fingers.has(event.pointerId)) this.fingers.set(event.pointerId, event);
     if (this.pinch) return this.spread();
     if (this.pan) {
