@@ -1,4 +1,4 @@
-"""Fill the tables of README.md and docs/results.md from `data/results/*.json`: `python experiments/tables.py`.
+"""Fill the tables of README.md and docs/ from `data/results/*.json`: `python experiments/tables.py`.
 
 A table stands between `<!-- NAME -->` and `<!-- /NAME -->`, where NAME is a key of `TABLES`.
 """
@@ -12,10 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import claims
+
 from tsdlab.shipped import RESULTS
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "claims.md")
 
 
 def finding_table() -> str:
@@ -77,10 +79,13 @@ def _memory(setting: dict, kind: str, name: str) -> float | None:
 
 
 def comparison_table(name: str, numbers: tuple[str, ...]) -> str:
-    """Mean ± standard deviation over seeds of every system in `data/results/<name>.json`."""
+    """Mean ± standard deviation over seeds of every system in `data/results/<name>.json`.
+
+    Rows of few seeds come last: their order among the others would say nothing.
+    """
     summary = _read(name)["summary"]
     rows = [["head", *(n.replace("_", " ") for n in numbers), "seeds", "parameters"]]
-    for row in sorted(summary, key=lambda row: row["AP"]["mean"]):
+    for row in sorted(summary, key=lambda row: (-len(row["seeds"]), row["AP"]["mean"])):
         cells = [*(_spread(row, row[n]) for n in numbers), str(len(row["seeds"]))]
         rows.append([row["system"], *cells, f"{row['parameters'] / 1e6:.1f} M"])
     return markdown(rows)
@@ -163,6 +168,11 @@ def markdown(rows: list[list[str]]) -> str:
     return "\n".join([header, "|---" + "|---:" * (len(rows[0]) - 1) + "|", *body])
 
 
+def left_aligned(rows: list[list[str]]) -> str:
+    """A table of text."""
+    return markdown(rows).replace("---:", "---")
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "finding": finding_table,
     "badges": partial(accuracy_table, "badges"),
@@ -174,6 +184,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "misalignment": misalignment_table,
     "pooling": pooling_table,
     "cost": cost_table,
+    "paper": lambda: left_aligned(claims.table(claims.PAPER)),
+    "ours": lambda: left_aligned(claims.table(claims.OURS)),
 }
 
 MARKED = re.compile(r"<!-- (?P<name>[a-z]+) -->\n.*?<!-- /(?P=name) -->", re.DOTALL)

@@ -1,6 +1,6 @@
 """README and docs: their tables are the measured results, what they name exists, and their Python runs."""
 
-import importlib.util
+import importlib
 import re
 from pathlib import Path
 
@@ -15,10 +15,9 @@ NEW_HEAD = "tsdlab/models/heads/context.py"  # the example in CONTRIBUTING: its 
 
 @pytest.fixture(scope="module")
 def tables():
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "experiments" / "tables.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "experiments")
+        return importlib.import_module("tables")
 
 
 def named(pattern):
