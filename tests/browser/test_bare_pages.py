@@ -395,7 +395,9 @@ def test_the_object_of_a_conflict_is_opened_and_both_boxes_are_drawn(browser, mo
         shape = page.locator(f".canvas [data-shape='conflict {way}']")
         x, y, width, height = (float(shape.get_attribute(side)) for side in ("x", "y", "width", "height"))
         assert [x, y, x + width, y + height] == pytest.approx(conflict[way]["box"], abs=0.01)
-    assert f"({conflict['name']})" in page.text_content(".canvas") and page.inner_text(".notice") == ""
+    names = {f"best {way}: IoU {conflict[key]['iou']:.2f}" for way, key in (("score", "by_score"), ("box", "by_iou"))}
+    assert names <= set(page.locator(".canvas .labels text:visible").all_text_contents())
+    assert page.inner_text(".notice") == ""
     assert list(explorer.proposal) == pytest.approx(conflict["by_score"]["proposal"], abs=0.01)
     assert not page.broken
     page.close()
@@ -443,6 +445,26 @@ def test_a_kernel_that_ends_before_the_features_have_arrived_is_said(browser, mo
     bare.settle(page)
     assert page.inner_text(".notice") == "The kernel is gone; run the cell again."
     assert page.locator(".tsdlab-page.lost").count() == 1 and not page.broken
+    page.close()
+
+
+@pytest.mark.parametrize("width", [900, 1400])
+def test_text_beside_the_image_is_whole_and_readable(browser, models, dataset, width):
+    page = bare.open_widget(browser, tsdlab.explore(models, dataset), (width, 900))
+    page.click("text=play")
+    page.wait_for_selector(".slide text")
+    sizes = page.locator(".slide text").evaluate_all("(all) => all.map((each) => each.getBoundingClientRect().height)")
+    assert len(sizes) == 14 and min(sizes) > 11, "the curves' text is as large as other text"
+    assert page.locator(".slide[data-model=tsd] .curve-key").inner_text().split()[-4:] == [
+        "sibling",
+        "in",
+        "tsd",
+        "tsd",
+    ]
+    one_line = "(each) => each.getClientRects().length === 1"
+    assert page.locator(".levels .scale-end").evaluate(one_line)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert not page.broken
     page.close()
 
 

@@ -43,10 +43,9 @@ export class ConflictShapes {
 }
 
 /** What is written beside them. */
-export function conflictNames({ name, by_score: scored, by_iou: fitting }, { localization, classification }) {
-  const what = ({ score, iou }) => `score ${fixed(score)}, IoU ${fixed(iou)}`;
+export function conflictNames({ by_score: scored, by_iou: fitting }, { localization, classification }) {
   return [
-    { key: "conflict by_score", text: `chosen by score (${name}): ${what(scored)}`, color: classification, places: besideBox(scored.box, "nw") },
-    { key: "conflict by_iou", text: `best box: ${what(fitting)}`, color: localization, places: besideBox(fitting.box, "sw") },
+    { key: "conflict by_score", text: `best score: IoU ${fixed(scored.iou)}`, color: classification, places: besideBox(scored.box, "nw") },
+    { key: "conflict by_iou", text: `best box: IoU ${fixed(fitting.iou)}`, color: localization, places: besideBox(fitting.box, "sw") },
   ];
 }

@@ -39,7 +39,7 @@ export class LevelTable {
     const answer = page.told("answer");
     const top = topOf(answer);
     this.build(answer);
-    this.scale.textContent = `(bars: 0 … ${percent(top).replace(".0", "")} of P)`;
+    this.scale.textContent = `(0 … ${percent(top).replace(".0", "")} of P)`;
     this.back.disabled = page.state("level") === null;
     for (const group of this.groups) group.draw(answer, top);
   }

@@ -4,11 +4,12 @@
 
 import { button, html, setAttributes, svg } from "../page/dom.js";
 import { LINES } from "./layers.js";
+import { swatch } from "./legend.js";
 
 const REACH = 0.7; // of the object's width
 const LASTS = 5000; // ms
 const STEPS = 14; // that a person takes by hand who wants less motion
-const [WIDE, TALL, LEFT, ABOVE, RIGHT, BELOW] = [520, 124, 34, 8, 8, 32];
+const [TALL, LEFT, ABOVE, RIGHT, BELOW] = [124, 34, 8, 8, 32];
 
 export class Play {
   constructor(page) {
@@ -107,19 +108,28 @@ class SlidePlot {
         this.curve("localization", LINES[line], told(branch, ({ iou }) => iou ?? 0)),
       ]),
     ];
-    this.title = svg("text", { x: (LEFT + WIDE - RIGHT) / 2, y: TALL - 3, "text-anchor": "middle" });
     this.now = svg("line", { y1: ABOVE, y2: TALL - BELOW, class: "now" });
+    this.plot = svg("svg", { height: TALL, role: "img", "aria-label": "score and IoU against the shift of P" });
+    const own = page.fixed.series.filter((entry) => entry.model === model);
+    const lines = own.length > 1 ? own.map(({ label, line }) => html("span", {}, swatch("proposal", line), label)) : [];
+    const key = html("div", { class: "curve-key" },
+      ...[["classification", "score of the class"], ["localization", "IoU of the decoded box"], ["proposal", "IoU of P itself"]]
+        .map(([role, text]) => html("span", {}, html("i", { class: `swatch ${role}`, style: `--color: var(--${role})` }), text)), ...lines);
+    this.element = html("div", { class: "slide", hidden: true, "data-model": model },
+      this.plot, key);
+  }
+
+  /** As wide as there is room, so that its text has the size of other text. */
+  axes(name) {
+    this.wide = Math.max(this.element.clientWidth, 240);
     const axes = [0, 0.5, 1].map((value) => [
-      svg("line", { x1: LEFT, x2: WIDE - RIGHT, y1: this.y(value), y2: this.y(value), class: "grid" }),
+      svg("line", { x1: LEFT, x2: this.wide - RIGHT, y1: this.y(value), y2: this.y(value), class: "grid" }),
       svg("text", { x: LEFT - 5, y: this.y(value) + 4, "text-anchor": "end" }, value.toFixed(1))]);
     const ticks = [-0.5, 0, 0.5].map((value) =>
       svg("text", { x: this.x(value), y: TALL - BELOW + 13, "text-anchor": "middle" }, `${value < 0 ? "−" : ""}${Math.abs(100 * value)} %`));
-    const key = html("div", { class: "curve-key" },
-      ...[["classification", "score of the class"], ["localization", "IoU of the decoded box"], ["proposal", "IoU of P itself"]]
-        .map(([role, text]) => html("span", {}, html("i", { class: `swatch ${role}`, style: `--color: var(--${role})` }), text)));
-    this.element = html("div", { class: "slide", hidden: true, "data-model": model },
-      svg("svg", { viewBox: `0 0 ${WIDE} ${TALL}`, role: "img", "aria-label": "score and IoU against the shift of P" },
-        axes, ticks, this.title, this.curves.map(({ element }) => element), this.now), key);
+    const title = svg("text", { x: (LEFT + this.wide - RIGHT) / 2, y: TALL - 3, "text-anchor": "middle" }, `shift of P from ‘${name}’, in % of its width`);
+    setAttributes(this.plot, { viewBox: `0 0 ${this.wide} ${TALL}` });
+    this.plot.replaceChildren(...axes.flat(), ...ticks, title, ...this.curves.map(({ element }) => element), this.now);
   }
 
   /** @param read gives its value in an answer */
@@ -128,7 +138,7 @@ class SlidePlot {
   }
 
   x(shift) {
-    return LEFT + ((shift + REACH) / (2 * REACH)) * (WIDE - LEFT - RIGHT);
+    return LEFT + ((shift + REACH) / (2 * REACH)) * (this.wide - LEFT - RIGHT);
   }
 
   y(value) {
@@ -139,7 +149,7 @@ class SlidePlot {
     this.element.hidden = false;
     Object.assign(this, { index, pen: "M" });
     for (const { element } of this.curves) element.setAttribute("d", "");
-    this.title.textContent = `shift of P from ‘${name}’, in % of its width`;
+    this.axes(name);
   }
 
   add(shift, answer) {
