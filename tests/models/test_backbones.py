@@ -173,6 +173,23 @@ def test_only_timms_own_models_are_built(name: str, monkeypatch: pytest.MonkeyPa
         build_backbone(backbone_config(f"timm:{name}"))
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("mobilenetv2_035", "No pretrained weights exist for mobilenetv2_035"), ("resnet10t", "no network here")],
+)
+def test_weights_that_cannot_be_downloaded_are_an_error_in_one_line(
+    name: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*args: object, **kwargs: object) -> None:
+        raise LookupError("no network\nhere")  # the hubs raise errors of many kinds
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", fails)
+    with pytest.raises(
+        InputError, match=rf"'{name}' cannot be downloaded: {reason}.*Give a local file: --imagenet FILE$"
+    ):
+        build_backbone(backbone_config(f"timm:{name}"), "DEFAULT")
+
+
 def test_the_stem_of_a_timm_network_can_be_frozen_alone() -> None:
     """Its last module is an activation, without a parameter to recognise it by."""
     model = build_backbone(backbone_config("timm:resnet10t", trainable_stages=4))

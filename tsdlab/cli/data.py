@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from tyro.conf import Positional, arg
 
 from tsdlab.data.badges.config import BadgesConfig
 from tsdlab.errors import DataError
-from tsdlab.ranges import FractionBelowOne, NonEmptyText, Seed
+from tsdlab.presets import PRESETS
+from tsdlab.ranges import FractionBelowOne, ImageSide, NonEmptyText, Seed
+
+if TYPE_CHECKING:
+    PresetName: TypeAlias = str
+else:  # what the command line accepts
+    PresetName = Literal[tuple(PRESETS)]
 
 
 @dataclass(frozen=True)
@@ -69,11 +75,29 @@ class CheckData:
     """The split that will be trained on. All others are checked too."""
     val_split: NonEmptyText = "val"
     """The split that will be evaluated during training."""
+    preset: PresetName = "photos"
+    """Compare the boxes with the anchors of this preset, at its image size."""
+    min_size: ImageSide | None = None
+    """The shorter side after resizing, in place of the preset's image.min_size."""
+    max_size: ImageSide | None = None
+    """The bound on the longer side, in place of the preset's image.max_size."""
 
     def run(self, line: str) -> None:
         from tsdlab.data.check import check_folder
 
-        reports = check_folder(self.dir, decode=self.decode, train_split=self.train_split, val_split=self.val_split)
+        preset = PRESETS[self.preset]
+        image = replace(
+            preset.image,
+            min_size=self.min_size or preset.image.min_size,
+            max_size=self.max_size or preset.image.max_size,
+        )
+        reports = check_folder(
+            self.dir,
+            decode=self.decode,
+            train_split=self.train_split,
+            val_split=self.val_split,
+            config=replace(preset, image=image),
+        )
         print(*reports, sep="\n")
         problems = sum(len(report.problems) for report in reports)
         if problems:

@@ -16,8 +16,8 @@ from types import FrameType
 from tsdlab.errors import TsdlabError, shown
 
 _OUT_OF_MEMORY = (
-    "out of memory; smaller batches and smaller images need less (train.batch_size, image.min_size and image.max_size "
-    "of a run, --batch-size and --min-sizes of eval), and so do narrower layers"
+    "out of memory; smaller batches and smaller images need less (train.batch_size, which the learning rate follows, "
+    "image.min_size and image.max_size of a run, --batch-size and --min-sizes of eval), and so do narrower layers"
 )
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tsdlab.config import RoIConfig
+from tsdlab.config import Config, RoIConfig
+from tsdlab.data.anchors import AnchorFit, fit_anchors
 from tsdlab.data.annotations import FILE_PATTERN, ImageEntry, Split, read_split, split_names, summary
 from tsdlab.data.coco import NOT_ANNOTATED, CocoDataset
 from tsdlab.data.columns import blocks
@@ -47,6 +48,7 @@ class SplitReport:
     class_counts: dict[str, int]  # category name → objects
     problems: list[str]  # what stops or ruins training, one line for each kind
     notes: list[str]  # what is worth knowing, one line for each kind
+    anchors: AnchorFit | None = None  # how the anchors of a config fit the boxes, if that was asked for
 
     def __str__(self) -> str:
         lines = [
@@ -61,6 +63,8 @@ class SplitReport:
         lines += [f"  {name}  {count:>7}" for name, count in zip(names, self.class_counts.values())]
         lines += [f"  PROBLEM {problem}" for problem in self.problems] or ["  no problems"]
         lines += [f"  note: {note}" for note in self.notes]
+        if self.anchors is not None:
+            lines.append(str(self.anchors))
         return "\n".join(lines)
 
 
@@ -71,6 +75,7 @@ def check_folder(
     decode: bool = False,
     train_split: str = "train",
     val_split: str = "val",
+    config: Config | None = None,
 ) -> list[SplitReport]:
     """Read the annotation files of a folder and the headers of all images, and collect all problems.
 
@@ -84,6 +89,7 @@ def check_folder(
         progress: show a text progress bar on stderr.
         decode: also decode the pixels of every image.
         train_split, val_split: names of the splits that are trained and evaluated on.
+        config: also compare its anchors with the boxes of the training split, unless that has problems.
 
     Returns:
         One report for each split, sorted by name.
@@ -106,7 +112,12 @@ def check_folder(
             findings.add("no annotations", "", NOT_ANNOTATED)
     _judge(read, (train_split, val_split), progress, decode)
     needed = {train_split, val_split} if splits is None else {*splits}
-    return [_report(name, split, name in needed) for name, split in read.items()]
+    reports = [_report(name, split, name in needed) for name, split in read.items()]
+    if config is not None:
+        for report in reports:
+            if report.split == train_split and not report.problems:
+                report.anchors = fit_anchors(*_boxes(read[train_split]), config)
+    return reports
 
 
 def require_trainable(train: CocoDataset, val: CocoDataset, max_size: int, progress: bool = True) -> None:
@@ -172,6 +183,15 @@ def _single_objects(split: Split) -> Iterator[tuple[np.ndarray, np.ndarray, np.n
     for block in blocks(len(annotations.ids)):
         rows = block.start + np.flatnonzero(~annotations.crowd[block])
         yield rows, annotations.boxes[rows], split.images.sizes[annotations.images[rows]]
+
+
+def _boxes(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Every box without the crowds, [N, 4], and the size of its image, [N, 2]."""
+    parts = [(boxes, sizes) for _, boxes, sizes in _single_objects(split)]
+    if not parts:
+        return np.zeros((0, 4)), np.zeros((0, 2))
+    boxes, sizes = (np.concatenate(columns) for columns in zip(*parts))
+    return boxes, sizes
 
 
 def _note_objects(split: Split) -> None:

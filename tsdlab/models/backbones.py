@@ -134,7 +134,7 @@ class TimmBackboneWithFPN(nn.Module):
             )
         indices = [offered.index(stride) for stride in strides]
         unused = _try_sides(name, partial(make, pretrained=False, out_indices=indices), strides)
-        self.body: Any = make(pretrained=pretrained, out_indices=indices)
+        self.body: Any = _download(name, make, indices) if pretrained else make(out_indices=indices)
         for parameter in unused:  # distributed training waits for the gradient of every other parameter
             self.body.get_parameter(parameter).requires_grad_(False)
         self._freeze(min(_STAGES - config.trainable_stages, config.stages[-1] + 1))  # deeper ones are not built
@@ -175,6 +175,17 @@ class TimmBackboneWithFPN(nn.Module):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         levels = OrderedDict((str(i), f) for i, f in enumerate(self.body(images)))
         return self.fpn(levels)
+
+
+def _download(name: str, make: Callable[..., Any], indices: list[int]) -> Any:
+    """A timm network with its published weights. timm and its hubs raise errors of many libraries."""
+    try:
+        return make(pretrained=True, out_indices=indices)
+    except Exception as error:
+        reason = shorten(str(error), 200).rstrip(".") or type(error).__name__
+        raise InputError(
+            f"the weights of timm model {name!r} cannot be downloaded: {reason}. Give a local file: --imagenet FILE"
+        ) from error
 
 
 # Small and large; some networks have tables for the positions in images up to a size.
