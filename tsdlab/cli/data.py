@@ -77,10 +77,10 @@ class CheckData:
     """The split that will be evaluated during training."""
     preset: PresetName = "photos"
     """Compare the boxes with the anchors of this preset, at its image size."""
-    min_size: ImageSide | None = None
-    """The shorter side after resizing, in place of the preset's image.min_size."""
-    max_size: ImageSide | None = None
-    """The bound on the longer side, in place of the preset's image.max_size."""
+    min_size: Annotated[ImageSide | None, arg(metavar="INT", help_behavior_hint="(default: the preset's)")] = None
+    """image.min_size: the shorter side after resizing, pixels."""
+    max_size: Annotated[ImageSide | None, arg(metavar="INT", help_behavior_hint="(default: the preset's)")] = None
+    """image.max_size: the bound on the longer side, pixels."""
 
     def run(self, line: str) -> None:
         from tsdlab.data.check import check_folder
