@@ -67,6 +67,20 @@ def test_peaks_by_hand():
     assert found["spearman"] == pytest.approx(-1 / 99)
 
 
+def test_the_salient_part_may_be_several():
+    """Cells of 10 × 10 px: classification peaks at (35, 5), localization at (65, 45)."""
+    grid, box = Grid((0.0, 0.0, 100.0, 100.0), (10, 10)), torch.tensor([20.0, 0.0, 80.0, 80.0])
+    maps = TaskMaps(dot(0, 3, (10, 10)), dot(4, 6, (10, 10)))
+    parts = torch.tensor([[90.0, 90.0, 100.0, 100.0], [30.0, 0.0, 40.0, 10.0], [60.0, 0.0, 70.0, 10.0]])
+    found = measure_maps(maps, grid, box, parts)
+    assert found["classification_peak_on_salient"] == 1
+    assert found["localization_peak_on_salient"] == 0, "its column is in one part, its row in none"
+    assert found["salient_area"] == pytest.approx(0.03)
+    assert found["classification_energy_on_salient"] == pytest.approx(100 / 3)
+    twice = measure_maps(maps, grid, box, parts[[1, 1]])
+    assert twice["salient_area"] == pytest.approx(0.01), "a place that two parts share counts once"
+
+
 def test_parts_of_a_cell_count_in_part():
     grid, box = Grid((0.0, 0.0, 40.0, 40.0), (4, 4)), torch.tensor([0.0, 0.0, 40.0, 40.0])
     maps = TaskMaps(dot(1, 1, (4, 4)), even((4, 4)))

@@ -28,7 +28,7 @@ class ObjectMaps:
     maps: TaskMaps
     grid: Grid
     box: Tensor  # [4] the object
-    salient: Tensor | None  # [4] the part that tells its class
+    salient: Tensor | None  # [4] the part that tells its class, or [parts, 4] if there are several
 
     @cached_property
     def size(self) -> Tensor:
@@ -80,21 +80,25 @@ class ObjectMaps:
         """1 where the peak is on the salient part, else 0."""
         if self.salient is None or self.values(task) is None:
             return math.nan
-        x, y = self.peak(task).tolist()
-        x1, y1, x2, y2 = self.salient.tolist()
-        return float(x1 <= x <= x2 and y1 <= y <= y2)
+        peak, parts = self.peak(task), self.salient.reshape(-1, 4)
+        return float(((parts[:, :2] <= peak) & (peak <= parts[:, 2:])).all(dim=1).any())
 
     def density_on_salient(self, task: str) -> float:
         """Mean of a map over the salient part, as a multiple of its mean over the window."""
         if self.salient is None or (values := self.values(task)) is None:
             return math.nan
-        cover = _cover(self.salient, self.grid)
+        cover = self._cover_of_salient(self.salient)
         return _share(values, cover) / cover.mean().item() if cover.any() else math.nan
 
     def salient_area(self) -> float:
         if self.salient is None or all(self.values(task) is None for task in TASKS):
             return math.nan
-        return _cover(self.salient, self.grid).mean().item()
+        return self._cover_of_salient(self.salient).mean().item()
+
+    def _cover_of_salient(self, salient: Tensor) -> Tensor:
+        """[rows, columns] the share of each cell that lies on the salient parts."""
+        parts = torch.stack([_cover(part, self.grid) for part in salient.reshape(-1, 4)])
+        return parts.sum(dim=0).clamp(max=1)
 
 
 @dataclass(frozen=True)

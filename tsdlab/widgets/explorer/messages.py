@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import Tensor
 
+from tsdlab.analysis.pattern import Pattern
 from tsdlab.analysis.proposal import BranchAnswer, Candidate, Conflict, LevelAnswer, Nearest, ProposalAnswer, Shortfall
 from tsdlab.analysis.sensitivity import TASKS, SensitivityMaps
 from tsdlab.figures.style import PALETTE
 from tsdlab.structures import RegionTrace
 from tsdlab.widgets.explorer.gallery import SIZES
-from tsdlab.widgets.explorer.pattern import Pattern
 from tsdlab.widgets.explorer.series import list_series
 from tsdlab.widgets.explorer.session import ObjectMaps, OpenImage, Session, best_overlap
 from tsdlab.widgets.explorer.state import ExplorerState

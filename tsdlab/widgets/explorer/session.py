@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops import box_iou
 
+from tsdlab.analysis.pattern import Pattern, measure_pattern
 from tsdlab.analysis.proposal import Box, GroundTruth, ProposalAnswer, ask_levels
 from tsdlab.analysis.sensitivity import Grid, Pooling, SensitivityMaps, ask_everywhere, build_maps
 from tsdlab.analysis.shifted import find_disagreement
@@ -22,11 +23,11 @@ from tsdlab.models.steps import TrainingSteps
 from tsdlab.ranges import Count, check_value
 from tsdlab.structures import Answer
 from tsdlab.widgets.explorer.gallery import Gallery
-from tsdlab.widgets.explorer.pattern import Pattern, measure_pattern
 from tsdlab.widgets.explorer.scan import Scan
 from tsdlab.widgets.second_stage.packing import Packed, TooLarge, pack_head, pack_pyramid
 
 _MAP_CELLS = 96  # along the longer side of a sensitivity map
+_PATTERN_IMAGES = 32  # hundreds of proposals each: over more images the mean stays the same
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,11 +232,17 @@ class Session:
     def pattern(self, tell: Callable[[int, int], None]) -> dict[str, dict[str, Pattern]]:
         """What the displacements of all proposals have in common, by model and task.
 
-        `tell` is called with (images done, images in all).
+        Up to 32 images, evenly over the data, are asked about. `tell` is called with (images done, images in all).
         """
         if self._pattern is None:
-            self._pattern = measure_pattern(self.detectors, self.gallery, tell)
+            self._pattern = measure_pattern(self.detectors, self._pattern_images(tell))
         return self._pattern
+
+    def _pattern_images(self, tell: Callable[[int, int], None]) -> Iterator[Tensor]:
+        count = min(_PATTERN_IMAGES, len(self.gallery))
+        for done in range(count):
+            tell(done, count)
+            yield self.gallery[done * len(self.gallery) // count][0]
 
 
 def best_overlap(boxes: Tensor, truth: GroundTruth) -> Tensor:

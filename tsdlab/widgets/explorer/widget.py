@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 from traitlets import Dict, observe
 
+from tsdlab.analysis.pattern import Pattern
 from tsdlab.analysis.proposal import Conflict, GroundTruth, ProposalAnswer
 from tsdlab.analysis.sensitivity import Pooling
 from tsdlab.errors import InputError
@@ -24,7 +25,6 @@ from tsdlab.widgets.explorer.messages import (
     pattern_message,
     session_message,
 )
-from tsdlab.widgets.explorer.pattern import Pattern
 from tsdlab.widgets.explorer.session import Session
 from tsdlab.widgets.explorer.state import ExplorerState
 from tsdlab.widgets.page import compose_script, compose_style

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +10,6 @@ from torch import Tensor
 
 from tsdlab.models.detector import Detector
 from tsdlab.models.probe import Probe
-from tsdlab.widgets.explorer.gallery import Gallery
-
-_IMAGES = 32  # hundreds of proposals each: over more images the mean stays the same
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,21 +28,17 @@ class Pattern:
         return self.offsets.norm(dim=-1).mean().item()
 
 
-def measure_pattern(
-    detectors: Mapping[str, Detector], gallery: Gallery, tell: Callable[[int, int], None]
-) -> dict[str, dict[str, Pattern]]:
+def measure_pattern(detectors: Mapping[str, Detector], images: Iterable[Tensor]) -> dict[str, dict[str, Pattern]]:
     """By model and task, the pattern of every task whose bins are moved one by one.
 
     Args:
         detectors: by name.
-        gallery: its images; up to 32 of them, evenly over the data, are asked about.
-        tell: is called with (images done, images in all).
+        images: [3, H, W] each, in 0…1.
     """
-    count = min(_IMAGES, len(gallery))
+    count = 0
     found: dict[str, dict[str, list[Tensor]]] = {name: {} for name in detectors}
-    for done in range(count):
-        tell(done, count)
-        pixels, _ = gallery[done * len(gallery) // count]
+    for pixels in images:
+        count += 1
         for name, detector in detectors.items():
             for task, region in Probe(detector, pixels).trace().regions.items():
                 if region.deformed:
