@@ -28,7 +28,7 @@ def mine(tiny_data: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytes
     shutil.copy(tiny_weights, folder / "w.safetensors")
     shutil.copy(tiny_data / "val/11.png", folder / "photo.png")
     (folder / "linked.png").symlink_to("photo.png")
-    for name in ("report.html", "example-1.png", "metrics.json", "mine.safetensors"):
+    for name in ("report.html", "compare.html", "example-1.png", "metrics.json", "mine.safetensors"):
         (folder / name).write_text("mine")
     monkeypatch.chdir(folder)
     return folder
@@ -43,6 +43,7 @@ REPLACING = {
     "detect a link": ("detect w.safetensors linked.png --out .", "linked.png"),
     "detect by another path": ("detect w.safetensors data/../photo.png --out ../mine", "photo.png"),
     "analyze beside an older report": ("analyze w.safetensors --data data --out .", "report.html"),
+    "compare beside an older page": ("compare badges-tsd w.safetensors --data data --out .", "compare.html"),
     "eval": ("eval w.safetensors --data data --json metrics.json", "metrics.json"),
     "eval into its weights": ("eval w.safetensors --data data --json w.safetensors", "w.safetensors"),
     "eval into its data": (
@@ -62,7 +63,7 @@ REPLACING = {
     "make data": ("data make badges data", "data"),
     "make data in the current folder": ("data make badges .", "."),
 }
-ON_REQUEST = ("analyze beside an older report", "eval", "page", "import weights")
+ON_REQUEST = ("analyze beside an older report", "compare beside an older page", "eval", "page", "import weights")
 
 
 @pytest.mark.parametrize("case", REPLACING)

@@ -10,7 +10,8 @@ import pytest
 from command_line import run
 
 COMMANDS = [
-    "data import", "data check", "eval", "detect", "analyze", "page", "weights show", "weights import-torchvision",
+    "data import", "data check", "eval", "detect", "analyze", "compare", "page", "weights show",
+    "weights import-torchvision",
 ]  # fmt: skip
 
 

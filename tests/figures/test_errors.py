@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 
 import numpy as np
@@ -88,39 +89,43 @@ def test_a_class_without_objects_has_no_curve_and_an_unknown_one_is_named(ax: Ax
         precision_recall(CURVES, ax, "cow")
 
 
-def test_wrong_detections_are_named_and_right_ones_are_not_drawn(ax: Axes):
-    boxes = torch.tensor([[0.0, 0, 10, 10], [40, 0, 60, 20], [0, 40, 20, 60], [70, 70, 90, 90]])
+def test_wrong_and_loose_detections_are_named_and_others_are_not_drawn(ax: Axes):
+    boxes = torch.tensor([[0.0, 0, 10, 10], [40, 0, 60, 20], [0, 40, 20, 60], [70, 70, 90, 90], [70, 0, 90, 20]])
     shown = ImageErrors(
         image=0,
         image_id=7,
         file="7.png",
         pixels=torch.rand(3, 100, 100),
         boxes=boxes + 1,
-        names=["cat", "dog", "cat", "cat"],
-        scores=[0.9, 0.8, 0.7, 0.6],
-        kinds=["found", "classification", "localization", "background"],
-        objects=[0, 1, 2, -1],
-        object_boxes=torch.cat([boxes[:3], torch.tensor([[40.0, 70, 60, 90]])]),
-        object_names=["cat", "fox", "cat", "dog"],
-        objects_found=[True, False, False, False],
+        names=["cat", "dog", "cat", "cat", "dog"],
+        scores=[0.9, 0.8, 0.7, 0.6, 0.55],
+        kinds=["found", "classification", "localization", "background", "loose"],
+        ious=[0.9, 0.8, 0.3, math.nan, 0.61],
+        objects=[0, 1, 2, -1, 4],
+        object_boxes=torch.cat([boxes[:3], torch.tensor([[40.0, 70, 60, 90]]), boxes[4:]]),
+        object_names=["cat", "fox", "cat", "dog", "dog"],
+        objects_found=[True, False, False, False, True],
+        errors=6.5,
     )
     image_errors(shown, ax)
     drawn = {(to_hex(p.get_edgecolor()), p.get_xy(), p.get_linestyle() == "--") for p in bars(ax)}
     truth = PALETTE["truth"].lower()
     assert drawn == {
         (truth, (0, 0), False), (truth, (40, 0), True), (truth, (0, 40), True), (truth, (40, 70), True),
-        (BLUE, (41, 1), False), (ORANGE, (1, 41), False), (ERROR_COLORS["background"].lower(), (71, 71), False),
+        (truth, (70, 0), False), (BLUE, (41, 1), False), (ORANGE, (1, 41), False), (ORANGE, (71, 1), False),
+        (ERROR_COLORS["background"].lower(), (71, 71), False),
     }  # fmt: skip
     assert sorted(text.get_text().strip() for text in ax.texts) == [
         "background: cat 0.60",
         "classification: dog 0.80 instead of fox",
         "localization: cat 0.70",
+        "loose: IoU 0.61",
         "not found: dog",  # what happened to the fox and the cat is said already
     ]
 
 
 def test_every_kind_has_a_colour_and_a_bar():
-    assert ERROR_COLORS.keys() == {*KINDS} and LOSSES.keys() == {*KINDS, "loose"}
+    assert ERROR_COLORS.keys() == LOSSES.keys() == {*KINDS, "loose"}
 
 
 def test_names_of_models_and_classes_may_be_anything():
@@ -136,7 +141,8 @@ def test_names_of_models_and_classes_may_be_anything():
         warnings.simplefilter("error")
         error_costs(dict.fromkeys(ODD, known_costs()), left)
         shown = ImageErrors(
-            0, 1, None, pixels, boxes, ODD, [0.5] * count, kinds, objects, boxes, ODD[::-1], [False] * count
+            *(0, 1, None, pixels, boxes, ODD, [0.5] * count, kinds, [0.6] * count, objects),
+            *(boxes, ODD[::-1], [False] * count, 1.0),
         )
         image_errors(shown, right)
         figure.savefig(io.BytesIO(), dpi=30)

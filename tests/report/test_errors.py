@@ -67,8 +67,8 @@ def test_the_answer_has_its_numbers_and_their_tasks():
         "[29.5, 30.5] points of AP."
     )
     assert plain(sentences[1]) == (
-        "AP is 60.0 [59.5, 60.5], and AP50 is 90.0 [89.5, 90.5]. Of the other errors, the kind “background” costs "
-        "most: 2.0 [1.5, 2.5] points."
+        "AP is 60.0 [59.5, 60.5], and AP50 is 90.0 [89.5, 90.5]. Of the other errors, detections of "
+        "background cost most: 2.0 [1.5, 2.5] points."
     )
     tasks = {text.split()[-1]: task for text, task in sentences[0] if task not in ("", "interval")}
     assert tasks == {"4.0": "classification", "1.0": "localization", "30.0": "localization"}
@@ -147,8 +147,8 @@ def test_the_worst_images_are_folded_and_come_first(written: Path):
     reader = Reader((written / "report.html").read_text())
     named = [text for text in reader.within("summary") if "error" in text and "image" in text]
     assert len(named) == WORST
-    assert named[0] == "4.png (image 4): 3 errors (2 background, 1 not found)"
-    assert named[1] == "2.png (image 2): 1 error (1 not found)", "image 1 has no error"
+    assert named[0] == "4.png (image 4): 3.0 errors (2 background, 1 not found)"
+    assert named[1] == "2.png (image 2): 1.0 errors (1 not found)", "image 1 has no error"
     pictures = {alt: elements for alt, elements in reader.pictures.items() if alt.startswith("The errors in")}
     assert len(pictures) == WORST and all("details" in elements for elements in pictures.values())
 
@@ -158,7 +158,7 @@ def test_the_numbers_are_in_the_file(written: Path):
     assert facts["verdict"][0].startswith("Classification and localization")
     assert facts["costs"]["overall"]["kinds"]["missed"]["count"] == 14
     assert facts["costs"]["overall"]["AP"]["value"] == pytest.approx(facts["metrics"]["AP"])
-    assert facts["worst_images"][0]["errors"] == {"background": 2, "not found": 1}
+    assert facts["worst_images"][0]["counts"] == {"background": 2, "not found": 1}
     assert facts["confusion"]["score_thresh"] == 0.5 and "0.75" in facts["precision_recall"]["precision"]
 
 

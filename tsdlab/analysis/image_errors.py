@@ -1,11 +1,13 @@
 """The errors image by image: how many there are, and what is drawn of an image.
 
-The errors of an image are its wrong detections and the objects that no detection finds, where only detections from a
+At an IoU threshold, the errors of an image are its wrong detections and the objects that no detection finds. As in AP,
+the number is the mean over COCO's thresholds 0.50, 0.55, … 0.95, so that loose boxes count too. Only detections from a
 score on count: those that a user would see.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +17,12 @@ import torch
 from torch import Tensor
 
 from tsdlab.analysis.confusion import SCORE_THRESH
-from tsdlab.analysis.errors import CORRECT, IGNORED, KINDS, Judged
+from tsdlab.analysis.errors import CORRECT, IGNORED, KINDS, Judged, iou_of
 from tsdlab.data.items import as_items
 
-FOUND = "found"  # what is said of a detection that finds an object
+# What is said of a detection that finds an object at IoU 0.5, instead of one of KINDS.
+FOUND, LOOSE = "found", "loose"
+LOOSE_BELOW = 0.75  # IoU of a box that is loose
 
 
 @dataclass(frozen=True)
@@ -32,39 +36,40 @@ class ImageErrors:
     boxes: Tensor  # [K, 4] detections, by falling score
     names: list[str]  # [K] class of each detection
     scores: list[float]  # [K]
-    kinds: list[str]  # [K] one of KINDS, or FOUND
+    kinds: list[str]  # [K] one of KINDS, FOUND or LOOSE
+    ious: list[float]  # [K] with the object that it finds or would find; NaN if there is none
     objects: list[int]  # [K] place of the object that each finds, or would find once it is mended; -1 for none
     object_boxes: Tensor  # [N, 4]
     object_names: list[str]  # [N]
     objects_found: list[bool]  # [N] whether one of the detections finds it
+    errors: float  # mean over IoU thresholds
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many detections of each kind are wrong, and how many objects are "not found"; without zeros."""
-        counts = {kind: self.kinds.count(kind) for kind in KINDS} | {"not found": self.objects_found.count(False)}
+        """At IoU 0.5: how many detections of each kind there are, and how many objects are not found; without zeros."""
+        counts = {kind: self.kinds.count(kind) for kind in (*KINDS, LOOSE)}
+        counts["not found"] = self.objects_found.count(False)
         return {name: count for name, count in counts.items() if count}
-
-    @property
-    def errors(self) -> int:
-        return sum(self.counts.values())
 
     def as_dict(self) -> dict[str, Any]:
         """Which image it is and its errors, as plain values; without image and boxes."""
-        return {"image": self.image, "image_id": self.image_id, "file": self.file, "errors": self.counts}
+        names = ("image", "image_id", "file", "errors", "counts")
+        return {name: getattr(self, name) for name in names}
 
 
 def errors_by_image(judged: Judged, score_thresh: float = SCORE_THRESH) -> np.ndarray:
-    """The number of errors of every image, [images]: wrong detections, and objects that are not found.
+    """The number of errors of every image, mean over IoU thresholds, [images].
 
     Args:
         judged: see `tsdlab.analysis.errors.judge`.
         score_thresh: of the detections that count, 0…1.
     """
-    wrong = _seen(judged, score_thresh) & (judged.kind != CORRECT)
-    unfound = ~_found(judged, score_thresh)
-    return np.bincount(judged.image[wrong], minlength=judged.images) + np.bincount(
-        judged.object_image[unfound], minlength=judged.images
-    )
+    seen = judged.score >= score_thresh
+    wrong = (seen & (judged.outcome != CORRECT) & (judged.outcome != IGNORED)).mean(axis=0)
+    right = (seen & (judged.outcome == CORRECT)).mean(axis=0)
+    objects = np.bincount(judged.object_image, minlength=judged.images)
+    # A right detection finds one object, so the objects that are not found are the others.
+    return (objects + np.bincount(judged.image, wrong - right, minlength=judged.images)).round(9)
 
 
 def worst_images(judged: Judged, count: int, score_thresh: float = SCORE_THRESH) -> list[int]:
@@ -85,12 +90,17 @@ def image_errors(
         score_thresh: of the detections that are shown, 0…1.
     """
     items = as_items(dataset)
-    seen, found = _seen(judged, score_thresh), _found(judged, score_thresh)
+    seen = (judged.score >= score_thresh) & (judged.kind != IGNORED)
+    found = np.isin(np.arange(len(judged.found)), judged.object[seen & (judged.kind == CORRECT)])
+    errors = errors_by_image(judged, score_thresh)
     shown = []
     for image in images:
         rows = np.flatnonzero(seen & (judged.image == image))
         objects = np.flatnonzero(judged.object_image == image)
         places = {index: place for place, index in enumerate(objects.tolist())}
+        near = [places.get(index, -1) for index in judged.object[rows].tolist()]
+        overlaps = iou_of(judged.boxes[rows], judged.object_boxes[objects])
+        ious = [float(overlaps[row, place]) if place >= 0 else math.nan for row, place in enumerate(near)]
         shown.append(
             ImageErrors(
                 image=image,
@@ -100,25 +110,19 @@ def image_errors(
                 boxes=_xyxy(judged.boxes[rows]),
                 names=_names(judged, judged.label[rows]),
                 scores=judged.score[rows].tolist(),
-                kinds=[FOUND if kind == CORRECT else KINDS[kind] for kind in judged.kind[rows]],
-                objects=[places.get(index, -1) for index in judged.object[rows].tolist()],
+                kinds=[
+                    KINDS[kind] if kind != CORRECT else LOOSE if iou < LOOSE_BELOW else FOUND
+                    for kind, iou in zip(judged.kind[rows], ious)
+                ],
+                ious=ious,
+                objects=near,
                 object_boxes=_xyxy(judged.object_boxes[objects]),
                 object_names=_names(judged, judged.object_label[objects]),
                 objects_found=found[objects].tolist(),
+                errors=float(errors[image]),
             )
         )
     return shown
-
-
-def _seen(judged: Judged, score_thresh: float) -> np.ndarray:
-    """[D] the detections that count; those in a crowd do not."""
-    return (judged.score >= score_thresh) & (judged.kind != IGNORED)
-
-
-def _found(judged: Judged, score_thresh: float) -> np.ndarray:
-    """[N] the objects that such a detection finds."""
-    finding = _seen(judged, score_thresh) & (judged.kind == CORRECT)
-    return np.isin(np.arange(len(judged.found)), judged.object[finding])
 
 
 def _names(judged: Judged, labels: np.ndarray) -> list[str]:

@@ -51,7 +51,7 @@ class Page:
             raise InputError("give at least one weights file")
         require_place(self.out)
         files = [find_weights(name) for name in self.weights]
-        names = _names(self.weights)
+        names = model_names(self.weights)
         dataset = CocoDataset(self.data, self.split)
         claim_outputs([self.out], [*files, *dataset.inputs], self.overwrite)
         device = resolve_device(self.device)
@@ -72,8 +72,12 @@ def open_explorer(models: dict[str, Detector], dataset: CocoDataset) -> Explorer
     return explore(models, dataset)
 
 
-def _names(weights: Sequence[str]) -> list[str]:
-    """What the models are called on the page: the names of the files, or more of their paths if these are the same."""
+def model_names(weights: Sequence[str]) -> list[str]:
+    """What models are called on a page: the names of their files, or more of their paths if these are the same.
+
+    Raises:
+        InputError: one is given twice.
+    """
     if len(set(weights)) < len(weights):
         twice = next(name for name in weights if weights.count(name) > 1)
         raise InputError(f"{shown(twice)} is given twice")

@@ -20,6 +20,7 @@ from tyro.conf import OmitSubcommandPrefixes, subcommand
 
 import tsdlab
 from tsdlab.cli.analyze import Analyze
+from tsdlab.cli.compare import Compare
 from tsdlab.cli.data import CheckData, ImportData, MakeData
 from tsdlab.cli.detect import Detect
 from tsdlab.cli.evaluate import Eval
@@ -67,6 +68,7 @@ _TSDLAB = _Group(
         "eval": _command(Eval),
         "detect": _command(Detect),
         "analyze": _command(Analyze),
+        "compare": _command(Compare),
         "page": _command(Page),
         "weights": _Group(
             "List the shipped weights, show what is in a file, import torchvision's, or export a program.",

@@ -15,7 +15,7 @@ from torch import Tensor
 from tsdlab.analysis.costs import Costs, ErrorCosts
 from tsdlab.analysis.curves import SHOWN_THRESHOLDS, Curves
 from tsdlab.analysis.errors import KINDS
-from tsdlab.analysis.image_errors import FOUND, ImageErrors
+from tsdlab.analysis.image_errors import FOUND, LOOSE, ImageErrors
 from tsdlab.analysis.precision import RECALLS
 from tsdlab.analysis.statistics import Estimate
 from tsdlab.errors import InputError
@@ -24,12 +24,12 @@ from tsdlab.figures.overlays import draw_box, place_label, show_image
 from tsdlab.figures.style import PALETTE, plain_axes
 
 _OTHER = "#7A7A7A"  # the errors of neither task
-ERROR_COLORS = {kind: PALETTE.get(kind, _OTHER) for kind in KINDS}
+ERROR_COLORS = {kind: PALETTE.get(kind, _OTHER) for kind in KINDS} | {LOOSE: PALETTE["localization"]}
 # What is lost and what that means, in the order of the bars. "loose" is AP50 − AP.
 LOSSES = {
     "classification": "right place, wrong class",
     "localization": "right class, IoU 0.1 to 0.5",
-    "loose": "found, but the box fits loosely (AP50 − AP)",
+    LOOSE: "found, but the box fits loosely (AP50 − AP)",
     "both": "wrong class, and IoU 0.1 to 0.5",
     "duplicate": "the object has been found already",
     "background": "there is no object",
@@ -40,7 +40,12 @@ _LINES = {"0.50": ("#222222", "-"), "0.75": ("#6E6E6E", "--"), "0.90": ("#9A9A9A
 
 def loss_of(costs: Costs, name: str) -> Estimate:
     """One of `LOSSES`."""
-    return costs.loose if name == "loose" else costs.kinds[name]
+    return costs.loose if name == LOOSE else costs.kinds[name]
+
+
+def title_of(name: str) -> str:
+    """What one of `LOSSES` is called."""
+    return "loose boxes" if name == LOOSE else name
 
 
 def error_costs(found: ErrorCosts | Mapping[str, ErrorCosts], ax: Axes | None = None) -> Axes:
@@ -59,7 +64,7 @@ def error_costs(found: ErrorCosts | Mapping[str, ErrorCosts], ax: Axes | None = 
     rows = np.arange(len(LOSSES))
     height = 0.78 / len(models)
     paleness = np.linspace(0.4 if len(models) > 1 else 1.0, 1.0, len(models))
-    colors = [PALETTE["localization"] if name == "loose" else ERROR_COLORS[name] for name in LOSSES]
+    colors = [ERROR_COLORS[name] for name in LOSSES]
     for i, (costs, alpha) in enumerate(zip(models.values(), paleness)):
         places = rows + (i - (len(models) - 1) / 2) * height
         losses = [loss_of(costs.overall, name) for name in LOSSES]
@@ -71,7 +76,7 @@ def error_costs(found: ErrorCosts | Mapping[str, ErrorCosts], ax: Axes | None = 
             ax.annotate(f"{of.value:.1f}", (max(of.value, of.high, 0), place), (5, 0), textcoords="offset points",
                         va="center", fontsize=9 if len(models) == 1 else 8)  # fmt: skip
     ax.axvline(0, color="black", linewidth=0.8)
-    ax.set_yticks(rows, [f"{_title(name)}\n{fill(text, 34)}" for name, text in LOSSES.items()], fontsize=8.5)
+    ax.set_yticks(rows, [f"{title_of(name)}\n{fill(text, 34)}" for name, text in LOSSES.items()], fontsize=8.5)
     for label, color in zip(ax.get_yticklabels(), colors):
         label.set_color(color)
     ax.set(ylim=(len(rows) - 0.4, -0.6), xlabel="points of AP that are lost")
@@ -83,10 +88,6 @@ def error_costs(found: ErrorCosts | Mapping[str, ErrorCosts], ax: Axes | None = 
         ax.legend(handles=keys, frameon=False, fontsize=9, loc="lower right")
         find_fonts(ax)
     return ax
-
-
-def _title(name: str) -> str:
-    return "loose boxes" if name == "loose" else name
 
 
 def precision_recall(curves: Curves, ax: Axes | None = None, category: str | None = None) -> Axes:
@@ -120,7 +121,7 @@ def precision_recall(curves: Curves, ax: Axes | None = None, category: str | Non
 def image_errors(shown: ImageErrors, ax: Axes | None = None) -> Axes:
     """What is wrong in an image: its objects in green, and every wrong detection with its kind, class and score.
 
-    Objects that no detection finds are dashed. Detections that are right are not drawn.
+    Objects that no detection finds are dashed. Boxes that are loose have their IoU; those that fit are not drawn.
     """
     ax = show_image(shown.pixels, ax)
     ax.apply_aspect()  # now, because the size of labels in pixels of the image depends on it
@@ -132,11 +133,13 @@ def image_errors(shown: ImageErrors, ax: Axes | None = None) -> Axes:
         draw_box(box, PALETTE["truth"], ax, linewidth=1.3, linestyle="-" if found else "--")
         if not found and i not in shown.objects:  # else the label of a detection says what happened to it
             labels.append((f"not found: {name}", PALETTE["truth"], box))
-    for box, name, score, kind, i in zip(shown.boxes, names, shown.scores, shown.kinds, shown.objects):
-        if kind != FOUND:
-            draw_box(box, ERROR_COLORS[kind], ax, linewidth=1.8)
-            instead = f" instead of {object_names[i]}" if kind == "classification" else ""
-            labels.append((f"{kind}: {name} {score:.2f}{instead}", ERROR_COLORS[kind], box))
+    for i, (box, kind) in enumerate(zip(shown.boxes, shown.kinds)):
+        if kind == FOUND:
+            continue
+        draw_box(box, ERROR_COLORS[kind], ax, linewidth=1.0 if kind == LOOSE else 1.8)
+        instead = f" instead of {object_names[shown.objects[i]]}" if kind == "classification" else ""
+        what = f"IoU {shown.ious[i]:.2f}" if kind == LOOSE else f"{names[i]} {shown.scores[i]:.2f}{instead}"
+        labels.append((f"{kind}: {what}", ERROR_COLORS[kind], box))
     taken: list[Bbox] = []
     for text, color, box in labels:
         label = ax.text(

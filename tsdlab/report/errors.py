@@ -12,15 +12,24 @@ from tsdlab.analysis.errors import KINDS
 from tsdlab.analysis.find_errors import Errors
 from tsdlab.analysis.image_errors import ImageErrors
 from tsdlab.analysis.statistics import Estimate
-from tsdlab.figures.errors import LOSSES, loss_of
+from tsdlab.figures.errors import LOSSES, loss_of, title_of
 from tsdlab.report.table import CellValue, Row, Table
 from tsdlab.report.verdict import Sentence, compared
 from tsdlab.structures import TASKS
 
 MOST_CLASSES = 20  # of a confusion matrix; of more classes, only the most frequent pairs are listed
 _PAIRS = 20
-_NAMES = {"loose": "loose boxes"}
-_DIGIT = 0.1  # the last one that is shown
+# What is lost, as a sentence calls it; the keys are those of LOSSES.
+IN_WORDS = {
+    "classification": "errors of classification",
+    "localization": "errors of localization",
+    "loose": "loose boxes",
+    "both": "wrong classes at wrong places",
+    "duplicate": "duplicates",
+    "background": "detections of background",
+    "missed": "missed objects",
+}
+TENTH = 0.1  # the last digit that is shown
 
 
 @dataclass(frozen=True)
@@ -73,44 +82,46 @@ def errors_verdict(costs: ErrorCosts) -> list[Sentence]:
         costs.localization_minus_classification,
         "More AP is lost to localization than to classification",
         "More AP is lost to classification than to localization",
-        _DIGIT,
+        TENTH,
     )
     if not word.startswith("More"):
         word = f"Classification and localization ({word})" if word else "Classification and localization"
     classification, localization = (overall.kinds[kind] for kind in TASKS)
     answer: Sentence = [
         (f"{word}: ", ""),
-        (f"errors of classification cost {_number(classification)}", "classification"),
-        (f" {_interval(classification)}, ", "interval"),
-        (f"errors of localization {_number(localization)}", "localization"),
-        (f" {_interval(localization)} ", "interval"),
+        (f"errors of classification cost {number(classification)}", "classification"),
+        (f" {interval(classification)}, ", "interval"),
+        (f"errors of localization {number(localization)}", "localization"),
+        (f" {interval(localization)} ", "interval"),
         ("and ", ""),
-        (f"loose boxes {_number(overall.loose)}", "localization"),
-        (f" {_interval(overall.loose)} ", "interval"),
+        (f"loose boxes {number(overall.loose)}", "localization"),
+        (f" {interval(overall.loose)} ", "interval"),
         ("points of AP.", ""),
     ]
     total: Sentence = [
-        (f"AP is {_number(overall.AP)}", ""),
-        (f" {_interval(overall.AP)}", "interval"),
-        (f", and AP50 is {_number(overall.AP50)}", ""),
-        (f" {_interval(overall.AP50)}", "interval"),
+        (f"AP is {number(overall.AP)}", ""),
+        (f" {interval(overall.AP)}", "interval"),
+        (f", and AP50 is {number(overall.AP50)}", ""),
+        (f" {interval(overall.AP50)}", "interval"),
         (".", ""),
     ]
     kind, most = max(((k, of) for k, of in overall.kinds.items() if k not in TASKS), key=lambda k: k[1].value or 0.0)
-    if (most.value or 0.0) >= _DIGIT / 2:
+    if (most.value or 0.0) >= TENTH / 2:
         total += [
-            (f" Of the other errors, the kind “{kind}” costs most: {_number(most)}", ""),
-            (f" {_interval(most)} ", "interval"),
+            (f" Of the other errors, {IN_WORDS[kind]} cost most: {number(most)}", ""),
+            (f" {interval(most)} ", "interval"),
             ("points.", ""),
         ]
     return [answer, total]
 
 
-def _number(estimate: Estimate) -> str:
+def number(estimate: Estimate) -> str:
+    """A number with one decimal."""
     return "–" if estimate.value is None else f"{estimate.value:.1f}".replace("-", "−")
 
 
-def _interval(estimate: Estimate) -> str:
+def interval(estimate: Estimate) -> str:
+    """Its interval."""
     return "" if estimate.value is None else f"[{estimate.low:.1f}, {estimate.high:.1f}]".replace("-", "−")
 
 
@@ -118,7 +129,7 @@ def _kind_table(costs: ErrorCosts) -> Table:
     rows: list[tuple[str, Estimate, int | None]] = [("AP", costs.overall.AP, None), ("AP50", costs.overall.AP50, None)]
     for name, meaning in LOSSES.items():
         of = loss_of(costs.overall, name)
-        rows.append((f"{_NAMES.get(name, name)}: {meaning}", of, None if name == "loose" else of.count))
+        rows.append((f"{title_of(name)}: {meaning}", of, None if name == "loose" else of.count))
     rows += [
         ("all wrong detections", costs.wrong_detections, costs.wrong_detections.count),
         ("all objects that are not found", costs.objects_not_found, costs.objects_not_found.count),
@@ -133,7 +144,7 @@ def _size_table(costs: ErrorCosts) -> Table:
 
 def _class_table(costs: ErrorCosts) -> Table:
     rows = [Row(name, [_of_class(of)], 1) for name, of in costs.per_class.items()]
-    return Table(["class", "objects", "AP", "AP50", *(_NAMES.get(name, name) for name in LOSSES)], rows)
+    return Table(["class", "objects", "AP", "AP50", *(title_of(name) for name in LOSSES)], rows)
 
 
 def _of_class(costs: Costs) -> list[CellValue]:
