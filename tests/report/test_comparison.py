@@ -114,7 +114,9 @@ def test_the_tables_have_both_and_their_difference(written: Path, comparison: Co
     text = " ".join(page.split())
     before, after = (errors.costs.overall.AP50.value for errors in (comparison.first, comparison.second))
     assert re.search(rf"AP50 {before:.1f} \[.*?\] {after:.1f} \[.*?\] {after - before:.1f} \[", text)
-    assert "lost to loose boxes" in text and "dog" in text
+    assert "lost to loose boxes" in text
+    aps = [f"{errors.costs.per_class['cat'].AP.value:.1f}" for errors in (comparison.first, comparison.second)]
+    assert aps[0] != aps[1] and re.search(rf"cat 8 {aps[0]} \[.*?\] {aps[1]} \[", text)
 
 
 def test_the_file_of_numbers(written: Path, comparison: Comparison):
