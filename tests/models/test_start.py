@@ -132,6 +132,16 @@ def test_what_is_said(start: Start, lines: list[str]) -> None:
     assert start.lines() == lines
 
 
+def test_weights_that_expect_other_images_say_so(tiny_config: Config, tmp_path: Path) -> None:
+    save_weights(tmp_path / "w.safetensors", detector(tiny_config, "sibling", 1, 0), categories("cat"))
+    model = detector(tiny_config, "sibling", 1, 1)
+    assert start_from(model, tmp_path / "w.safetensors", categories("cat")).lines() == []
+    half = replace(tiny_config, image=replace(tiny_config.image, mean=(0.5, 0.5, 0.5)))
+    found = start_from(detector(half, "sibling", 1, 1), tmp_path / "w.safetensors", categories("cat"))
+    (line,) = found.lines()
+    assert line.endswith("normalized in another way: give --image.mean 0.485 0.456 0.406")
+
+
 def test_weights_of_another_backbone_are_refused(tiny_config: Config, tmp_path: Path) -> None:
     other = replace(tiny_config, backbone=replace(tiny_config.backbone, name="timm:convnext_atto"))
     save_weights(tmp_path / "w.safetensors", detector(other, "sibling", 1, 0), categories("cat"))

@@ -164,19 +164,21 @@ def normalization_problem(config: Config) -> str:
 
     Weights expect images with the mean and the standard deviation that they were trained with.
     """
-    expected = _published_normalization(config.backbone.name)
-    if expected is None:
-        return ""
-    options = [
-        f"--image.{field} {' '.join(f'{value:g}' for value in theirs)}"
-        for field, theirs in expected.items()
-        if not all(math.isclose(a, b, abs_tol=1e-3) for a, b in zip(getattr(config.image, field), theirs))
-    ]
+    options = normalization_options(config, _published_normalization(config.backbone.name) or {})
     if not options:
         return ""
     return (
         f"the published weights of {config.backbone.name} were trained with images normalized in another way than "
-        f"image.mean and image.std say: give {' '.join(options)}"
+        f"image.mean and image.std say: give {options}"
+    )
+
+
+def normalization_options(config: Config, expected: dict[str, tuple[float, ...]]) -> str:
+    """The options that give `config` the mean and std that are expected; empty if it has them."""
+    return " ".join(
+        f"--image.{field} {' '.join(f'{value:g}' for value in theirs)}"
+        for field, theirs in expected.items()
+        if not all(math.isclose(a, b, abs_tol=1e-3) for a, b in zip(getattr(config.image, field), theirs))
     )
 
 

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tsdlab.config import TORCHVISION, Config
+from tsdlab.config import TORCHVISION, Config, ImageConfig
 from tsdlab.errors import WeightsError, listed
 from tsdlab.models.detector import Detector
 from tsdlab.models.heads import build_head
+from tsdlab.models.imagenet import normalization_options
 from tsdlab.models.torchvision_start import fold_epsilon
 from tsdlab.models.torchvision_weights import coco_names, torchvision_model, under_own_names
 from tsdlab.models.weights import convert, find_weights, has_header, read_header, read_tensors
@@ -28,10 +29,11 @@ class Start:
     new: tuple[str, ...]  # whose output rows start from random
     kept: tuple[str, ...] = ()  # tensors that are missing in the weights, or have another shape
     note: str = ""  # how classes were found, if the weights do not name them
+    normalization: str = ""  # what to change in the config if the weights expect other images
 
     def lines(self) -> list[str]:
         """What to tell the user, a sentence a line."""
-        lines = [self.note] if self.note else []
+        lines = [line for line in (self.normalization, self.note) if line]
         if self.classes and self.new:
             lines.append(f"classes {_names(self.classes)} keep their output rows; {_names(self.new)} start from random")
         elif self.new:
@@ -72,6 +74,7 @@ def start_from(model: Detector, source: str | Path, categories: Sequence[Categor
         _check_backbone(path, stored, model)
         pairs, note = _pairs([c.name for c in header.categories], len(header.categories), categories), ""
         kept = _fill(model, path, stored, pairs, len(header.categories))
+        expected = header.config.image
     else:
         name = model.config.backbone.name
         builder: Any = name.removeprefix(TORCHVISION) if name.startswith(TORCHVISION) else "fasterrcnn_resnet50_fpn"
@@ -82,13 +85,20 @@ def start_from(model: Detector, source: str | Path, categories: Sequence[Categor
         pairs = _pairs(names, count, categories)
         _fill(model, source, under_own_names(model, theirs.state_dict()), pairs, count)
         kept, note = (), "" if source == "torchvision" else _note(names, count, len(categories))
+        expected = ImageConfig()  # torchvision's detectors normalize in the same way
     found = {own for own, _ in pairs}
     return Start(
         classes=tuple(category.name for label, category in enumerate(categories) if label in found),
         new=tuple(category.name for label, category in enumerate(categories) if label not in found),
         kept=kept,
         note=note,
+        normalization=_normalization(model.config, expected),
     )
+
+
+def _normalization(config: Config, expected: ImageConfig) -> str:
+    options = normalization_options(config, {"mean": expected.mean, "std": expected.std})
+    return f"these weights were trained with images normalized in another way: give {options}" if options else ""
 
 
 def _check_backbone(path: Path, stored: Mapping[str, Tensor], model: Detector) -> None:
