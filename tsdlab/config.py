@@ -260,7 +260,7 @@ class TrainConfig:
     checkpoint_every: Count = 1000  # steps
     keep_every: CountOrZero = 0  # steps; their weights are kept, for views that follow the training; 0 keeps none
     log_every: Count = 20  # steps
-    workers: Workers = 4
+    workers: Workers = 4  # processes that load images; 0 loads them in the training process
     seed: Seed = 0
 
     def __post_init__(self) -> None:

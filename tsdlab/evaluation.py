@@ -250,8 +250,7 @@ def detect_all(
     require_finite(model)
     part = list(range(len(dataset))) if indices is None else list(indices)
     batches = _equal_sizes(part, dataset.image_sizes, batch_size)
-    loader = batch_loader(dataset, batches, workers)
-    device = next(model.parameters()).device
+    loader = batch_loader(dataset, batches, workers, next(model.parameters()).device)
     results: list[dict[str, Any]] = []
     seen: dict[int, Target] = {}
     postprocessing = None
@@ -261,7 +260,7 @@ def detect_all(
         bar = progress_bar(loader, "evaluate", shown=progress)
         for batch, (images, targets) in zip(batches, bar):
             seen |= {index: {name: t[name] for name in ("boxes", "labels")} for index, t in zip(batch, targets)}
-            detections = model.detect([image.to(device) for image in images], postprocessing)
+            detections = model.detect(images, postprocessing)
             for index, found in zip(batch, detections):
                 results += _as_results(found, dataset.image_ids[index], to_category)
     compared = dataset.with_targets(seen) if isinstance(dataset, Items) else dataset

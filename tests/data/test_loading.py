@@ -74,3 +74,23 @@ def test_shared_memory_that_runs_out_is_an_error(tmp_path: Path) -> None:
     root = write_split(tmp_path, [image_entry(1, "a.png"), image_entry(2, "b.png")])
     with pytest.raises(LoaderError, match=r"cannot share an image .*File too large.*; use fewer"):
         list(batch_loader(CocoDataset(root, "train", fill), [[0], [1]], workers=1))
+
+
+def test_waiting_is_the_time_that_reading_takes_after_the_first_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    def slow(image: Any, target: Any) -> Any:
+        now[0] += 2.0
+        return image, target
+
+    monkeypatch.setattr("tsdlab.data.loading.time.perf_counter", lambda: now[0])
+    dataset = CocoDataset(write_split(tmp_path, [image_entry(1, "a.png"), image_entry(2, "b.png")]), "train", slow)
+    loader = batch_loader(dataset, [[0, 1], [0], [0, 1]])
+    for _ in range(2):  # each iteration is measured on its own
+        shares = []
+        for _ in loader:
+            shares.append(loader.waited)
+            now[0] += 7.0  # what is done with the batch
+        assert shares == [0.0, 2 / (7 + 2), (2 + 4) / (7 + 2 + 7 + 4)]

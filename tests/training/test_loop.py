@@ -318,3 +318,18 @@ def test_the_allocator_of_the_calling_process_stays_as_it_is(
 
     monkeypatch.setattr(memory, "ctypes", NoLibrary())
     train(with_train(tiny_config, steps=1, eval_every=0), tiny_data, tmp_path / "run", progress=False)
+
+
+@pytest.mark.parametrize(("worth_saying", "said"), [(0.0, True), (1.0, False)])
+def test_a_run_that_waits_for_images_says_so(
+    worth_saying: float,
+    said: bool,
+    tiny_config: Config,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("tsdlab.training.loop._WORTH_SAYING", worth_saying)
+    train(with_train(tiny_config, steps=2, eval_every=0), tiny_data, tmp_path / "run", progress=False)
+    assert ("% of the time went into waiting for images, with train.workers at 0; " in capsys.readouterr().out) == said

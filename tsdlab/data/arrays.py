@@ -14,6 +14,7 @@ from torch import Tensor
 from tsdlab.data.bit_depth import UnusableImage, pixels_of, to_bytes
 from tsdlab.data.images import read_image
 from tsdlab.data.pillow import QUIET
+from tsdlab.data.stored import in_unit_range
 from tsdlab.errors import InputError, shown
 
 _OVERSHOOT = 0.1  # what resizing may add beyond 0…1
@@ -42,7 +43,7 @@ def as_image(value: Any) -> Tensor:
     try:
         if isinstance(value, Image.Image):
             with QUIET:
-                return pixels_of(value)
+                return in_unit_range(pixels_of(value))
         return _bright(_channels_first(value))
     except UnusableImage as error:
         raise InputError(f"image {error}") from error
@@ -90,7 +91,7 @@ def _bright(image: Tensor) -> Tensor:
         )
     if image.dtype != torch.uint8:
         image = torch.from_numpy(to_bytes(image.cpu().numpy())).to(image.device)
-    return image.float().div_(255)
+    return in_unit_range(image)
 
 
 def as_numbers(value: Any) -> Tensor | None:

@@ -38,7 +38,7 @@ class UnusableImage(Exception):
 
 
 def pixels_of(image: Image.Image, turn: Image.Transpose | None = None) -> Tensor:
-    """The pixels of an image as float32 `[3, H, W]`, RGB in 0…1.
+    """The pixels of an image as uint8 `[3, H, W]`, RGB.
 
     Args:
         image: its pixels are loaded if they are not yet.
@@ -51,9 +51,9 @@ def pixels_of(image: Image.Image, turn: Image.Transpose | None = None) -> Tensor
     if turn is not None:
         pixels = np.asarray(Image.fromarray(pixels).transpose(turn))
     channels = pixels.transpose(2, 0, 1) if pixels.ndim == 3 else pixels[None]
-    tensor = torch.empty(3, *channels.shape[1:], dtype=torch.float32)
-    tensor.numpy()[...] = channels  # one pass, without a second array of this size
-    return tensor.div_(255)
+    tensor = torch.empty(3, *channels.shape[1:], dtype=torch.uint8)
+    tensor.numpy()[...] = channels
+    return tensor
 
 
 def _loaded(image: Image.Image) -> np.ndarray:

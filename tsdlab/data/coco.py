@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tsdlab.data.annotations import Split, annotation_file, read_split, summary
-from tsdlab.data.images import read_image
+from tsdlab.data.images import read_pixels
+from tsdlab.data.stored import Change, StoredImage, in_unit_range
 from tsdlab.data.values import Id
 from tsdlab.errors import DataError, listed, shown
 from tsdlab.randomness import drawing_from
@@ -24,6 +26,19 @@ NOT_ANNOTATED = (
 )
 Target = dict[str, Any]
 Transforms = Callable[[Tensor, Target], tuple[Tensor, Target]]
+
+
+class DrawingTransforms(ABC):
+    """Transforms that know what to do with an image before they see its pixels."""
+
+    @abstractmethod
+    def draw(self, height: int, width: int, target: Target) -> tuple[Change, Target]:
+        """Draw the change of an image of this size. Returns it and the target of the changed image."""
+
+    def __call__(self, image: Tensor, target: Target) -> tuple[Tensor, Target]:
+        height, width = image.shape[-2:]
+        change, target = self.draw(height, width, target)
+        return change(image), target
 
 
 class CocoDataset(Dataset):
@@ -114,12 +129,30 @@ class CocoDataset(Dataset):
         return target
 
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, Target]:
+        stored, target = self.stored(key)
+        return stored.image(), target
+
+    def stored(self, key: int | tuple[int, int]) -> tuple[StoredImage, Target]:
+        """The same as `dataset[key]`, with the image as it is stored.
+
+        Its pixels are uint8, and what `train_transforms` do to them is still to be done. Other transforms need the
+        pixels: they are applied, and the image holds floating-point numbers.
+        """
         index, seed = key if isinstance(key, tuple) else (key, None)
         entry = self._split.images[index]
-        image, target = read_image(entry.path, entry.size), self.target(index)
+        pixels, target = read_pixels(entry.path, entry.size), self.target(index)
         if self.transforms is None:
-            return image, target
+            return StoredImage(pixels), target
         if seed is None:
-            return self.transforms(image, target)
+            return self._transformed(self.transforms, pixels, target)
         with drawing_from({"cpu": torch.Generator().manual_seed(seed)}):
-            return self.transforms(image, target)
+            return self._transformed(self.transforms, pixels, target)
+
+    @staticmethod
+    def _transformed(transforms: Transforms, pixels: Tensor, target: Target) -> tuple[StoredImage, Target]:
+        if isinstance(transforms, DrawingTransforms):
+            height, width = pixels.shape[-2:]
+            change, target = transforms.draw(height, width, target)
+            return StoredImage(pixels, change), target
+        image, target = transforms(in_unit_range(pixels), target)
+        return StoredImage(image), target

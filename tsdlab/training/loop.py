@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -27,9 +27,9 @@ from torch import Tensor
 
 from tsdlab.config import Config, config_to_dict
 from tsdlab.data.check import require_trainable
-from tsdlab.data.coco import CocoDataset
+from tsdlab.data.coco import CocoDataset, Target
 from tsdlab.data.fingerprint import fingerprint
-from tsdlab.data.loading import batch_loader
+from tsdlab.data.loading import BatchLoader, batch_loader
 from tsdlab.data.sampling import TrainingBatches
 from tsdlab.data.transforms import train_transforms
 from tsdlab.device import Device
@@ -64,6 +64,7 @@ from tsdlab.training.steps import is_kept, keep_step, require_own_steps
 from tsdlab.training.validation import Validation
 
 OnStep = Callable[[int, Losses], None]
+_WORTH_SAYING = 0.1  # of the time of a run, that it waited for images
 
 
 @dataclass(frozen=True)
@@ -245,8 +246,9 @@ class _Run:
         state.wrapped.train()
         if self.validation.is_exhausted():
             return self.result()
+        batches = self.batches()
         with ProgressLine(train.steps, state.step, train.batch_size, self.progress) as line:
-            for images, targets in self.batches():
+            for images, targets in batches:
                 losses = self.step(images, targets)
                 line.advance()
                 if on_step is not None:
@@ -269,10 +271,15 @@ class _Run:
                         break
                     state.wrapped.train()
                     line.restart_clock()
+        if batches.waited > _WORTH_SAYING:
+            self.fabric.print(
+                f"note: {batches.waited:.0%} of the time went into waiting for images, with train.workers at "
+                f"{train.workers}; more workers help if processor cores are idle, smaller image files always do"
+            )
         return self.result()
 
-    def batches(self) -> Iterator[tuple[list[Tensor], list[dict[str, Tensor]]]]:
-        """This process's share of every remaining batch, on its device."""
+    def batches(self) -> BatchLoader:
+        """This process's share of every remaining batch, its images on its device."""
         train = self.config.train
         batches = TrainingBatches(
             len(self.dataset),
@@ -283,15 +290,12 @@ class _Run:
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
         )
-        for images, targets in batch_loader(self.dataset, batches, train.workers):
-            yield (
-                [self.fabric.to_device(image) for image in images],
-                [{k: self.fabric.to_device(t[k]) for k in ("boxes", "labels")} for t in targets],
-            )
+        return batch_loader(self.dataset, batches, train.workers, self.fabric.device)
 
-    def step(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> Losses:
+    def step(self, images: list[Tensor], targets: list[Target]) -> Losses:
         """Forward, backward, update. Returns the losses of this process."""
         train, state = self.config.train, self.state
+        targets = [{k: self.fabric.to_device(t[k]) for k in ("boxes", "labels")} for t in targets]
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(train, state.step)
         with state.random:
