@@ -10,6 +10,8 @@
 - Of heads that move the bins of the class one by one: the proposals that overlap the card by at least 0.5, and their
   bins in P's own grid, in P̂c, and in P̂c without the displacement that all proposals of the split have in common. How
   many lie on an index, and how far are they from the nearest one?
+- The score of the card's class, mean over these proposals, when its indices are painted over, and when patches of the
+  same size elsewhere on the card are.
 
 Intervals are 95% intervals of a bootstrap over images.
 """
@@ -56,6 +58,13 @@ POINTS = {
     OWN: "P̂c without the common pattern",
     COMMON: "the common pattern alone",
 }
+NOTHING = "nothing"
+PATCHES = {
+    "indices": "its indices",
+    "mirrored": "the other corners: the same boxes, mirrored",
+    "middle": "the middle: the same boxes, moved 85% of the way there",
+}
+FRAME = 2  # pixels around a patch, whose median colour it is painted with
 # Levels differ in how many of a card's proposals are pooled from them.
 LEVELS = {
     "main": "the level that most of the card's proposals are pooled from",
@@ -77,6 +86,8 @@ class Looked:
     distance: dict[str, Estimate]  # likewise, mean distance of a bin from the nearest index
     gain_on_index: dict[str, Estimate]  # on_index minus that of P's own grid
     gain_distance: dict[str, Estimate]  # distance likewise; negative: nearer
+    score: dict[str, Estimate]  # by branch, mean score of the cards' classes
+    loss: dict[str, dict[str, Estimate]]  # by branch and patch as in PATCHES, how much of it painting over takes
 
 
 class Annotated:
@@ -136,7 +147,9 @@ def look(model: Detector, items: Items, annotated: Annotated, replicates: int = 
         trace = probe.trace()
         tally.begin(index)
         for place, parts in indices.items():
-            tally_peaks(tally, probe, trace, target["boxes"][place], int(target["labels"][place]), parts)
+            box, label = target["boxes"][place], int(target["labels"][place])
+            tally_peaks(tally, probe, trace, box, label, parts)
+            tally_painted(tally, probe, image, trace, box, label, parts)
         if pattern is not None:
             tally_points(tally, follow(trace, target), pattern, indices)
     return looked(tally)
@@ -156,10 +169,49 @@ def tally_peaks(tally: Tally, probe: Probe, trace: DetectionTrace, box: Tensor, 
 
 def levels_of(probe: Probe, trace: DetectionTrace, box: Tensor) -> dict[str, str]:
     """The levels in LEVELS of one card; without a proposal, that of its own box, which the maps are of then."""
-    levels = trace.levels[box_iou(trace.proposals, box[None].to(trace.proposals))[:, 0] >= 0.5]
+    levels = trace.levels[overlapping(trace, box)]
     if not len(levels):
         return dict.fromkeys(LEVELS, probe.level_of(box))
     return {"main": probe.pooled[int(levels.mode().values)], "finest": probe.pooled[int(levels.min())]}
+
+
+def overlapping(trace: DetectionTrace, box: Tensor) -> Tensor:
+    """[K] which proposals overlap a card by at least 0.5."""
+    return box_iou(trace.proposals, box[None].to(trace.proposals))[:, 0] >= 0.5
+
+
+def tally_painted(
+    tally: Tally, probe: Probe, image: Tensor, trace: DetectionTrace, box: Tensor, label: int, parts: Tensor
+) -> None:
+    """Add the score of a card's class with each of PATCHES painted over; the proposals stay those of the photograph."""
+    proposals = trace.proposals[overlapping(trace, box)]
+    if not len(proposals):
+        return
+    for name, boxes in {NOTHING: None, **patches(box, parts)}.items():
+        asked = probe if boxes is None else Probe(probe.model, paint_over(image, boxes))
+        for branch, said in asked.ask(proposals).branches.items():
+            tally.add(("score", branch, name), [said.scores[:, label].mean().item()])
+
+
+def patches(box: Tensor, parts: Tensor) -> dict[str, Tensor]:
+    """The places in PATCHES [n, 4] on a card `box` [4] with indices `parts` [n, 4]."""
+    mirrored = parts.clone()
+    mirrored[:, ::2] = (box[0] + box[2] - parts[:, ::2]).flip(1)
+    to_centre = (box[:2] + box[2:] - parts[:, :2] - parts[:, 2:]) / 2
+    return {"indices": parts, "mirrored": mirrored, "middle": parts + 0.85 * to_centre.repeat(1, 2)}
+
+
+def paint_over(image: Tensor, boxes: Tensor) -> Tensor:
+    """A copy of an image [3, H, W] with every box, rounded outwards, in the median colour of the frame around it."""
+    painted = image.clone()
+    height, width = image.shape[1:]
+    for x1, y1, x2, y2 in torch.cat([boxes[:, :2].floor(), boxes[:, 2:].ceil()], dim=1).int().clamp(min=0).tolist():
+        around = (slice(max(y1 - FRAME, 0), y2 + FRAME), slice(max(x1 - FRAME, 0), x2 + FRAME))
+        is_frame = torch.zeros(height, width, dtype=torch.bool)
+        is_frame[around] = True
+        is_frame[y1:y2, x1:x2] = False
+        painted[:, y1:y2, x1:x2] = image[:, is_frame].median(dim=1).values[:, None, None]
+    return painted
 
 
 def tally_points(tally: Tally, followed: Followed, pattern: Pattern, indices: dict[int, Tensor]) -> None:
@@ -192,6 +244,7 @@ def looked(tally: Tally) -> Looked:
         both = [(*name, f"{task}_peak_on_salient") for task in TASKS]
         difference.setdefault(branch, {})[level] = tally.difference(both[0], both[1])
     points = [name for _, name in tally.names("on index")]
+    score = {branch: tally.mean(("score", branch, NOTHING)) for branch in peaks}
     branch = next(iter(peaks), None)
     return Looked(
         cards=tally.mean(("chance on card",)).count,
@@ -204,6 +257,11 @@ def looked(tally: Tally) -> Looked:
         distance={name: tally.mean(("distance", name)) for name in points},
         gain_on_index={name: tally.difference(("on index", name), ("on index", GRID)) for name in points},
         gain_distance={name: tally.difference(("distance", name), ("distance", GRID)) for name in points},
+        score=score,
+        loss={
+            branch: {name: tally.difference(("score", branch, NOTHING), ("score", branch, name)) for name in PATCHES}
+            for branch in score
+        },
     )
 
 
@@ -220,6 +278,11 @@ def lines(name: str, found: Looked) -> Iterator[str]:
         f"a random place of the card: {_percent(found.chance_on_card)}, of the window: "
         f"{_percent(found.chance_in_window)}"
     )
+    yield f"\n{name}: score of the class in %, and what is lost when a part of the card is painted over"
+    names = name_column(list(found.score), "branch")
+    yield _row(names[0], "photograph", *PATCHES)
+    for text, branch in zip(names[1:], found.score):
+        yield _row(text, _percent(found.score[branch]), *(_percent(loss) for loss in found.loss[branch].values()))
     if not found.proposals:
         return
     yield f"\n{name}: {found.proposals} proposals"
@@ -269,7 +332,9 @@ def main() -> None:
         print("\n".join(lines(name, found[name])), flush=True)
     if arguments.out:
         models = {name: dataclasses.asdict(of) for name, of in found.items()}
-        write_results(arguments.out, {"levels": LEVELS, "points": POINTS, "models": models, **provenance()})
+        write_results(
+            arguments.out, {"levels": LEVELS, "points": POINTS, "patches": PATCHES, "models": models, **provenance()}
+        )
 
 
 if __name__ == "__main__":

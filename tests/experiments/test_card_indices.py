@@ -96,6 +96,8 @@ def test_on_badges_the_measures_are_those_of_the_analysis(items, write):
         classification, localization = (levels["finest"][f"{task}_peak_on_salient"].value for task in TASKS)
         assert found.difference[branch]["finest"].value == pytest.approx(classification - localization)
     assert set(found.peaks) == {"sibling", "tsd"} and found.difference["tsd"]["finest"].value > 0.3
+    for loss in found.loss.values():
+        assert loss["indices"].value > max(0.2, 5 * abs(loss["mirrored"].value)), "the badge alone tells the class"
     shares = [
         box_area(target["salient_boxes"]) / box_area(target["boxes"]) for target in (items[i][1] for i in range(IMAGES))
     ]
@@ -138,6 +140,31 @@ def test_the_common_pattern_is_taken_off_the_bins_by_hand():
     ]
     assert found.distance[GRID].value == pytest.approx(sum(by_bin) / 49, rel=1e-4)
     assert found.gain_distance[MOVED].value == pytest.approx(found.distance[MOVED].value - found.distance[GRID].value)
+
+
+def test_patches_have_the_size_of_the_indices_and_are_elsewhere_on_the_card():
+    box, parts = torch.tensor([10.0, 20.0, 110.0, 220.0]), torch.tensor([[15.0, 30.0, 25.0, 60.0]])
+    found = card_indices.patches(box, parts)
+    assert list(found) == list(card_indices.PATCHES) and found["indices"].tolist() == parts.tolist()
+    assert found["mirrored"].tolist() == [[95.0, 30.0, 105.0, 60.0]]
+    torch.testing.assert_close(found["middle"], torch.tensor([[49.0, 93.75, 59.0, 123.75]]))
+
+
+@pytest.mark.parametrize(
+    "box", [(4.0, 3.0, 8.0, 9.0), (4.3, 3.9, 7.6, 8.1), (-3.0, -1.0, 2.5, 4.0), (17.2, 12.0, 23.0, 19.0)]
+)
+def test_a_patch_gets_the_colour_around_it(box):
+    """A black patch on an image of one colour, which is another from three rows below the patch on."""
+    colour = torch.tensor([0.9, 0.5, 0.1])[:, None, None]
+    image = colour.expand(3, 15, 20).clone()
+    x1, y1, x2, y2 = max(math.floor(box[0]), 0), max(math.floor(box[1]), 0), math.ceil(box[2]), math.ceil(box[3])
+    image[:, y1:y2, x1:x2] = 0.0
+    image[:, y2 + 3 :] = 0.3
+    before = image.clone()
+    painted = card_indices.paint_over(image, torch.tensor([box]))
+    assert torch.equal(painted[:, y1:y2, x1:x2], colour.expand_as(painted[:, y1:y2, x1:x2]))
+    painted[:, y1:y2, x1:x2] = 0.0
+    assert torch.equal(painted, before) and torch.equal(image, before)
 
 
 BOXES = st.lists(st.tuples(*[st.floats(-50, 50)] * 2, *[st.floats(1, 60)] * 2), min_size=1, max_size=3)
