@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from tsdlab.analysis.curves import Curves
 from tsdlab.analysis.find_errors import Errors
@@ -70,7 +71,11 @@ def draw_images(shown: Sequence[ImageErrors], titles: Sequence[str] = ()) -> Fig
     """What is wrong in an image, side by side for several models; a title each, or none."""
     height, width = shown[0].pixels.shape[1:]
     scale = _INCHES / max(height, width) / (1 if len(shown) == 1 else 1.25)
-    figure = Figure(figsize=(len(shown) * scale * width, scale * height + (0.3 if titles else 0)), layout="constrained")
+    pad = 0.04 if titles else 0.0  # inches
+    figure = Figure(
+        figsize=(len(shown) * scale * width, scale * height + (0.3 if titles else 0)),
+        layout=ConstrainedLayoutEngine(w_pad=pad, h_pad=pad),
+    )
     for ax, image, title in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, titles or [""] * len(shown)):
         plots.image_errors(image, ax)
         ax.set_title(drawn([title])[0] if title else "", fontsize=9, fontfamily=families(title))
