@@ -154,6 +154,16 @@ def test_two_models_answer_side_by_side(opened, models, dataset):
     agrees(page, models, dataset, 1)
 
 
+def test_models_whose_names_are_numbers_keep_their_order(opened, models, dataset):
+    numbered = {"2": models["tsd"], "1": models["sibling"]}
+    page = opened(tsdlab.explore(numbered, dataset), images=1)
+    drag(page, 30, 20)
+    agrees(page, numbered, dataset, 0)
+    rows = ".level[data-level='0'] tr"
+    assert page.locator(rows).evaluate_all("(all) => all.map((row) => row.dataset.model)") == ["2", "1"]
+    assert [line[:3] for line in page.locator(".headline p").all_inner_texts()[1:]] == ["2: ", "1: "]
+
+
 def test_the_maps_are_those_of_python(opened, models, dataset):
     explorer = tsdlab.explore(models["tsd"], dataset, image_index=1, underlay="localization", level="1")
     page = opened(explorer, images=1)

@@ -130,6 +130,12 @@ VARIANTS = {
         BASE, head="tsd", tsd=TSDConfig(classification_region="proposal", share_first_layer=False, gamma=0.3)
     ),
     "tsd, bins for the box": replace(BASE, head="tsd", tsd=TSDConfig(localization_region="bins", gamma=0.3)),
+    "tsd, a single bin for the box": replace(
+        BASE,
+        head="tsd",
+        roi=replace(BASE.roi, output_size=1),
+        tsd=TSDConfig(localization_region="bins", gamma=0.3),
+    ),
     "tsd without margins": replace(
         BASE, head="tsd", tsd=TSDConfig(classification_margin=None, localization_margin=None)
     ),

@@ -83,7 +83,7 @@ def test_what_a_page_needs_is_sent_for_the_step_that_it_asks_about(steps, datase
         explorer.step = step
         explorer._receive(explorer, {"need": "heads", "index": None, "step": step}, [])
         content, (values,) = sent[-1]
-        assert content["step"] == step and content["about"]["tsd"]["head"] == "tsd"
+        assert content["step"] == step and dict(content["about"])["tsd"]["head"] == "tsd"
         heads[step] = values
     assert heads[0] != heads[1000]
     for needed in ({"need": "heads", "index": None, "step": 500}, {"need": "pyramid", "index": 3, "step": 0}):

@@ -98,7 +98,7 @@ def test_the_layers_and_features_are_those_that_a_notebook_is_sent(page, model, 
         pyramids = read.stored["images"][index]["pyramids"]
         expected = packing.pack_pyramid(Probe(model, dataset[index][0]))
         assert unpacked(read.scripts[pyramids["parts"][0]]) == expected.values
-        assert pyramids["about"] == {"tsd": json.loads(json.dumps(expected.about))}
+        assert pyramids["about"] == [["tsd", json.loads(json.dumps(expected.about))]]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 1001])

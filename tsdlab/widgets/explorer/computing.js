@@ -15,15 +15,18 @@ export class Computing {
     this.last = null;
   }
 
-  /** @param heads {model: about}; @param buffers a DataView for each of them, in order */
+  /**
+   * @param heads [[model, about], …], not an object: JavaScript puts names that are numbers first, in their own order
+   * @param buffers a DataView for each of them, in order
+   */
   takeHeads(heads, buffers, step = null) {
-    this.stages.set(step, Object.fromEntries(Object.entries(heads).map(([model, about], i) =>
+    this.stages.set(step, Object.fromEntries(heads.map(([model, about], i) =>
       [model, new SecondStage(about, unpackLayers(about, buffers[i]))])));
   }
 
-  /** @param pyramids {model: about}; @param buffers likewise. Returns the key of what is no longer kept. */
+  /** @param pyramids, buffers likewise. Returns the key of what is no longer kept. */
   takePyramids(index, pyramids, buffers, step = null) {
-    this.pyramids.set(keyOf(index, step), Object.fromEntries(Object.entries(pyramids).map(([model, about], i) =>
+    this.pyramids.set(keyOf(index, step), Object.fromEntries(pyramids.map(([model, about], i) =>
       [model, unpackPyramid(about, buffers[i])])));
     if (this.pyramids.size <= KEPT) return null;
     const [oldest] = this.pyramids.keys();
@@ -45,7 +48,10 @@ export class Computing {
   compute({ index, objects }, proposal, level, step) {
     const nearest = nearestOf(proposal, objects);
     const truth = nearest && objects[nearest.index].box;
-    const pyramids = this.pyramids.get(keyOf(index, step));
+    const key = keyOf(index, step);
+    const pyramids = this.pyramids.get(key);
+    this.pyramids.delete(key); // the one in use becomes the newest: another image's may arrive now
+    this.pyramids.set(key, pyramids);
     const models = Object.fromEntries(Object.entries(this.stages.get(step)).map(([model, stage]) =>
       [model, stage.answer(pyramids[model], proposal, nearest, truth, level)]));
     return { image: index, proposal, nearest, models };

@@ -7,8 +7,8 @@ import { percent } from "../page/numbers.js";
 const TASKS = ["classification", "localization"];
 
 /** The lines of the headline about an answer; `image` is the one that P lies in. */
-export function findingOf({ names }, image, answer) {
-  const models = Object.entries(answer.models);
+export function findingOf({ names, models: order }, image, answer) {
+  const models = order.map((model) => [model, answer.models[model]]);
   const fit = fitOf(image, answer);
   if (models.length === 1) {
     const [[, own]] = models;

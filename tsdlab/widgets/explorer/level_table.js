@@ -60,7 +60,7 @@ export class LevelTable {
 class LevelGroup {
   constructor(page, level, models) {
     Object.assign(this, { page, level });
-    this.rows = Object.entries(models).filter(([, own]) => level in own.levels).map(([model, own]) => new LevelRow(page, level, model, own));
+    this.rows = page.fixed.models.filter((model) => level in models[model].levels).map((model) => new LevelRow(page, level, model, models[model]));
     this.assigned = html("span", { class: "mark" }, "assigned");
     this.inUse = html("span", { class: "mark" }, "in use");
     this.choose = button(`level ${level}`, `pool P from level ${level}`, (event) => {

@@ -24,7 +24,8 @@ export class Margins {
 
   draw() {
     const { page, element } = this;
-    const models = Object.entries(page.told("answer").models).filter(([, { branches }]) => branches.tsd && branches.sibling);
+    const answer = page.told("answer");
+    const models = page.fixed.models.map((name) => [name, answer.models[name]]).filter(([, { branches }]) => branches.tsd && branches.sibling);
     element.hidden = !models.length;
     this.summary.textContent = models.map(([model, own]) => (models.length > 1 ? `${model}: ` : "") + summaryOf(own)).join("; ");
     if (element.open) this.terms.replaceChildren(...models.flatMap(([model, own]) => this.sentences(own, models.length > 1 ? `${model}: ` : "")));

@@ -273,7 +273,7 @@ class Explorer(ExplorerState, PageWidget):
         every = self._session.heads if part == "heads" else self._session.image.pyramids
         packed = {name: each for name, each in every.items() if isinstance(each, Packed)}
         if len(packed) == len(every):
-            about = {name: each.about for name, each in packed.items()}
+            about = [[name, each.about] for name, each in packed.items()]
             self.send(
                 {"part": part, "index": index, "step": step, "about": about}, [each.values for each in packed.values()]
             )

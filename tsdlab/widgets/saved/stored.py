@@ -26,11 +26,11 @@ class Stored:
 
     def add(self, name: str, packed: Mapping[str, Packed | TooLarge]) -> dict[str, Any]:
         """Store a part of each model; returns what they are and where."""
-        about, ids = {}, []
+        about, ids = [], []
         for number, (model, each) in enumerate(packed.items()):
             if isinstance(each, TooLarge):
                 raise InputError(f"{model} cannot answer without Python: {each.reason}")
-            about[model] = each.about
+            about.append([model, each.about])
             ids.append(f"{name}-{number}")
             self.parts[ids[-1]] = packed_text(each.values)
         return {"about": about, "parts": ids}

@@ -38,14 +38,14 @@ export const HEADS = {
     return { regions: {}, branches: { d_head: disentangled(layers, x, x, boxes) } };
   },
 
-  tsd(layers, pool, boxes, { gamma, bins }) {
+  tsd(layers, pool, boxes, { gamma, bins, moves }) {
     const x = pool(boxes);
     const hidden = linear(layers.offset_trunk, x, true);
     const hiddenForBox = layers.localization_trunk ? linear(layers.localization_trunk, x, true) : hidden;
     const found = offsetsOf(layers, "classification_offset", hidden, gamma, boxes.length);
-    const forClass = found.map((offsets) => (offsets.length === 2 ? repeated(offsets, bins) : offsets));
+    const forClass = found.map((offsets) => (moves.classification === "bins" ? offsets : repeated(offsets, bins)));
     const forBox = offsetsOf(layers, "localization_offset", hiddenForBox, gamma, boxes.length);
-    const movesBins = forBox[0].length > 2;
+    const movesBins = moves.localization === "bins"; // a proposal may have a single bin
     const moved = movesBins ? boxes : boxes.map((box, k) => translated(box, forBox[k]));
     const localized = movesBins ? pool(boxes, forBox) : pool(moved);
     return {

@@ -66,6 +66,7 @@ def pack_head(detector: Detector) -> Packed | TooLarge:
         "strides": list(pooler.strides),
         "levels": [str(i) for i in range(len(pooler.strides))],
         "gamma": tsd.gamma,
+        "moves": {"classification": tsd.classification_region, "localization": tsd.localization_region},
         "margins": [tsd.classification_margin, tsd.localization_margin],
         "layers": [[name, *layer.weight.shape] for name, layer in layers.items()],
     }
