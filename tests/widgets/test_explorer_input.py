@@ -1,5 +1,7 @@
 """Whatever a mouse, a hand or a program sets in the explorer is answered, or refused in one line."""
 
+import contextlib
+
 import pytest
 import torch
 
@@ -116,6 +118,62 @@ def test_several_fields_are_set_together_or_not_at_all(models, dataset, refused)
     assert explorer.answer.proposal.tolist() == [5, 6, 70, 80]
     explorer._receive(explorer, {"serial": 1, "set": refused}, [])
     assert before == {name: getattr(explorer, name) for name in explorer.fields()}
+
+
+@pytest.fixture
+def unreadable(dataset):
+    """The first six images of the sample, and a dict: an index whose image cannot be read, with the error."""
+    errors = {}
+
+    class Images(list):
+        def __getitem__(self, index):
+            if index in errors:
+                raise errors[index]
+            return super().__getitem__(index)
+
+    return Images(dataset[i] for i in range(6)), errors
+
+
+@pytest.mark.parametrize("error", [OSError("torn"), InputError("torn"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize(
+    "go",
+    [
+        lambda explorer: setattr(explorer, "image_index", 3),
+        lambda explorer: explorer.next(),
+        lambda explorer: explorer.assign({"image_index": 3, "opacity": 0.1}),
+        lambda explorer: explorer._receive(explorer, {"serial": 1, "go": 1}, []),
+    ],
+    ids=["set", "next", "assign", "page"],
+)
+def test_an_image_that_cannot_be_read_leaves_the_last_one_open(models, unreadable, error, go):
+    images, errors = unreadable
+    explorer = tsdlab.explore(models["tsd"], images, image_index=2, proposal=(5, 6, 70, 80), level="1")
+    before = {name: getattr(explorer, name) for name in explorer.fields()}
+    told = explorer._image, explorer._answer
+    errors[3] = error
+    with contextlib.suppress(type(error)):
+        go(explorer)
+    assert before == {name: getattr(explorer, name) for name in explorer.fields()} | {"opacity": 0.6}
+    assert (explorer._image, explorer._answer) == told and explorer.answer.proposal.tolist() == [5, 6, 70, 80]
+    del errors[3]
+    explorer.next()
+    assert explorer.image_index == explorer._image["index"] == explorer._answer["image"] == 3
+
+
+def test_what_stopped_the_opening_is_told_and_the_image_is_opened_when_it_is_asked_for_again(
+    models, unreadable, monkeypatch
+):
+    images, errors = unreadable
+    explorer = tsdlab.explore(models["tsd"], images, image_index=2, level="1")
+    sent = []
+    monkeypatch.setattr(explorer, "send", sent.append)
+    for errors[2] in (KeyboardInterrupt(), OSError("torn")):
+        with pytest.raises(type(errors[2])):
+            explorer._receive(explorer, {"need": "answer"}, [])
+    assert sent == [{"failed": "KeyboardInterrupt"}, {"failed": "torn"}]
+    errors.clear()
+    assert explorer.proposal == tsdlab.explore(models["tsd"], images, image_index=2).proposal
+    assert explorer.level == "1" and explorer._fixed and explorer._answer["image"] == explorer.image_index == 2
 
 
 def test_a_huge_value_is_shortened_in_the_message(explorer):

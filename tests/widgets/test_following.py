@@ -8,6 +8,7 @@ import tsdlab
 from tsdlab.analysis.proposal import GroundTruth, ask_levels
 from tsdlab.errors import InputError
 from tsdlab.models.probe import Probe
+from tsdlab.models.steps import TrainingSteps
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,22 @@ def test_a_step_that_was_not_kept_is_refused(steps, dataset, wrong):
     with pytest.raises(InputError, match="step must be one of the steps 0, 500, 1000; got"):
         explorer.step = wrong
     assert explorer.step == 1000
+
+
+def test_weights_that_cannot_be_read_leave_the_step_as_it_was(steps, dataset, tmp_path):
+    files = {step: tmp_path / path.name for step, path in steps.files.items()}
+    for step, path in files.items():
+        path.write_bytes(steps.files[step].read_bytes())
+    explorer = tsdlab.explore(TrainingSteps(files), dataset, image_index=1)
+    assert explorer.step == 1000
+    before = explorer._answer
+    files[500].write_bytes(b"torn")
+    for choose in (lambda: setattr(explorer, "step", 500), lambda: explorer.assign({"step": 500})):
+        with pytest.raises(InputError):
+            choose()
+        assert explorer.step == explorer._session.step == 1000 and explorer._answer == before
+    explorer.step = 0
+    assert explorer.step == explorer._session.step == 0 and explorer._answer != before
 
 
 def test_without_a_training_there_is_no_step(models, dataset):

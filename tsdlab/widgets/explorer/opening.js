@@ -22,8 +22,9 @@ export function whenAnswered(model, root, open) {
     html("div", { class: "bar" }, html("b", {}, image ? `image ${image.index}` : "")),
     html("div", { class: "headline", role: "status" }, words),
     html("div", { class: `body ${models.length > 1 ? "several" : ""}`, style: `--models: ${models.length}` }, html("div", { class: "stages" }, figures)));
-  const hear = ({ progress }) => {
-    if (progress) words.textContent = `Asking the detector about image ${progress[0] + 1} of ${progress[1]} …`;
+  const hear = ({ progress, failed }) => {
+    if (failed) words.textContent = `The image could not be opened: ${failed}`;
+    else if (progress) words.textContent = `Asking the detector about image ${progress[0] + 1} of ${progress[1]} …`;
   };
   const change = () => {
     if (!isAnswered()) return;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -174,18 +175,28 @@ class Session:
         self._pattern: dict[str, dict[str, Pattern]] | None = None
 
     def choose(self, step: int | None) -> None:
-        """Give the models that are followed their weights after `step` steps; the image is to be opened again."""
+        """Give the models that are followed their weights after `step` steps, and open the image again."""
         if step is None or step == self.step:
             return
-        self.step = step
-        self.detectors |= {name: as_detector(each.load(step)) for name, each in self._followed.items()}
+        detectors = self.detectors | {name: as_detector(each.load(step)) for name, each in self._followed.items()}
+        index = self.image.index
+        image = OpenImage(index, *self.gallery[index], detectors)
+        # Only now: weights or an image that cannot be read leave everything as it was.
+        self.step, self.detectors, self._image = step, detectors, image
         self.__dict__.pop("heads", None)
         self._pattern = None
         self.scan = Scan(self.gallery, self.detectors, self.scan.most)
 
     def open(self, index: int) -> None:
-        """Read an image, compute every model's features and proposals."""
-        self._image = OpenImage(index, *self.gallery[index], self.detectors)
+        """Read an image, compute every model's features and proposals. An image that is open already stays so."""
+        if self._image is None or self._image.index != index:
+            self._image = OpenImage(index, *self.gallery[index], self.detectors)
+
+    def apart(self) -> Session:
+        """The same models and data, with no image open: what is opened and asked there changes nothing here."""
+        other = copy.copy(self)
+        other._image = None
+        return other
 
     @property
     def image(self) -> OpenImage:

@@ -96,6 +96,7 @@ class Explorer(ExplorerState, PageWidget):
     - `list_by`: the order of the list of RPN proposals, "score" or "iou".
 
     A value that is not allowed raises InputError and leaves the state as it was. So does a name that is not a field.
+    An image or weights that cannot be read leave the state as it was, too.
     """
 
     _esm = compose_script(Path(__file__).with_name("explorer.js"))
@@ -152,13 +153,18 @@ class Explorer(ExplorerState, PageWidget):
         state, self._asked = self._asked, None
         if state is None:
             return
-        with self.hold_sync():
-            if self.image_index == state.get("image_index", 0):
-                self._open()
-            else:
-                self.image_index = state["image_index"]
-            self._fixed = session_message(self._session)
-            self.assign(state)
+        try:
+            with self.hold_sync():
+                if self.image_index == state.get("image_index", 0):
+                    self._open()
+                else:
+                    self.image_index = state["image_index"]
+                self._fixed = session_message(self._session)
+                self.assign(state)
+        except BaseException as error:  # or Ctrl-C: to be done when it is asked for again
+            self._asked = state
+            self.send({"failed": str(error) or type(error).__name__})
+            raise
 
     @property
     def answers(self) -> dict[str, ProposalAnswer]:
@@ -281,8 +287,15 @@ class Explorer(ExplorerState, PageWidget):
     # What follows from a change of the state
 
     @observe("image_index")
-    def _open(self, _: Any = None) -> None:
-        self._session.open(self.image_index)
+    def _open(self, change: Any = None) -> None:
+        try:
+            self._session.open(self.image_index)
+        except BaseException:  # a file that cannot be read, or Ctrl-C: the image that is open stays
+            if change is not None and self._fixed:
+                proposal = self.proposal
+                self.image_index = change.old
+                self.proposal = proposal
+            raise
         with self.hold_sync():
             self._tell_image()
             self._put_proposal()
@@ -297,8 +310,11 @@ class Explorer(ExplorerState, PageWidget):
     def _follow(self, _: Any = None) -> None:
         if self.step == self._session.step:
             return
-        self._session.choose(self.step)
-        self._session.open(self.image_index)
+        try:
+            self._session.choose(self.step)
+        except BaseException:  # weights that cannot be read, or Ctrl-C
+            self.step = self._session.step
+            raise
         with self.hold_sync():
             self._tell_image()
             self._ask()

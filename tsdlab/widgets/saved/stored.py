@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,7 +49,7 @@ def store(session: Session, state: ExplorerState, images: Sequence[int]) -> Stor
     Raises:
         InputError: a page cannot compute what a model answers about an image.
     """
-    session = copy.copy(session)  # it opens other images, and the explorer's stays open
+    session = session.apart()  # it opens other images, and the explorer's stays open
     stored = Stored()
     heads = stored.add("head", session.heads)
     listed = []
