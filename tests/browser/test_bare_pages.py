@@ -1,6 +1,7 @@
 """The pages of both widgets in a browser without a notebook: fast, and the only thing that can fail is the page."""
 
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -15,6 +16,7 @@ from tsdlab.models.probe import Probe
 from tsdlab.widgets.explorer import widget
 from tsdlab.widgets.explorer.headline import find_headline
 from tsdlab.widgets.levels.widget import LevelsView
+from tsdlab.widgets.page import compose_script
 
 lab = pytest.importorskip("lab", reason="needs playwright: pip install -e '.[lab,test]'")
 bare = pytest.importorskip("bare")
@@ -505,4 +507,31 @@ def test_without_a_training_there_is_no_slider(browser, model, dataset):
     page.keyboard.press("[")
     bare.settle(page)
     assert not page.broken
+    page.close()
+
+
+OPENING = """async ({script, heard}) => {
+  const { whenAnswered } = (await import(URL.createObjectURL(new Blob([script], { type: "text/javascript" })))).default;
+  const [told, listeners] = [{ _answer: {}, _opening: { models: ["tsd"], image: null } }, {}];
+  const model = { get: (name) => told[name], on: (event, listen) => { listeners[event] = listen; }, send: () => {} };
+  const root = document.createElement("div");
+  whenAnswered(model, root, () => {});
+  for (const message of heard) listeners["msg:custom"](message);
+  return root.querySelector("[role=status]").textContent;
+}"""
+
+
+@pytest.mark.parametrize(
+    ("heard", "says"),
+    [
+        ([], "Finding the first image …"),
+        ([{"progress": [2, 9]}], "Asking the detector about image 3 of 9 …"),
+        ([{"progress": [2, 9]}, {"failed": "<b>torn"}], "The image could not be opened: <b>torn"),
+    ],
+)
+def test_a_page_that_waits_says_for_what_and_what_went_wrong(browser, heard, says):
+    page = browser.new_page()
+    folder = Path(widget.__file__).parent
+    script = compose_script(folder / "opening.js") + "\nexport default { whenAnswered };"
+    assert page.evaluate(OPENING, {"script": script, "heard": heard}) == says
     page.close()

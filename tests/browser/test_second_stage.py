@@ -136,6 +136,17 @@ VARIANTS = {
         roi=replace(BASE.roi, output_size=1),
         tsd=TSDConfig(localization_region="bins", gamma=0.3),
     ),
+    "sibling, nine bins, one sample, one level of the backbone": replace(
+        BASE,
+        head="sibling",
+        backbone=replace(BASE.backbone, stages=(3,)),
+        rpn=replace(BASE.rpn, anchor_sizes=(24, 40)),
+        roi=replace(BASE.roi, output_size=9, sampling_ratio=1),
+    ),
+    "d_head, 200 classes, narrow, small objects": replace(
+        BASE, head="d_head", num_classes=200, roi=replace(BASE.roi, hidden=3, canonical_size=56)
+    ),
+    "tsd, γ = 0": replace(BASE, head="tsd", tsd=TSDConfig(gamma=0)),
     "tsd without margins": replace(
         BASE, head="tsd", tsd=TSDConfig(classification_margin=None, localization_margin=None)
     ),
@@ -159,7 +170,8 @@ def test_every_variant_of_a_head_on_an_image_that_is_resized(page, variant):
     image = torch.rand(3, 90, 150, generator=torch.Generator().manual_seed(2))
     truth = GroundTruth(torch.tensor([[10.0, 20, 60, 80], [70, 10, 140, 70]]), torch.tensor([1, 3]))
     agree(page, variant, image, random_boxes(15, 150, 90), truth)
-    agree(page, variant, image, random_boxes(5, 150, 90, seed=3), truth, level="1")
+    last = str(len(variant.config.backbone.stages) - 1)
+    agree(page, variant, image, random_boxes(5, 150, 90, seed=3), truth, level=last)
 
 
 HOSTILE = [
@@ -187,6 +199,21 @@ def test_hostile_boxes(page, name):
 def test_an_image_without_objects(page):
     image = torch.rand(3, 128, 128)
     agree(page, tsdlab.load_detector("badges-tsd"), image, random_boxes(4, 128, 128), GroundTruth())
+
+
+KEPT = """async (script) => {
+  const { Computing } = (await import(URL.createObjectURL(new Blob([script], { type: "text/javascript" })))).default;
+  const computing = new Computing();
+  computing.takeHeads([], []);
+  for (let index = 0; index < 12; index++) computing.takePyramids(index, [], []);
+  computing.answer({ index: 0, objects: [] }, [0, 0, 1, 1], null);
+  return [computing.takePyramids(12, [], []), computing.has(0), computing.has(1)];
+}"""
+
+
+def test_the_image_in_use_is_kept_when_others_arrive(page):
+    script = compose_script(FOLDER.parent / "explorer" / "computing.js") + "\nexport default { Computing };"
+    assert page.evaluate(KEPT, script) == ["null 1", True, False]
 
 
 def test_what_a_page_cannot_compute_is_named(monkeypatch):
