@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Locator, Page
 
 from tsdlab.widgets.protocol import PageWidget
 
@@ -99,3 +100,13 @@ def _state(widget: PageWidget) -> dict[str, Any]:
     told = [name for name in widget.keys if name.startswith("_") and not name.startswith(("_model", "_view", "_any"))]
     names = [*widget.fields(), *(name for name in told if name not in ("_esm", "_css", "_dom_classes"))]
     return json.loads(json.dumps({name: getattr(widget, name) for name in names}))
+
+
+def covered(figure: Locator, label: str, box: Sequence[float]) -> float:
+    """The share of `box` [4], pixels of the image, that the name `label` of a figure covers."""
+    text = figure.locator(f".canvas [data-label='{label}']")
+    assert text.evaluate("(e) => getComputedStyle(e).visibility") == "visible"
+    left, top, right, bottom = text.evaluate("(e) => ((b) => [b.x, b.y, b.x + b.width, b.y + b.height])(e.getBBox())")
+    x1, y1, x2, y2 = box
+    across, down = min(right, x2) - max(left, x1), min(bottom, y2) - max(top, y1)
+    return max(across, 0) * max(down, 0) / ((x2 - x1) * (y2 - y1))

@@ -229,6 +229,18 @@ def test_everything_that_matters_is_seen_without_scrolling(browser, model, datas
         page.close()
 
 
+@pytest.mark.parametrize("width", [968, 1220], ids=["beside the files", "alone"])
+def test_all_of_it_is_seen_in_the_cell_of_a_lab(browser, model, dataset, width):
+    """A lab in a window of 1,400 × 900 shows 779 pixels of a notebook."""
+    page = bare.open_widget(browser, tsdlab.explore(model, dataset), (width + 16, 900))
+    image, levels = (page.locator(part).bounding_box() for part in (".canvas", "table.levels"))
+    assert levels["x"] > image["x"] + image["width"] and levels["y"] < image["y"] + 100
+    assert page.locator(".tsdlab-explorer").bounding_box()["height"] <= 779
+    for track in page.locator(".level .track").all():
+        assert track.bounding_box()["width"] > 40
+    page.close()
+
+
 def test_a_row_of_the_level_table_is_pooled_from(explorer):
     widget, page = explorer
     assigned = widget.answer.assigned
@@ -397,6 +409,7 @@ def test_the_object_of_a_conflict_is_opened_and_both_boxes_are_drawn(browser, mo
         shape = page.locator(f".canvas [data-shape='conflict {way}']")
         x, y, width, height = (float(shape.get_attribute(side)) for side in ("x", "y", "width", "height"))
         assert [x, y, x + width, y + height] == pytest.approx(conflict[way]["box"], abs=0.01)
+        assert bare.covered(page.locator("figure"), f"conflict {way}", conflict[way]["box"]) < 0.05
     names = {f"best {way}: IoU {conflict[key]['iou']:.2f}" for way, key in (("score", "by_score"), ("box", "by_iou"))}
     assert names <= set(page.locator(".canvas .labels text:visible").all_text_contents())
     assert page.inner_text(".notice") == ""

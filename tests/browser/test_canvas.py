@@ -153,6 +153,18 @@ def test_every_shape_has_its_name_and_no_name_covers_another(opened):
     assert page.locator(".canvas [data-label=classification] tspan[dy]").text_content() == "c"  # a subscript
 
 
+def test_the_name_of_a_small_object_stands_beside_it(browser, models, dataset):
+    widget = tsdlab.explore(models, dataset)
+    page = bare.open_widget(browser, widget, (720, 900))
+    for _ in range(3):
+        box = widget.truth.boxes[widget.answer.nearest.index].tolist()
+        for figure in page.locator("figure").all():
+            assert bare.covered(figure, "truth", box) < 0.05
+        page.focus(".tsdlab-explorer")
+        press(page, "n")
+    page.close()
+
+
 # Zoom -----------------------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +183,15 @@ def test_keys_zoom_and_the_part_that_is_seen_follows_p(opened):
     assert frame(page)[2] == pytest.approx(whole[2] / 1.5**2)
     press(page, "h")
     assert frame(page) == whole
+
+
+@pytest.mark.parametrize("at", [(2, 90, 32, 120), (96, 4, 126, 30)])
+def test_keys_zoom_to_all_of_p(opened, at):
+    _, page = opened(proposal=at)
+    press(page, "+", "+")
+    x, y, width, height = frame(page)
+    x1, y1, x2, y2 = held(page)
+    assert x <= x1 and y <= y1 and x2 <= x + width and y2 <= y + height and width < 80
 
 
 def test_a_double_click_shows_the_object_closely_and_then_the_whole_image(opened):
@@ -310,6 +331,19 @@ def test_play_slides_p_across_the_object_and_leaves_the_curves_behind(opened):
     assert (bottom - top) / 84 == pytest.approx(1 - 0.3 / 1.7, abs=0.05)
     page.wait_for_timeout(400)
     assert held(page) == pytest.approx(BOX, abs=0.02) and widget.proposal == pytest.approx(BOX, abs=0.02)
+    press(page, "n")
+    assert page.locator(".slide").is_hidden(), "the curves are about an object of the other image"
+    press(page, "p")
+    assert page.locator(".slide").is_visible()
+
+
+def test_the_curves_of_play_are_seen(browser, model, dataset):
+    page = bare.open_widget(browser, tsdlab.explore(model, dataset), (1400, 700))
+    page.click("button.play")
+    page.wait_for_selector(".slide:visible")
+    place = page.locator(".slide").bounding_box()
+    assert place["y"] > 0 and place["y"] + place["height"] <= 701  # a page is scrolled by whole pixels
+    page.close()
 
 
 def test_any_input_stops_play(opened):

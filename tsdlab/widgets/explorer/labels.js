@@ -11,6 +11,9 @@ export function besideBox([x1, y1, x2, y2], first = "nw") {
   const places = {
     nw: [x1, y1, 1, -1], ne: [x2, y1, -1, -1], se: [x2, y2, -1, 1], sw: [x1, y2, 1, 1],
     n: [(x1 + x2) / 2, y1, 0, -1], s: [(x1 + x2) / 2, y2, 0, 1],
+    // At its sides, before inside: a name within a small box covers the object.
+    e: [x2, (y1 + y2) / 2, 1, 0], w: [x1, (y1 + y2) / 2, -1, 0],
+    "e top": [x2, y1, 1, 1], "w top": [x1, y1, -1, 1], "e bottom": [x2, y2, 1, -1], "w bottom": [x1, y2, -1, -1],
     inner: [x1, y1, 1, 1], "inner sw": [x1, y2, 1, -1], "inner se": [x2, y2, -1, -1], "inner ne": [x2, y1, -1, 1],
   };
   const { [first]: best, ...others } = places;

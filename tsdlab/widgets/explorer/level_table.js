@@ -129,7 +129,7 @@ class Move {
     this.task = task;
     this.bar = html("i");
     this.value = html("span", { class: "value" });
-    this.element = html("span", { class: `move ${task}`, title: `displacement of ${task}, in percent of P's size` },
+    this.element = html("span", { class: `move ${task}`, title: `displacement of ${task}, in % of P` },
       html("span", {}, SYMBOLS[task]), html("span", { class: "track solid" }, this.bar), this.value);
   }
 

@@ -40,7 +40,8 @@ export class Play {
     const { box } = page.told("image").objects[nearest.index];
     const byHand = matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.slide = { image, box, byHand, begun: performance.now(), shift: null, before: page.state("proposal"), steps: 0 };
-    for (const plot of this.plots) plot.begin(nearest);
+    for (const plot of this.plots) plot.begin(nearest, image);
+    this.plots[0].element.scrollIntoView({ block: "nearest" }); // below the image, maybe below what is seen
     if (byHand) page.say(`Your system asks for less motion: press again for each of ${STEPS} steps.`);
     this.move(-REACH);
   }
@@ -61,6 +62,7 @@ export class Play {
   /** Called when the page is drawn: keep what was answered, and go on. */
   draw() {
     const { slide, page } = this;
+    for (const plot of this.plots) plot.keepTo(page.told("image").index);
     this.button.textContent = slide && !slide.byHand ? "■ stop" : slide ? `▶ step ${slide.steps} of ${STEPS}` : "▶ play";
     if (!slide) return;
     const answer = page.told("answer");
@@ -145,11 +147,16 @@ class SlidePlot {
     return ABOVE + (1 - value) * (TALL - ABOVE - BELOW);
   }
 
-  begin({ index, name }) {
+  begin({ index, name }, image) {
     this.element.hidden = false;
-    Object.assign(this, { index, pen: "M" });
+    Object.assign(this, { index, image, pen: "M" });
     for (const { element } of this.curves) element.setAttribute("d", "");
     this.axes(name);
+  }
+
+  /** The curves are about an object of one image; beside another image they would be read as that one's. */
+  keepTo(image) {
+    this.element.hidden = image !== this.image;
   }
 
   add(shift, answer) {

@@ -35,13 +35,16 @@ export class Zoom {
     return nearest ? around(proposal, objects[nearest.index].box) : proposal;
   }
 
-  /** Zoom by a factor; the pixel `at` of the image stays where it is on the screen. */
-  by(ratio, at = centreOf(ordered(this.page.state("proposal")))) {
+  /** Zoom by a factor; the pixel `at` of the image stays where it is on the screen. Without it P is zoomed to, and seen whole. */
+  by(ratio, at) {
+    const proposal = ordered(this.page.state("proposal"));
+    const [fixedX, fixedY] = at ?? centreOf(proposal);
     const { x, y, width, height } = this.frame;
     const factor = Math.min(Math.max(this.factor * ratio, 1), MOST_ZOOM);
     const kept = this.factor / factor;
-    this.centre = [at[0] + (x + width / 2 - at[0]) * kept, at[1] + (y + height / 2 - at[1]) * kept];
+    this.centre = [fixedX + (x + width / 2 - fixedX) * kept, fixedY + (y + height / 2 - fixedY) * kept];
     this.factor = factor;
+    if (!at) this.include(proposal);
     this.page.redraw();
   }
 
@@ -76,12 +79,17 @@ export class Zoom {
       this.centre = centreOf(this.subject);
       return;
     }
+    this.include(proposal);
+  }
+
+  /** Move the part that is seen as little as it can, so that P is within. */
+  include([x1, y1, x2, y2]) {
     const { x, y, width, height } = this.frame;
     const step = (low, high, start, long) => {
       const [first, last] = [start + BORDER * long, start + (1 - BORDER) * long];
       if (high - low > last - first) return (low + high) / 2 - (start + long / 2);
       return Math.min(low - first, 0) || Math.max(high - last, 0);
     };
-    this.centre = [x + width / 2 + step(proposal[0], proposal[2], x, width), y + height / 2 + step(proposal[1], proposal[3], y, height)];
+    this.centre = [x + width / 2 + step(x1, x2, x, width), y + height / 2 + step(y1, y2, y, height)];
   }
 }
