@@ -124,6 +124,18 @@ def test_workers_send_bytes_and_change_no_bit(photographs: Path) -> None:
         assert len(pickle.dumps(stored.change)) < 500
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_gpu_makes_the_same_batches_but_for_rounding(workers: int, photographs: Path) -> None:
+    dataset = CocoDataset(photographs, "train", train_transforms(0.5, (0.5, 2.0), FILL))
+    keys = [[(i, seed) for i in range(3)] for seed in range(12)]
+    for (images, _), (expected, _) in zip(
+        batch_loader(dataset, keys, workers, "cuda"), batch_loader(dataset, keys), strict=True
+    ):
+        assert all(image.device.type == "cuda" for image in images)
+        torch.testing.assert_close([image.cpu() for image in images], expected, atol=1e-5, rtol=0)
+
+
 def test_the_global_generator_draws_the_same(photographs: Path) -> None:
     results = []
     for transforms in (train_transforms(0.5, (0.5, 2.0), FILL), on_floats(0.5, (0.5, 2.0))):
