@@ -219,6 +219,9 @@ def test_the_image_in_use_is_kept_when_others_arrive(page):
 def test_what_a_page_cannot_compute_is_named(monkeypatch):
     double = build_detector(replace(BASE, head="double"))
     assert pack_head(double) == TooLarge("the head 'double' runs in Python only")
+    for samples, fits in ((8, True), (64, False)):
+        dense = pack_head(build_detector(replace(BASE, head="sibling", roi=replace(BASE.roi, sampling_ratio=samples))))
+        assert isinstance(dense, Packed) if fits else "million multiplications" in dense.reason
     tsd = tsdlab.load_detector("badges-tsd")
     monkeypatch.setattr(tsdlab.widgets.second_stage.packing, "MOST_MULTIPLICATIONS", 1e6)
     assert "million multiplications" in pack_head(tsd).reason

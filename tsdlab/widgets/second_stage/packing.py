@@ -18,7 +18,8 @@ from tsdlab.models.heads.sibling import SiblingHead
 from tsdlab.models.heads.tsd import TSDHead
 from tsdlab.models.probe import Probe
 
-# Weights times levels are the multiplications of one answer. A browser does about a million in a millisecond.
+# Weights and samples, times levels, are the multiplications of one answer. A browser does about a million in a
+# millisecond.
 MOST_MULTIPLICATIONS = 60_000_000
 MOST_FEATURES = 8_000_000  # values of an image's pyramid; twice as many bytes are sent when the image is opened
 
@@ -46,7 +47,9 @@ def pack_head(detector: Detector) -> Packed | TooLarge:
         return TooLarge(f"the head {detector.config.head!r} runs in Python only")
     layers = find(head)
     pooler = detector.roi_heads.pooler
-    multiplications = sum(layer.weight.numel() for layer in layers.values()) * len(pooler.strides)
+    weights = sum(layer.weight.numel() for layer in layers.values())
+    features = next(iter(layers.values())).in_features  # channels × bins²; each is a mean of four cells for each sample
+    multiplications = (weights + 4 * pooler.sampling_ratio**2 * features) * len(pooler.strides)
     if multiplications > MOST_MULTIPLICATIONS:
         return TooLarge(f"the head needs {multiplications / 1e6:.0f} million multiplications for an answer")
     values = _half(
