@@ -3,7 +3,8 @@
     python benchmarks/loading.py [--data DIR] [--preset photos] [--workers 0 1 2] [--device cpu]
 
 Images per second of the loader alone, of a training step alone (its batches are in memory), and of the training of
-both together, after the workers have started. Three loaders take turns, on the same photographs in the same order:
+both together, after the workers have started. What the training process itself does to get a batch counts as waiting.
+Three loaders take turns, on the same photographs in the same order:
 
 - tsdlab: workers send bytes, and the training process makes numbers of them, flips and zooms;
 - tsdlab, floats: the same, but workers do everything, and send numbers;
