@@ -68,6 +68,7 @@ def test_an_explorer_that_no_page_can_compute_is_refused_before_the_measuring(
     monkeypatch.setattr("tsdlab.analysis.analyze.analyze", lambda *_: pytest.fail("measured"))
     run("analyze", weights, "--data", tiny_data, "--out", tmp_path / "report", "--interactive", exits=1)
     run("page", weights, "--data", tiny_data, "--out", tmp_path / "page.html", exits=1)
-    line = "tsdlab: double cannot answer without Python: the head 'double' runs in Python only\n"
+    why = "the head 'double' runs in Python only; leave it out of the page"
+    line = f"tsdlab: double cannot answer without Python: {why}\n"
     assert capsys.readouterr().err == 2 * line
     assert [path.name for path in tmp_path.iterdir()] == ["double.safetensors"]

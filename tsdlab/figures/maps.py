@@ -76,7 +76,7 @@ def heat(
         write_below("the map is flat", ax)
     mark_peaks(places, ax)
     if len(places) == len(TASKS):
-        write_below(f"best places {maps.peak_distance(level, branch):.0%} apart", ax)
+        write_below(f"best places {maps.peak_distance(level, branch):.0%} of the object apart", ax)
     if colorbar:
         ax.figure.colorbar(ScalarMappable(drawn.norm, white_to(PALETTE[task])), ax=ax, fraction=0.04, pad=0.03)
     return ax

@@ -128,7 +128,7 @@ export class ImageView {
     const map = mapOf(page, model, level);
     if (map && map.distance !== null) {
       const points = [map.classification.peak, map.localization.peak].sort(([a], [b]) => b - a);
-      const text = `best places ${percent(map.distance)} apart`;
+      const text = `best places ${percent(map.distance)} of the object apart`;
       names.push({ key: "peaks", text, color: palette.proposal, places: points.flatMap((point) => besidePoint(point, 2)) });
     }
     if (this.conflict) names.push(...conflictNames(this.conflict, palette));

@@ -140,7 +140,7 @@ class _Picture:
             self._text(x + _SIDE, y + _LINE, f"map of {task}: {text}", _ink(task), ha="right")
             distance = found.maps.peak_distance(answer.level, found.branch)
             if math.isfinite(distance):
-                write_below(f"best places {100 * distance:.1f} % apart", ax)
+                write_below(f"best places {100 * distance:.1f} % of the object apart", ax)
         truth = self.image.truth
         marked = [] if truth.salient_boxes is None else [box for box in truth.salient_boxes if box.isfinite().all()]
         for layer, boxes, dashes in (("truth", truth.boxes, (0, (5, 4))), ("salient", marked, (0, (1.5, 2.5)))):

@@ -28,7 +28,7 @@ class Stored:
         about, ids = [], []
         for number, (model, each) in enumerate(packed.items()):
             if isinstance(each, TooLarge):
-                raise InputError(f"{model} cannot answer without Python: {each.reason}")
+                raise InputError(f"{model} cannot answer without Python: {each.reason}; leave it out of the page")
             about.append([model, each.about])
             ids.append(f"{name}-{number}")
             self.parts[ids[-1]] = packed_text(each.values)
