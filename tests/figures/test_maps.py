@@ -48,7 +48,8 @@ def test_heat_lies_on_the_image_from_zero_to_its_maximum_in_the_colour_of_its_ta
     assert np.asarray(picture.get_array()).min() > 0.5, "the image is pale"
     way, *marks = (line.get_xydata().tolist() for line in ax.lines)
     assert way == [[45, 11], [21, 25]] and marks == [[[45, 11]], [[21, 25]]]
-    assert [text.get_text() for text in ax.texts] == ["best places 89% of the object apart"]  # 24 of 34 across, 14 of 26 down
+    # 24 of 34 pixels across, 14 of 26 down.
+    assert [text.get_text() for text in ax.texts] == ["best places 89% of the object apart"]
     assert outlines(ax) == {PALETTE["truth"].lower(): maps.box.tolist(), "#ffffff": SALIENT.tolist()}
     assert not ax.get_xticks().size and not ax.get_title()
 

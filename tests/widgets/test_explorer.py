@@ -395,7 +395,8 @@ def test_the_picture_has_the_map_with_its_scale(models, dataset, task):
         assert shown.get_alpha() == 0.4 and shown.get_clim()[1] == pytest.approx(level[task]["top"], rel=1e-5)
         what = "score" if task == "classification" else "IoU"
         assert f"map of {task}: {what} 0 … {level[task]['top']:.2g}" in said
-        assert f"best places {100 * level['distance']:.1f} % of the object apart" in [text.get_text() for text in stage.texts]
+        distance = f"{100 * level['distance']:.1f} %"
+        assert f"best places {distance} of the object apart" in [text.get_text() for text in stage.texts]
 
 
 def test_the_copied_line_shows_the_same_again(models, dataset):
