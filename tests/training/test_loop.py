@@ -333,3 +333,12 @@ def test_a_run_that_waits_for_images_says_so(
     monkeypatch.setattr("tsdlab.training.loop._WORTH_SAYING", worth_saying)
     train(with_train(tiny_config, steps=2, eval_every=0), tiny_data, tmp_path / "run", progress=False)
     assert ("% of the time went into waiting for images, with train.workers at 0; " in capsys.readouterr().out) == said
+
+
+@pytest.mark.parametrize(("warmup", "said"), [(2, True), (1, False), (0, False)])
+def test_a_warm_up_longer_than_the_run_is_noticed(
+    warmup: int, said: bool, tiny_config: Config, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schedule = replace(tiny_config.train, steps=2, warmup_steps=warmup)
+    train(replace(tiny_config, train=schedule), tiny_data, tmp_path / "run", progress=False)
+    assert ("note: train.warmup_steps is 2 in a run of 2 steps" in capsys.readouterr().out) == said

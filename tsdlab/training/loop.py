@@ -145,6 +145,11 @@ def train(
         dataset, val = _open_data(config, data, train_split, val_split)
         if train_split == val_split:
             fabric.print(f"note: {train_split} is the split for training and for evaluation; metrics will be too high")
+        if config.train.warmup_steps >= config.train.steps:
+            fabric.print(
+                f"note: train.warmup_steps is {config.train.warmup_steps:,} in a run of {config.train.steps:,} steps: "
+                "the learning rate never gets to train.lr; make it a tenth of the steps"
+            )
         config = replace(config, num_classes=len(dataset.categories))
         read = [fingerprint(dataset), fingerprint(val)]
         previous = load_previous(out, config, read) if resume else None
