@@ -21,7 +21,8 @@ from torchvision.ops import box_convert, box_iou
 from tsdlab.cli.parsing import parse
 from tsdlab.config import Config, ImageConfig
 from tsdlab.data.anchors import AnchorFit, best_iou, fit_anchors
-from tsdlab.data.check import check_folder
+from tsdlab.data.check import anchor_fit, check_folder
+from tsdlab.data.coco import CocoDataset
 from tsdlab.presets import PRESETS
 
 PHOTOS = PRESETS["photos"]
@@ -169,3 +170,22 @@ def test_the_check_measures_the_training_split_without_crowds(tmp_path: Path) ->
 def test_boxes_without_an_area_tell_nothing() -> None:
     assert fit_anchors(np.array([[0.0, 0, 0, 5]]), np.array([[10, 10]]), PHOTOS) is None
     assert fit_anchors(np.zeros((0, 4)), np.zeros((0, 2)), PHOTOS) is None
+
+
+@pytest.mark.parametrize("side", [90.0, 250.0])
+def test_a_config_takes_the_anchors_that_are_suggested(side: float) -> None:
+    fit = fit_of([side, 1.2 * side])
+    better = fit.improve(PHOTOS)
+    assert fit.suggested is not None and better.rpn.anchor_sizes == fit.suggested.sizes
+    assert better.rpn.aspect_ratios == fit.suggested.ratios
+    assert replace(better, rpn=PHOTOS.rpn) == PHOTOS and better.rpn.fg_iou == PHOTOS.rpn.fg_iou
+    assert fit.boxes.tolist() == [pytest.approx([s, s]) for s in (side, 1.2 * side)]
+    again = fit_of([side, 1.2 * side], config=better)
+    assert again.suggested is None and again.improve(better) == better
+
+
+def test_the_fit_of_a_split_is_the_one_that_is_reported(tiny_data: Path, tiny_config: Config) -> None:
+    fit = anchor_fit(CocoDataset(tiny_data, "train"), tiny_config)
+    (reported,) = [of for of in check_folder(tiny_data, config=tiny_config) if of.split == "train"]
+    assert fit is not None and fit == reported.anchors
+    assert fit.boxes.shape == (reported.objects, 2)

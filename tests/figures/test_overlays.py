@@ -38,6 +38,14 @@ def test_detections_above_the_threshold_are_drawn_and_named(ax):
     assert [t.get_text().strip() for t in ax.texts] == ["ring 0.90"]
 
 
+def test_objects_are_drawn_and_named(ax):
+    target = {"boxes": torch.tensor([[5.0, 5.0, 9.0, 9.0], [1.0, 2.0, 30.0, 40.0]]), "labels": torch.tensor([1, 2])}
+    overlays.objects(torch.zeros(3, 64, 64), target, NAMES, ax)
+    assert [p.get_bbox().extents.tolist() for p in ax.patches] == target["boxes"].tolist()
+    assert [t.get_text().strip() for t in ax.texts] == [NAMES[0], NAMES[1]]
+    assert len({p.get_edgecolor() for p in ax.patches}) == 2, "a colour for each class"
+
+
 def test_labels_of_boxes_in_one_place_do_not_cover_each_other(ax):
     box, other = torch.tensor([20.0, 30.0, 90.0, 100.0]), torch.tensor([40.0, 2.0, 110.0, 25.0])
     found = {

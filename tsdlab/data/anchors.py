@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -51,6 +51,12 @@ class AnchorFit:
     ratios: dict[str, float]  # quantiles of height / width
     own: Anchors  # those of the config
     suggested: Anchors | None  # better ones; None if those of the config are as good
+    boxes: np.ndarray = field(compare=False, repr=False)  # [N, 2] widths and heights that were looked at, pixels
+
+    def improve(self, config: Config) -> Config:
+        """`config` with the anchors that are suggested, if there are any."""
+        best = self.suggested or self.own
+        return replace(config, rpn=replace(config.rpn, anchor_sizes=best.sizes, aspect_ratios=best.ratios))
 
     def __str__(self) -> str:
         lines = [
@@ -115,6 +121,7 @@ def fit_anchors(boxes: np.ndarray, image_sizes: np.ndarray, config: Config) -> A
         _quantiles(ratios),
         own,
         None if best is own else best,
+        boxes[few, 2:],
     )
 
 

@@ -88,7 +88,8 @@ def check_folder(
             needs.
         progress: show a text progress bar on stderr.
         decode: also decode the pixels of every image.
-        train_split, val_split: names of the splits that are trained and evaluated on.
+        train_split: name of the split that is trained on.
+        val_split: name of the split that is evaluated on.
         config: also compare its anchors with the boxes of the training split, unless that has problems.
 
     Returns:
@@ -118,6 +119,11 @@ def check_folder(
             if report.split == train_split and not report.problems:
                 report.anchors = fit_anchors(*_boxes(read[train_split]), config)
     return reports
+
+
+def anchor_fit(dataset: CocoDataset, config: Config) -> AnchorFit | None:
+    """How the anchors of `config` fit the boxes of a split, and better ones; None if there is no box with an area."""
+    return fit_anchors(*_boxes(dataset.content), config)
 
 
 def require_trainable(train: CocoDataset, val: CocoDataset, max_size: int, progress: bool = True) -> None:

@@ -68,18 +68,43 @@ def detections(
         ax: where to draw.
         score_thresh: detections with a lower score are not drawn.
     """
-    ax = show_image(image, ax)
-    ax.apply_aspect()  # now, because the size of labels in pixels of the image depends on it
     order = found["scores"].argsort(descending=True)
     order = order[found["scores"][order] >= score_thresh]
+    boxes, labels, scores = (found[key][order] for key in ("boxes", "labels", "scores"))
+    return _labelled(image, boxes, labels.tolist(), [f" {score:.2f}" for score in scores.tolist()], names, ax)
+
+
+def objects(image: Tensor, target: Mapping[str, Tensor], names: Sequence[str], ax: Axes | None = None) -> Axes:
+    """The objects of an image, each with its class.
+
+    Args:
+        image: [3, H, W] in 0…1.
+        target: "boxes" [N, 4] in pixels, "labels" [N] in 1…C; as `CocoDataset` has them.
+        names: of the classes; `names[0]` is that of label 1.
+        ax: where to draw.
+    """
+    return _labelled(image, target["boxes"], target["labels"].tolist(), [""] * len(target["boxes"]), names, ax)
+
+
+def _labelled(
+    image: Tensor,
+    boxes: Tensor,
+    labels: Sequence[int],
+    notes: Sequence[str],
+    names: Sequence[str],
+    ax: Axes | None,
+) -> Axes:
+    """Boxes over the image, the first on top, each with its class and a note behind it."""
+    ax = show_image(image, ax)
+    ax.apply_aspect()  # now, because the size of labels in pixels of the image depends on it
     taken: list[Bbox] = []
     texts = drawn(names)
-    for place, (box, label, score) in enumerate(zip(*(found[key][order] for key in ("boxes", "labels", "scores")))):
-        color = CYCLE[(int(label) - 1) % len(CYCLE)]
-        draw_box(box, color, ax, zorder=2 - place / 1000)  # the best detection is drawn over the others
-        name = texts[int(label) - 1]
+    for place, (box, label, note) in enumerate(zip(boxes, labels, notes)):
+        color = CYCLE[(label - 1) % len(CYCLE)]
+        draw_box(box, color, ax, zorder=2 - place / 1000)
+        name = texts[label - 1]
         text = ax.text(
-            0, 0, f" {name} {float(score):.2f} ", fontsize=8, color="white", clip_on=True, zorder=3,
+            0, 0, f" {name}{note} ", fontsize=8, color="white", clip_on=True, zorder=3,
             bbox={"facecolor": color, "edgecolor": "none", "pad": 1.0}, fontfamily=families(name),
         )  # fmt: skip
         taken.append(place_label(text, box, taken, ax))

@@ -1,9 +1,11 @@
 """The general plots under one name, for notebooks: `from tsdlab.figures import plots`.
 
 Every function takes a result and an Axes, draws, and returns the Axes; none asks a model. Each lives in the file of its
-subject, where a new one is added. Plots of sensitivity maps are in `maps`, those of a whole analysis in `measures`.
+subject, where a new one is added. Plots of sensitivity maps are in `maps`, those of a whole analysis in `measures`. A
+picture of several images or panels is one call of `sheets`.
 """
 
+from tsdlab.figures.anchors import anchors as anchors
 from tsdlab.figures.comparison import ap_by_iou as ap_by_iou
 from tsdlab.figures.comparison import average_precision as average_precision
 from tsdlab.figures.comparison import cost_against_ap as cost_against_ap
@@ -16,6 +18,7 @@ from tsdlab.figures.errors import precision_recall as precision_recall
 from tsdlab.figures.overlays import detections as detections
 from tsdlab.figures.overlays import displacement as displacement
 from tsdlab.figures.overlays import draw_box as draw_box
+from tsdlab.figures.overlays import objects as objects
 from tsdlab.figures.overlays import proposal as proposal
 from tsdlab.figures.overlays import show_image as show_image
 from tsdlab.figures.pooling import bilinear_weights as bilinear_weights
