@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from nbformat import NotebookNode
 
 from tsdlab.files import atomic_write
 
@@ -27,17 +28,22 @@ def is_blank(output: dict) -> bool:
     return output["output_type"] == "stream" and not output["text"].strip()
 
 
+def run(notebook: NotebookNode, folder: Path | str) -> None:
+    """Execute all cells in a folder, without a network; their outputs are put into `notebook`."""
+    NotebookClient(
+        notebook,
+        timeout=1800,
+        coalesce_streams=True,  # else the output depends on how fast lines are printed
+        # Without the first one the kernel's own warnings are printed into a cell.
+        extra_arguments=["--log-level=ERROR", f"--IPKernelApp.exec_lines={BLOCK_NETWORK}"],
+        resources={"metadata": {"path": str(folder)}},
+    ).execute()
+
+
 def execute(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
-        NotebookClient(
-            notebook,
-            timeout=1800,
-            coalesce_streams=True,  # else the output depends on how fast lines are printed
-            # Without the first one the kernel's own warnings are printed into a cell.
-            extra_arguments=["--log-level=ERROR", f"--IPKernelApp.exec_lines={BLOCK_NETWORK}"],
-            resources={"metadata": {"path": folder}},
-        ).execute()
+        run(notebook, folder)
     notebook.metadata.pop("widgets", None)  # GitHub refuses to show a notebook that carries it
     for cell in notebook.cells:
         if cell.cell_type == "code":
