@@ -145,6 +145,7 @@ def check_photographs(folder):
     return "".join(str(output.get("text", "")) for output in outputs)
 
 
+@pytest.mark.slow
 def test_the_sample_is_trained_without_a_network_and_again_without_loss(tmp_path, monkeypatch):
     monkeypatch.delenv("DATA", raising=False)
     monkeypatch.setenv("STEPS", "2")

@@ -36,6 +36,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_carries_what_it_needs(installed: Path, tmp_path: Path) -> None:
     program = [sys.executable, "-c", PROGRAM]
     result = subprocess.run(

@@ -43,6 +43,7 @@ def test_every_stage_shows_its_progress_and_the_findings_are_said(
     assert "2 images are few" in said.err
 
 
+@pytest.mark.slow
 def test_a_report_can_hold_the_explorer(
     tiny_data: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,7 @@ def test_a_broken_image_ends_training_in_one_line(
     assert re.fullmatch(r"tsdlab: .*\.png cannot be decoded .*", last)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_exits(tiny_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     small = [*SMALL, "--train.steps", "100000", "--train.log-every", "1", "--train.workers", "1"]

@@ -65,6 +65,7 @@ def test_a_worker_that_dies_is_said_where_its_batch_is_due(signum: signal.Signal
     assert signal.getsignal(signal.SIGCHLD) is handler
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="uses Linux's signals and limits")
 def test_shared_memory_that_runs_out_is_an_error(tmp_path: Path) -> None:
     def fill(image: Any, target: Any) -> Any:  # no shared memory can be made beyond this size

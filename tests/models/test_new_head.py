@@ -32,6 +32,7 @@ def copied(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_example_passes_the_tests_of_every_head(copied: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", NAME, *(f"tests/{t}" for t in TESTS)]
     done = subprocess.run(

@@ -83,7 +83,9 @@ def assert_equal_detections(ours, theirs):
     ("builder", "heads"),
     [
         ("fasterrcnn_resnet50_fpn", ("sibling",)),
-        ("fasterrcnn_resnet50_fpn_v2", ("d_head", "tsd", "sibling")),  # its box head has convolutions
+        pytest.param(  # its box head has convolutions
+            "fasterrcnn_resnet50_fpn_v2", ("d_head", "tsd", "sibling"), marks=pytest.mark.slow
+        ),
         (MOBILENET, ("d_head", "tsd", "sibling")),
         (MOBILENET.replace("fpn", "320_fpn"), ("sibling",)),
     ],

@@ -145,7 +145,7 @@ def test_every_gradient_equals_autograd(kernels, dtype, aligned, size, sampling_
         assert all(g.is_contiguous(memory_format=torch.channels_last) for g in gradients)
 
 
-@pytest.mark.parametrize("channels", [1, 3, 257])
+@pytest.mark.parametrize("channels", [1, 3, pytest.param(257, marks=pytest.mark.slow)])
 def test_awkward_channels(kernels, channels):
     features, (rois, levels) = make_features(torch.float64, channels), make_rois(torch.float64)
     arguments = (features, rois, levels, make_offsets(rois, (1, 2)), SCALES, (1, 2), 2, True)

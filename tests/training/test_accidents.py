@@ -93,6 +93,7 @@ def test_an_accident_while_writing_names_the_file_and_the_run_goes_on(
     assert_same_run(whole, out)
 
 
+@pytest.mark.slow
 def test_a_second_run_in_the_folder_is_refused_and_changes_nothing(
     config: Config, tiny_data: Path, whole: Path, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ def page(model, dataset, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_the_page_of_a_shipped_model_and_twelve_images_is_below_12_mb(page):
     assert page.stat().st_size < 12e6
     assert len(Read(page).stored["images"]) == 12
