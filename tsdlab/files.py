@@ -286,7 +286,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, values: Any, overwrite: bool = True) -> None:
-    """Write plain values as indented JSON, UTF-8, with `atomic_write`."""
+    """Write plain values as indented JSON, UTF-8, with `atomic_write`.
+
+    Raises:
+        ValueError: a number is not finite; other languages cannot read it.
+    """
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_write(path, overwrite) as file:
         # A file name that is not UTF-8 has characters of its own in Python; JSON's escapes for them are the same.
-        file.write(json.dumps(values, indent=2, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
+        file.write(text.encode(errors="backslashreplace") + b"\n")

@@ -24,7 +24,7 @@ from tsdlab.models.build import build_detector
 def compared(root: Path, objects: list[dict[str, Any]], *results: list[dict[str, Any]]) -> Comparison:
     dataset = dataset_of(root, objects)
     first, second = (errors_of(Detections(dataset, found, 100), replicates=20) for found in results)
-    return Comparison(first, second, compare_costs(first.judged, second.judged, 20))
+    return Comparison(first, second, compare_costs(first.gains, second.gains))
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_from_two_models(tiny_config: Config, tiny_data: Path):
     found = compare_errors(first, second, dataset, images=3, replicates=5, progress=False)
     for errors, model in ((found.first, first), (found.second, second)):
         assert errors.as_dict() == find_errors(model, dataset, 3, 5, progress=False).as_dict()
-    assert found.difference == compare_costs(found.first.judged, found.second.judged, 5)
+    assert found.difference == compare_costs(found.first.gains, found.second.gains)
     assert found.first.metrics != found.second.metrics
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.analysis.tide_cases import CATEGORIES, RECORDED, SIDE, case
 from tsdlab.analysis import precision
-from tsdlab.analysis.costs import compare_costs, error_costs
+from tsdlab.analysis.costs import compare_costs, error_costs, gains_of
 from tsdlab.analysis.errors import KINDS, Judged, judge
 from tsdlab.data.coco import CocoDataset
 from tsdlab.evaluation import measure
@@ -36,7 +36,7 @@ def test_the_costs_are_those_of_tidecv(seed: str, tmp_path: Path, monkeypatch: p
     # tidecv's recalls are k / 100. COCO's differ by rounding, so a recall such as 7 of 20 reaches only one of them.
     monkeypatch.setattr(precision, "RECALLS", np.arange(101) / 100)
     annotations, detections = case(int(seed))
-    found = error_costs(judge(dataset_of(tmp_path, annotations), detections), replicates=1)
+    found = error_costs(gains_of(judge(dataset_of(tmp_path, annotations), detections), 1))
     costs = {kind: cost.value for kind, cost in found.overall.kinds.items()}
     assert costs == pytest.approx(TIDE[seed]["costs"], abs=1e-9)
     assert {kind: cost.count for kind, cost in found.overall.kinds.items()} == TIDE[seed]["counts"]
@@ -58,7 +58,7 @@ def test_ap_is_that_of_coco(seed: int, tmp_path: Path):
     annotations.append({"id": 999, "image_id": 2, "category_id": 3, "bbox": [0, 0, 100, 200], "area": 9, "iscrowd": 1})
     detections.append({"image_id": 2, "category_id": 3, "bbox": [30, 0, 100, 150], "score": 0.999})
     dataset = dataset_of(tmp_path, annotations)
-    found = error_costs(judge(dataset, detections), replicates=1)
+    found = error_costs(gains_of(judge(dataset, detections), 1))
     metrics = measure(dataset, detections)
     for number in ("AP", "AP50"):
         assert getattr(found.overall, number).value == pytest.approx(getattr(metrics, number))
@@ -72,7 +72,7 @@ def test_ap_is_that_of_coco(seed: int, tmp_path: Path):
 
 
 def test_classes_and_sizes_add_up(judged: Judged):
-    found = error_costs(judged, replicates=5)
+    found = error_costs(gains_of(judged, 5))
     for kind in KINDS:
         whole = found.overall.kinds[kind]
         assert sum(costs.kinds[kind].count for costs in found.per_class.values()) == whole.count
@@ -82,16 +82,16 @@ def test_classes_and_sizes_add_up(judged: Judged):
 
 
 def test_intervals_come_from_the_images(judged: Judged):
-    found = error_costs(judged, replicates=300)
+    found = error_costs(gains_of(judged, 300))
     for estimate in (found.overall.AP50, *found.overall.kinds.values()):
         assert estimate.low <= estimate.high
     assert found.overall.AP.low < found.overall.AP.value < found.overall.AP.high
     assert found.overall.AP50.low < found.overall.AP50.value < found.overall.AP50.high
-    assert found == error_costs(judged, replicates=300)  # the draws depend on the images alone
+    assert found == error_costs(gains_of(judged, 300))  # the draws depend on the images alone
 
 
 def test_a_model_differs_from_itself_by_nothing(judged: Judged):
-    same = compare_costs(judged, judged, replicates=20)
+    same = compare_costs(gains_of(judged, 20), gains_of(judged, 20))
     assert {(e.value, e.low, e.high) for e in same.overall.kinds.values()} == {(0.0, 0.0, 0.0)}
 
 
@@ -102,24 +102,22 @@ def test_two_models_are_compared_on_the_same_images(tmp_path: Path):
         {"image_id": a["image_id"], "category_id": a["category_id"], "bbox": a["bbox"], "score": 0.9}
         for a in annotations
     ]
-    before, after = judge(dataset, detections), judge(dataset, right)
-    gain = compare_costs(before, after, replicates=50).overall
-    assert gain.AP50.value == pytest.approx(100 - error_costs(before, 1).overall.AP50.value)
-    assert gain.kinds["localization"].value == pytest.approx(
-        -error_costs(before, 1).overall.kinds["localization"].value
-    )
+    before, after = (gains_of(judge(dataset, found), 50) for found in (detections, right))
+    gain, costs = compare_costs(before, after).overall, error_costs(before).overall
+    assert gain.AP50.value == pytest.approx(100 - costs.AP50.value)
+    assert gain.kinds["localization"].value == pytest.approx(-costs.kinds["localization"].value)
     assert gain.kinds["localization"].high <= 0
 
 
 def test_without_detections_every_object_is_missed(tmp_path: Path):
     annotations, _ = case(2)
-    found = error_costs(judge(dataset_of(tmp_path, annotations), []), replicates=10)
+    found = error_costs(gains_of(judge(dataset_of(tmp_path, annotations), []), 10))
     assert found.overall.AP50.value == 0
     assert found.overall.kinds["missed"].count == len(annotations)
     assert found.objects_not_found.count == len(annotations)
 
 
 def test_without_objects_there_is_no_ap(tmp_path: Path):
-    found = error_costs(judge(dataset_of(tmp_path, []), case(2)[1]), replicates=10)
+    found = error_costs(gains_of(judge(dataset_of(tmp_path, []), case(2)[1]), 10))
     assert found.overall.AP50.value is None
     assert found.overall.kinds["background"].count == len(case(2)[1])

@@ -90,4 +90,4 @@ def compare_errors(
     )
     if not np.array_equal(before.judged.object_boxes, after.judged.object_boxes):
         raise InputError("dataset gives other objects each time that it is read; compare on one without random changes")
-    return Comparison(before, after, compare_costs(before.judged, after.judged, replicates))
+    return Comparison(before, after, compare_costs(before.gains, after.gains))

@@ -48,31 +48,42 @@ class ErrorCosts:
     objects_not_found: Estimate  # the gain if the objects that were not found were left out
 
 
-def error_costs(judged: Judged, replicates: int = REPLICATES) -> ErrorCosts:
-    """What each kind of error costs.
+# Where a gain belongs: ("AP",), ("AP50",), ("loose",), (kind,), (kind, size), ("wrong",) or ("unfound",).
+_Name = tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Gains:
+    """What AP50 would gain, on the data and on every replicate of the bootstrap; see `gains_of`."""
+
+    judged: Judged
+    values: dict[_Name, np.ndarray]  # percent, [1 + replicates, C] each; NaN for a class without objects
+
+
+def error_costs(gains: Gains) -> ErrorCosts:
+    """What each kind of error costs."""
+    return _estimates(gains.values, gains.judged)
+
+
+def compare_costs(first: Gains, second: Gains) -> ErrorCosts:
+    """How much more the errors of the second model cost than those of the first one, on the same images.
+
+    Each replicate of the bootstrap draws the same images for both. `AP` and `AP50` are the differences of theirs.
+
+    Args:
+        first: of one model.
+        second: of another one, with as many replicates.
+    """
+    return _estimates({name: second.values[name] - first.values[name] for name in first.values}, second.judged)
+
+
+def gains_of(judged: Judged, replicates: int = REPLICATES) -> Gains:
+    """AP, AP50, and what AP50 would gain if the errors of a kind were mended.
 
     Args:
         judged: see `tsdlab.analysis.errors.judge`.
         replicates: of the bootstrap over images.
     """
-    return _estimates(_gains(judged, replicates), judged)
-
-
-def compare_costs(first: Judged, second: Judged, replicates: int = REPLICATES) -> ErrorCosts:
-    """How much more the errors of the second model cost than those of the first one, on the same images.
-
-    Each replicate of the bootstrap draws the same images for both. `AP` and `AP50` are the differences of theirs.
-    """
-    a, b = _gains(first, replicates), _gains(second, replicates)
-    return _estimates({name: b[name] - a[name] for name in a}, second)
-
-
-# Where a gain belongs: ("AP",), ("AP50",), ("loose",), (kind,), (kind, size), ("wrong",) or ("unfound",).
-_Name = tuple[str, ...]
-
-
-def _gains(judged: Judged, replicates: int) -> dict[_Name, np.ndarray]:
-    """AP50 and its gains in percent by name, [1 + replicates, C] each; NaN for a class without objects."""
     weights = np.stack([draws(image, replicates) for image in range(judged.images)], axis=1)  # [1 + R, images]
     counts = judged.kind != IGNORED
     right = judged.kind == CORRECT
@@ -102,7 +113,7 @@ def _gains(judged: Judged, replicates: int) -> dict[_Name, np.ndarray]:
             label = np.where(found, judged.subject_label, judged.label)
             wanted = ~(missed & _between(judged.object_area, low, high))
             gains[(kind, size) if size else (kind,)] = gain(label, right | found, counts & ~gone, wanted)
-    return gains
+    return Gains(judged, gains)
 
 
 def _between(area: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tsdlab.analysis.confusion import Confusion, confuse
-from tsdlab.analysis.costs import ErrorCosts, error_costs
+from tsdlab.analysis.costs import ErrorCosts, Gains, error_costs, gains_of
 from tsdlab.analysis.curves import Curves, precision_recall
 from tsdlab.analysis.errors import KINDS, Judged, judge
 from tsdlab.analysis.image_errors import ImageErrors, image_errors, worst_images
@@ -26,8 +26,13 @@ class Errors:
     costs: ErrorCosts
     curves: Curves
     confusion: Confusion
-    judged: Judged  # every detection and object
+    gains: Gains  # what the costs and their intervals come from
     dataset: CocoDataset | Items
+
+    @property
+    def judged(self) -> Judged:
+        """Every detection and object."""
+        return self.gains.judged
 
     def worst(self, count: int) -> list[ImageErrors]:
         """The images with the most errors, at most `count`; they are read again."""
@@ -94,11 +99,12 @@ def errors_of(found: Detections, replicates: int = REPLICATES) -> Errors:
         replicates: of the bootstrap over images.
     """
     judged = judge(found.dataset, found.results)
+    gains = gains_of(judged, replicates)
     return Errors(
         metrics=measure(found.dataset, found.results, found.detections_per_image),
-        costs=error_costs(judged, replicates),
+        costs=error_costs(gains),
         curves=precision_recall(judged),
         confusion=confuse(judged),
-        judged=judged,
+        gains=gains,
         dataset=found.dataset,
     )

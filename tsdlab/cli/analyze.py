@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
+from tsdlab.cli.few_images import warn_of_few
 from tsdlab.device import Device
 from tsdlab.ranges import Count, NonEmptyText
 
@@ -43,7 +43,6 @@ class Analyze:
         from tsdlab.analysis.analyze import analyze
         from tsdlab.analysis.examples import CANDIDATES, choose_shown
         from tsdlab.analysis.find_errors import find_errors
-        from tsdlab.analysis.statistics import FEW_IMAGES
         from tsdlab.data.coco import CocoDataset
         from tsdlab.device import joined_processes, resolve_device
         from tsdlab.files import claim_outputs, only_writer
@@ -75,11 +74,7 @@ class Analyze:
                     *errors_verdict(errors.costs),
                 ):
                     print(plain(sentence))
-                if images < FEW_IMAGES:
-                    print(
-                        f"tsdlab: warning: {images} images are few; the report's intervals may be far too narrow",
-                        file=sys.stderr,
-                    )
+                warn_of_few(images, "the intervals may be far too narrow")
 
     def _explorer(self, model: Detector, dataset: CocoDataset) -> str:
         """A saved page of the explorer, in HTML."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from tsdlab.cli.few_images import warn_of_few
 from tsdlab.device import Device
 from tsdlab.ranges import Count, NonEmptyText
 
@@ -32,7 +32,6 @@ class Compare:
 
     def run(self, line: str) -> None:
         from tsdlab.analysis.comparison import compare_errors
-        from tsdlab.analysis.statistics import FEW_IMAGES
         from tsdlab.cli.page import model_names
         from tsdlab.data.coco import CocoDataset
         from tsdlab.device import resolve_device
@@ -54,8 +53,4 @@ class Compare:
             print(f"wrote {write_comparison(comparison, source, self.out, self.overwrite)}")
         for sentence in comparison_verdict(comparison, source.names):
             print(plain(sentence))
-        if (images := comparison.first.metrics.images) < FEW_IMAGES:
-            print(
-                f"tsdlab: warning: {images} images are few; the intervals may be far too narrow",
-                file=sys.stderr,
-            )
+        warn_of_few(comparison.first.metrics.images, "the intervals may be far too narrow")

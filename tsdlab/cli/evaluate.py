@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from tsdlab.cli.few_images import warn_of_few
 from tsdlab.device import Device
 from tsdlab.ranges import BatchSize, Fraction, ImageSide, NonEmptyText, Workers
 
@@ -44,7 +44,6 @@ class Eval:
     device: Device = "auto"
 
     def run(self, line: str) -> None:
-        from tsdlab.analysis.statistics import FEW_IMAGES
         from tsdlab.data.coco import CocoDataset
         from tsdlab.device import resolve_device
         from tsdlab.evaluation import evaluate
@@ -62,11 +61,7 @@ class Eval:
             claim_outputs([self.json], [find_weights(self.weights), *dataset.inputs], self.overwrite)
         metrics = evaluate(model, dataset, self.batch_size, self.score_thresh, workers=self.workers)
         print(metrics)
-        if metrics.images < FEW_IMAGES:
-            print(
-                f"tsdlab: warning: {metrics.images} images are few; these numbers may be far off those of more images",
-                file=sys.stderr,
-            )
+        warn_of_few(metrics.images, "these numbers may be far off those of more images")
         if self.json is not None:
             content = {"metrics": metrics.as_dict(), "command": line, "versions": versions()}
             write_json(self.json, content, self.overwrite)

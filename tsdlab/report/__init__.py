@@ -1,1 +1,1 @@
-"""An analysis as a page: `write` makes the folder, `pictures` composes its figures, `page` fills a template."""
+"""An analysis and a comparison as pages: `write` and `comparison` make their folders, `pictures` composes figures."""

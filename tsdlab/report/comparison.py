@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +13,11 @@ from tsdlab.analysis.comparison import Comparison
 from tsdlab.analysis.image_errors import ImageErrors
 from tsdlab.analysis.statistics import FEW_IMAGES, Estimate
 from tsdlab.figures.errors import LOSSES, error_costs, loss_of, title_of
-from tsdlab.files import atomic_write, claim_outputs
+from tsdlab.files import claim_outputs
 from tsdlab.provenance import versions
 from tsdlab.report.error_pictures import draw_images
 from tsdlab.report.errors import IN_WORDS, TENTH, interval, number
+from tsdlab.report.folder import write_folder
 from tsdlab.report.pictures import render
 from tsdlab.report.table import CellValue, Row, Table
 from tsdlab.report.template import picture_urls, template
@@ -60,7 +60,6 @@ def write_comparison(
         ExistingFileError: there are such files already, and `overwrite` is False; nothing was written.
     """
     claim_outputs(comparison_files(out), overwrite=overwrite)
-    out.mkdir(parents=True, exist_ok=True)
     repaired, broken = comparison.repaired(SHOWN), comparison.broken(SHOWN)
     drawings: dict[str, Callable[[], Figure]] = {}
     if comparison.difference.overall.AP.value is not None:
@@ -78,14 +77,8 @@ def write_comparison(
         "verdict": [plain(sentence) for sentence in sentences],
         **comparison.as_dict(),
     }
-    text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False)
     page = _page(comparison, source, sentences, pictures, repaired, broken)
-    for name, content in {
-        **pictures, "compare.json": text.encode() + b"\n", "compare.html": page.encode(),
-    }.items():  # fmt: skip
-        with atomic_write(out / name) as file:
-            file.write(content)
-    return out / "compare.html"
+    return write_folder(out, "compare", page, facts, pictures)
 
 
 def comparison_files(out: Path) -> list[Path]:

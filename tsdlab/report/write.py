@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from tsdlab.analysis.analyze import Analysis
 from tsdlab.analysis.examples import Shown
 from tsdlab.analysis.find_errors import Errors
-from tsdlab.files import atomic_write, claim_outputs
+from tsdlab.files import claim_outputs
 from tsdlab.provenance import versions
 from tsdlab.report.error_pictures import WORST, error_drawings
 from tsdlab.report.errors import error_section
+from tsdlab.report.folder import write_folder
 from tsdlab.report.levels import hidden_levels, without
 from tsdlab.report.page import Source, page
 from tsdlab.report.pictures import PICTURES, draw_pictures
@@ -49,15 +49,12 @@ def write_report(
         ExistingFileError: there are such files already, and `overwrite` is False; nothing was written.
     """
     claim_outputs(report_files(out), overwrite=overwrite)
-    out.mkdir(parents=True, exist_ok=True)
     hidden = hidden_levels(analysis)
     visible = without(analysis, hidden)
     worst = [] if errors is None else errors.worst(WORST)
     drawings = {} if errors is None else error_drawings(errors, worst)
     section = None if errors is None else error_section(errors, worst)
     pictures = draw_pictures(visible, shown, progress, drawings)
-    for name, picture in pictures.items():
-        _write(out / name, picture)
     facts = {
         "command": source.command,
         "weights": source.weights,
@@ -76,18 +73,10 @@ def write_report(
             **errors.as_dict(),
             "worst_images": [image.as_dict() for image in worst],
         }
-    # Strict JSON: a NaN is an error here, because other languages cannot read it.
-    text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False)
-    _write(out / "report.json", text.encode() + b"\n")
-    _write(out / "report.html", page(visible, source, versions(), shown, pictures, hidden, explorer, section).encode())
-    return out / "report.html"
+    html = page(visible, source, versions(), shown, pictures, hidden, explorer, section)
+    return write_folder(out, "report", html, facts, pictures)
 
 
 def report_files(out: Path) -> list[Path]:
     """Every file that a report in the folder `out` may consist of."""
     return [out / name for name in ("report.html", "report.json", *PICTURES)]
-
-
-def _write(path: Path, content: bytes) -> None:
-    with atomic_write(path) as file:
-        file.write(content)
