@@ -27,102 +27,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def table(model, dataset):
-    return follow_dataset(model, dataset, 12, progress=False)
-
-
-@pytest.fixture
-def levels(browser, table, dataset):
-    view = LevelsView(table, dataset)
-    page = bare.open_widget(browser, view, (1500, 800))
-    yield view, page
-    assert not page.broken
-    page.close()
-
-
-def test_a_level_is_shown_alone_and_everything_follows(levels):
-    view, page = levels
-    page.click(".segments button:nth-child(3)")
-    bare.settle(page)
-    assert view.level == "1" and page.inner_text(".figures .value >> nth=0") == str(view.chosen.sum())
-    assert page.locator(".scatter [role=img] .dot").count() == view.chosen.sum()
-    assert "level='1'" in page.inner_text("footer code")
-    page.click(".reset")
-    bare.settle(page)
-    assert view.level == "all" and page.is_disabled(".reset")
-
-
-def test_a_size_handle_is_dragged_and_only_its_last_places_are_asked_about(levels):
-    view, page = levels
-    place = page.locator(".handle").first.bounding_box()
-    x, y = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + 30, y, steps=40)
-    page.mouse.up()
-    bare.settle(page)
-    assert view.size[0] > view.table.sizes.min() + 5
-    assert page.inner_text("output") == f"{view.size[0]:.0f}…{view.size[1]:.0f} px"
-    assert len(page.requests) < 40 and page.requests[-1]["set"]["size"] == list(view.size)
-    page.focus(".handle >> nth=1")
-    page.keyboard.press("ArrowLeft")
-    bare.settle(page)
-    assert view.size[1] < view._fixed["size"][1]
-
-
-def test_a_point_and_arrow_keys_select_proposals(levels):
-    view, page = levels
-    page.locator(".scatter [role=img] .dot").last.click()
-    bare.settle(page)
-    first = view.selected
-    assert first is not None and view.table.categories[view.table.followed.labels[first] - 1] in page.inner_text(
-        ".opened"
-    )
-    page.keyboard.press("ArrowLeft")
-    bare.settle(page)
-    assert view.selected != first
-    page.click(".clear")
-    bare.settle(page)
-    assert view.selected is None and not page.is_visible(".opened")
-
-
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [1800, 1400, 900])
-def test_the_first_look_at_the_levels(browser, table, dataset, width, dark):
-    view = LevelsView(table, dataset)
-    page = bare.open_widget(browser, view, (width, 900), dark)
-    assert page.evaluate("document.documentElement.scrollWidth") == width, "nothing is beyond the right edge"
-    if width > 900:
-        assert page.evaluate("document.documentElement.scrollHeight") <= 900, "everything is seen without scrolling"
-    legend, panels = (page.locator(part).bounding_box() for part in (".legend", ".panels"))
-    assert legend["y"] + legend["height"] <= panels["y"]
-    assert not page.is_visible(".opened"), "nothing is selected, so there is no empty panel"
-    assert page.inner_text(".examples .note").startswith("A click on an example, or on a point of the plot,")
-    figures = page.locator(".figures .value").all_inner_texts()
-    assert figures[1] == f"{100 * view.means['classification_offset']:.1f} % of P"
-    cut_off = "(element) => element.scrollWidth > element.clientWidth + 1"
-    for text in page.locator(".figures :is(.name, .value), .scatter h4 span, .examples h4 span").all():
-        assert not text.evaluate(cut_off), text.inner_text()
-    fills = "(dots) => dots.map((dot) => getComputedStyle(dot).fill)"
-    key, buttons, rows, points = (
-        page.locator(f"{place} .dot").evaluate_all(fills)
-        for place in (".level-key", ".segments", ".ridge >> nth=0 >> .row", ".scatter [role=img]")
-    )
-    assert key == buttons == rows and len(set(key)) == len(key) == len(view.table.levels)
-    assert points == [key[point[3]] for point in view._shown["points"]]
-    assert not page.broken
-    page.close()
-
-
-def test_filters_that_no_proposal_passes_are_said(levels):
-    view, page = levels
-    view.size = (500, 600)  # Python's side of the state changes with the next message
-    page.click(".segments button:nth-child(2)")
-    bare.settle(page)
-    assert page.inner_text(".examples .empty") == "no proposal passes the filters"
-
-
 def test_the_region_of_double_head_is_drawn_on_both_pages(browser, model, dataset):
     double = build_detector(replace(model.config, head="double")).eval()
     double.load_state_dict(model.state_dict(), strict=False)
@@ -356,41 +260,6 @@ def test_only_classes_that_matter_are_shown(explorer):
     assert page.locator(".class").count() == 7
 
 
-def test_a_drag_is_answered_while_the_kernel_is_busy(browser, model, dataset):
-    explorer = tsdlab.explore(model, dataset)
-    page = bare.open_widget(browser, explorer)
-    page.evaluate("() => { window.ask = () => new Promise(() => {}); }")  # a kernel that is busy for ever
-    shape = ".canvas [data-shape=proposal]"
-    before = float(page.get_attribute(shape, "x"))
-    page.click(".notice")
-    page.keyboard.press("Shift+ArrowRight")
-    page.wait_for_function(f"document.querySelector('{shape}').getAttribute('x') > {before + 9}")
-    bare.settle(page)
-    x1, y1, x2, y2 = explorer.proposal
-    expected = ask_levels(Probe(model, dataset[0][0]), (x1 + 10, y1, x2 + 10, y2), explorer.truth)
-    bars = page.locator(".scores [data-series=tsd]").all()
-    for bar in bars:
-        score = expected.tsd.scores[int(bar.get_attribute("data-label"))].item()
-        assert float(bar.get_attribute("data-value")) == pytest.approx(score, abs=1e-3)
-    assert len(bars) > 1
-    page.close()
-
-
-def test_python_learns_of_a_drag_when_it_has_ended(browser, model, dataset):
-    explorer = tsdlab.explore(model, dataset)
-    page = bare.open_widget(browser, explorer)
-    before = explorer.proposal
-    page.requests.clear()
-    page.click(".notice")
-    key = "new KeyboardEvent('keydown', { key: 'ArrowRight', shiftKey: true })"
-    page.evaluate(f"for (let i = 0; i < 5; i++) document.querySelector('.tsdlab-explorer').dispatchEvent({key})")
-    page.wait_for_timeout(600)
-    assert len(page.requests) == 1
-    assert explorer.proposal == pytest.approx((before[0] + 50, before[1], before[2] + 50, before[3]), abs=0.01)
-    assert not page.broken
-    page.close()
-
-
 def test_the_object_of_a_conflict_is_opened_and_both_boxes_are_drawn(browser, model, dataset, monkeypatch):
     monkeypatch.setattr(widget, "_SCAN", 0)  # seconds for each request: one image
     explorer = tsdlab.explore(model, dataset, image_index=5)
@@ -415,51 +284,6 @@ def test_the_object_of_a_conflict_is_opened_and_both_boxes_are_drawn(browser, mo
     assert page.inner_text(".notice") == ""
     assert list(explorer.proposal) == pytest.approx(conflict["by_score"]["proposal"], abs=0.01)
     assert not page.broken
-    page.close()
-
-
-@pytest.mark.parametrize("event", ["comm_live_update", None], ids=["restarted", "gone"])
-def test_without_the_kernel_a_drag_goes_on_and_what_needs_it_is_said(browser, model, dataset, event):
-    explorer = tsdlab.explore(model, dataset)
-    page = bare.open_widget(browser, explorer)
-    page.wait_for_function("document.querySelector('.notice').textContent === ''")
-    page.evaluate("(event) => window.endKernel(event)", event)
-    box = explorer.proposal
-    page.click(".notice")
-    for step in range(1, 4):
-        page.keyboard.press("Shift+ArrowLeft")
-        page.wait_for_timeout(400)  # longer than the page waits until it tells Python
-        x = float(page.get_attribute(".canvas [data-shape=proposal]", "x"))
-        assert x == pytest.approx(box[0] - 10 * step, abs=0.01)
-    assert "The kernel is gone; run the cell again. Proposal, level" in page.inner_text(".notice")
-    moved = (box[0] - 30, box[1], box[2] - 30, box[3])
-    page.keyboard.press("2")
-    bare.settle(page)
-    expected = ask_levels(Probe(model, dataset[0][0]), moved, explorer.truth, "2")
-    shown = page.locator(".scores [data-series=tsd]").all()
-    assert shown
-    for bar in shown:
-        score = expected.tsd.scores[int(bar.get_attribute("data-label"))].item()
-        assert float(bar.get_attribute("data-value")) == pytest.approx(score, abs=1e-3)
-    for key, lacking in (("n", "no other image can"), ("o", "cannot be filtered"), ("u", "no such map")):
-        page.keyboard.press(key)
-        bare.settle(page)
-        assert lacking in page.inner_text(".notice")
-    assert page.inner_text(".place b") == "image 0"
-    assert page.eval_on_selector(".stages", "(e) => getComputedStyle(e).opacity") == "1"
-    assert page.eval_on_selector(".tsdlab-page", "(e) => getComputedStyle(e).pointerEvents") != "none"
-    assert not page.broken
-    page.close()
-
-
-def test_a_kernel_that_ends_before_the_features_have_arrived_is_said(browser, model, dataset, monkeypatch):
-    explorer = tsdlab.explore(model, dataset)
-    monkeypatch.setattr(explorer, "_send_part", lambda *_: None)
-    page = bare.open_widget(browser, explorer)
-    page.evaluate("window.endKernel('comm_live_update')")
-    bare.settle(page)
-    assert page.inner_text(".notice") == "The kernel is gone; run the cell again."
-    assert page.locator(".tsdlab-page.lost").count() == 1 and not page.broken
     page.close()
 
 
